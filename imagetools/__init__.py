@@ -1,0 +1,1 @@
+"""Image-duplicate detection: decode, fingerprint, index, and verify by MBR-SIFT."""

@@ -1,0 +1,73 @@
+"""Every error that an input can be to blame for, and the one that nobody is to blame for.
+
+An `ImageToolsError` names its input and the reason: a stage makes it a dead letter, the command line one line of text.
+Anything else that is raised is a fault of ours, or of the machine, and ends the process.
+
+    ImageToolsError
+    ├── ImageError            the bytes at a path are no image that can be used
+    │   ├── MissingImage      there is no such file
+    │   ├── OutsideRoot       the path leaves the folder that all paths are relative to
+    │   ├── UnsupportedImage  not an image, or of a format that is not read
+    │   ├── BrokenImage       an image that ends early or is damaged
+    │   └── ImageTooLarge     more bytes or pixels than the limit
+    ├── MessageError          a Kafka message that is not what its topic holds
+    ├── ModelError            a model file that cannot be used
+    └── IndexMismatch         a vector or a file that does not belong into this index
+    ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
+"""
+
+
+class ImageToolsError(Exception):
+    """An input is to blame; the message names it and says why."""
+
+
+class ImageError(ImageToolsError):
+    """An image that cannot be used.
+
+    name    the path or label that the caller knows the image by
+    reason  what is wrong with it, in plain words
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class MissingImage(ImageError):
+    """There is no such file."""
+
+
+class OutsideRoot(ImageError):
+    """The path leaves the root by `..`, by being absolute, or through a symbolic link."""
+
+
+class UnsupportedImage(ImageError):
+    """Not an image, or of a format that is not read."""
+
+
+class BrokenImage(ImageError):
+    """The file ends early or is damaged."""
+
+
+class ImageTooLarge(ImageError):
+    """More bytes or pixels than the limit; told from the header, before decoding."""
+
+
+class MessageError(ImageToolsError):
+    """A Kafka message that is not what its topic holds."""
+
+
+class ModelError(ImageToolsError):
+    """A model file that cannot be used."""
+
+
+class IndexMismatch(ImageToolsError):
+    """A vector or a snapshot that does not belong into this index."""
+
+
+class ImageRootUnavailable(Exception):
+    """The folder of all images is missing or does not answer.
+
+    Not an `ImageToolsError`: an unmounted volume must not condemn the images on it.
+    """
