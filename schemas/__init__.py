@@ -1,0 +1,1 @@
+"""The records on the wire, their Avro schemas and the codec."""
