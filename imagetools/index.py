@@ -1,0 +1,480 @@
+"""The nearest fingerprints: an NGT graph that grows and shrinks while it runs, with exact duplicates never lost.
+
+NGT loses equal vectors at its defaults (of 401 equal ones, a search for 401 returned 41), and shows an inserted object
+only after `build_index`. So images with the same bytes, or with fingerprints within `SAME_NODE` of each other, share
+one node of the graph, and changes are collected in a `Change`, which sees its own members by exact comparison and
+reaches the graph in one `apply`.
+"""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import ngtpy
+import numpy as np
+import numpy.typing as npt
+
+from imagetools.errors import IndexMismatch
+
+Vector = npt.NDArray[np.float32]
+
+SAME_NODE = 1e-4
+"""Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
+
+MEMBERS_PER_NODE = 5
+"""Of a node, a search returns the earliest member and at most four more: 5,000 copies of one image must not make 12.5
+million pairs, and grouping by the earliest still joins them all."""
+
+DISTANCE_TYPES = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
+
+FORMAT = 1
+"""Of a saved index; one of another format is refused."""
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """How fingerprints are compared and the graph is searched.
+
+    distance_type  one of DISTANCE_TYPES
+    dimension      of a fingerprint; None takes that of the first one
+    epsilon        how far NGT explores beyond the nearest found; among 5,000 random vectors of 512 dimensions .1 finds
+                   99.9 % of the true ten nearest and .2 all of them, at twice the time
+    threads        for building the graph
+    """
+
+    distance_type: str = "Cosine"
+    dimension: int | None = None
+    epsilon: float = 0.2
+    threads: int = min(8, os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        if self.distance_type not in DISTANCE_TYPES:
+            raise ValueError(f"DISTANCE_TYPE is {self.distance_type!r}; it can be {', '.join(DISTANCE_TYPES)}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One image of the index.
+
+    order      where it stands among all changes; the earliest of a node is the one that is always returned
+    announced  when it was announced, milliseconds since 1970
+    digest     SHA-256 of its bytes, or empty where unknown
+    """
+
+    order: int
+    relative_path: str
+    announced: int = 0
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """An index hit.
+
+    score      in [0, 1]: max(0, cosine) for the cosine types and Angle, 1 / (1 + distance) for L1 and L2
+    identical  the two have the same bytes
+    """
+
+    relative_path: str
+    score: float
+    identical: bool = False
+
+
+@dataclass(slots=True)
+class _Node:
+    """Images that share one vector of the graph; members by order."""
+
+    vector: Vector
+    members: list[Entry] = field(default_factory=list)
+
+
+class Index:
+    """Fingerprints by path. Not thread-safe; NGT holds the GIL throughout.
+
+    model  what made the fingerprints; the first one sets it, another is refused
+    """
+
+    def __init__(self, config: IndexConfig | None = None, folder: Path | None = None) -> None:
+        """An empty index; `folder` is where NGT keeps its files while it runs, a temporary one by default."""
+        self.config = config or IndexConfig()
+        self.dimension = self.config.dimension
+        self.model: str | None = None
+        self._home = tempfile.TemporaryDirectory(prefix="index-", dir=folder, ignore_cleanup_errors=True)
+        self._graph: Any = None
+        self._nodes: dict[int, _Node] = {}
+        self._entries: dict[str, tuple[int, Entry]] = {}
+        self._digests: dict[bytes, int] = {}
+        if self.dimension is not None:
+            self._create()
+
+    def __len__(self) -> int:
+        """How many images it holds."""
+        return len(self._entries)
+
+    def __contains__(self, relative_path: object) -> bool:
+        return relative_path in self._entries
+
+    def entry(self, relative_path: str) -> Entry | None:
+        """What is known of an image, None where it is not in the index."""
+        known = self._entries.get(relative_path)
+        return known[1] if known else None
+
+    def entries(self) -> Iterable[Entry]:
+        """All images, in no order."""
+        return (entry for _, entry in self._entries.values())
+
+    def search(self, fingerprint: Vector, nb_neighbors: int) -> list[Neighbor]:
+        """The nearest images, best first; `nb_neighbors` counts distinct fingerprints. Empty index: none."""
+        return self.change().search(fingerprint, nb_neighbors)
+
+    def add(self, relative_path: str, fingerprint: Vector, *, order: int, digest: bytes = b"", model: str = "") -> None:
+        """Add one image, or replace it."""
+        change = self.change()
+        change.add(Entry(order, relative_path, digest=digest), fingerprint, model=model)
+        change.apply()
+
+    def remove(self, relative_path: str) -> None:
+        """Forget one image; one that is not there is no error."""
+        change = self.change()
+        change.remove(relative_path)
+        change.apply()
+
+    def change(self) -> "Change":
+        """A batch of changes that sees itself at once, and that the index takes over by `apply`."""
+        return Change(self)
+
+    def close(self) -> None:
+        """Let go of the graph and of its temporary folder."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+        self._home.cleanup()
+
+    def save(self, folder: Path, info: dict[str, Any] | None = None) -> None:
+        """Write everything into a new `folder`, all or nothing; `info` is kept for the caller. FileExistsError."""
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            if self._graph is not None:
+                self._graph.save()
+                shutil.copytree(self._graph_folder, draft / "graph")
+            nodes = np.fromiter((node for node, _ in self._entries.values()), np.int64, len(self))
+            kept = [entry for _, entry in self._entries.values()]
+            paths = [entry.relative_path.encode() for entry in kept]
+            np.savez(
+                draft / "entries.npz",
+                nodes=nodes,
+                orders=np.array([entry.order for entry in kept], np.int64),
+                announced=np.array([entry.announced for entry in kept], np.int64),
+                digests=np.frombuffer(b"".join(entry.digest.ljust(32, b"\0") for entry in kept), np.uint8),
+                digested=np.array([bool(entry.digest) for entry in kept], bool),
+                path_ends=np.cumsum([len(path) for path in paths], dtype=np.int64),
+                paths=np.frombuffer(b"".join(paths), np.uint8),
+            )
+            head = {
+                "format": FORMAT,
+                "dimension": self.dimension,
+                "distance_type": self.config.distance_type,
+                "model": self.model,
+                "info": info or {},
+            }
+            (draft / "index.json").write_text(json.dumps(head, ensure_ascii=False, indent=1), "utf-8")
+            draft.rename(folder)
+        except OSError as exc:
+            shutil.rmtree(draft, ignore_errors=True)
+            if folder.exists():
+                raise FileExistsError(f"{folder}: already there") from exc
+            raise
+
+    @classmethod
+    def load(
+        cls, saved: Path, config: IndexConfig | None = None, folder: Path | None = None
+    ) -> tuple["Index", dict[str, Any]]:
+        """The index saved in `saved`, and its info; `saved` itself stays as it is.
+
+        IndexMismatch where it is damaged, of another format, dimension or distance type.
+        """
+        index = cls(config, folder)
+        try:
+            info = index._read(saved)
+        except (OSError, ValueError, LookupError, RuntimeError, json.JSONDecodeError) as exc:
+            index.close()
+            raise IndexMismatch(f"{saved}: cannot be read: {exc}") from exc
+        except IndexMismatch:
+            index.close()
+            raise
+        return index, info
+
+    @property
+    def _graph_folder(self) -> Path:
+        return Path(self._home.name, "graph")
+
+    def _create(self) -> None:
+        ngtpy.create(str(self._graph_folder), self.dimension, distance_type=self.config.distance_type)
+        self._open()
+
+    def _open(self) -> None:
+        self._graph = ngtpy.Index(str(self._graph_folder), log_disabled=True)
+
+    def _read(self, saved: Path) -> dict[str, Any]:
+        head = json.loads((saved / "index.json").read_text("utf-8"))
+        if head["format"] != FORMAT:
+            raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
+        if head["distance_type"] != self.config.distance_type:
+            raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {self.config.distance_type}")
+        if self.config.dimension not in (None, head["dimension"]):
+            raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {self.config.dimension}")
+        if self._graph is not None:
+            self._graph.close()
+            shutil.rmtree(self._graph_folder)
+            self._graph = None
+        self.dimension, self.model = head["dimension"], head["model"]
+        if (saved / "graph").is_dir():
+            shutil.copytree(saved / "graph", self._graph_folder)
+            self._open()
+        with np.load(saved / "entries.npz", allow_pickle=False) as table:
+            ends = table["path_ends"].tolist()
+            paths, digests = table["paths"].tobytes(), table["digests"].tobytes()
+            rows = zip(table["nodes"], table["orders"], table["announced"], table["digested"], strict=True)
+            for i, (node, order, announced, digested) in enumerate(rows):
+                path = paths[ends[i - 1] if i else 0 : ends[i]].decode()
+                digest = digests[32 * i : 32 * i + 32] if digested else b""
+                entry = Entry(int(order), path, int(announced), digest)
+                self._attach(int(node), entry)
+        info: dict[str, Any] = head["info"]
+        return info
+
+    def _attach(self, node: int, entry: Entry) -> None:
+        if node not in self._nodes:
+            vector = np.asarray(self._graph.get_object(node), np.float32)
+            self._nodes[node] = _Node(vector)
+        insort(self._nodes[node].members, entry)
+        self._entries[entry.relative_path] = (node, entry)
+        if entry.digest:
+            self._digests[entry.digest] = node
+
+    def _detach(self, relative_path: str) -> int:
+        node, entry = self._entries.pop(relative_path)
+        members = self._nodes[node].members
+        members.remove(entry)
+        if entry.digest and not any(other.digest == entry.digest for other in members):
+            del self._digests[entry.digest]
+        return node
+
+    def _nearest(self, vector: Vector, size: int) -> list[tuple[int, float]]:
+        """The nearest nodes and their scores, best first."""
+        if self._graph is None or not self._nodes or size <= 0:
+            return []
+        hits = self._graph.search(vector, size=size, epsilon=self.config.epsilon)
+        return [(node, self._score(distance)) for node, distance in hits]
+
+    def _score(self, distance: float) -> float:
+        match self.config.distance_type:
+            case "Cosine" | "Normalized Cosine":
+                cosine = 1.0 - distance
+            case "Angle":
+                cosine = math.cos(distance)
+            case _:
+                return 1.0 / (1.0 + distance)
+        return min(1.0, max(0.0, cosine))
+
+    def _distances(self, vector: Vector, others: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """From one vector to each row, as NGT measures it; exact, for the members of a batch."""
+        match self.config.distance_type:
+            case "L1":
+                return np.asarray(np.abs(others - vector).sum(axis=1, dtype=np.float64))
+            case "L2":
+                return np.asarray(np.sqrt(np.square(others - vector).sum(axis=1, dtype=np.float64)))
+            case kind:
+                cosines = _cosines(vector, others)
+                return np.arccos(np.clip(cosines, -1.0, 1.0)) if kind == "Angle" else 1.0 - cosines
+
+    def _checked(self, fingerprint: Vector) -> Vector:
+        vector = np.ascontiguousarray(fingerprint, dtype=np.float32)
+        if vector.ndim != 1 or not vector.size:
+            raise IndexMismatch(f"a fingerprint has one axis; this has the shape {vector.shape}")
+        if self.dimension is not None and vector.size != self.dimension:
+            raise IndexMismatch(f"a fingerprint of {vector.size} dimensions; this index holds {self.dimension}")
+        if not np.isfinite(vector).all() or not vector.any():
+            raise IndexMismatch("a fingerprint that is not finite, or zero throughout")
+        return vector
+
+
+class Change:
+    """Changes to an index that see themselves at once: a search knows all adds and removes made here before it.
+
+    Nothing reaches the index until `apply`; a change that is dropped leaves no trace. One change at a time.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._gone: set[str] = set()
+        self._masked: Counter[int] = Counter()
+        self._added: dict[str, tuple[int, Entry]] = {}
+        self._digests: dict[bytes, int] = {}
+        self._members: dict[int, list[Entry]] = {}
+        # nodes that exist only here have negative numbers: -1 is row 0
+        self._rows = np.empty((0, index.dimension or 0), np.float32)
+        self._count = 0
+        self._model = index.model
+        self._last: tuple[Vector, list[tuple[int, float]]] | None = None
+
+    def __len__(self) -> int:
+        """How many images were added or removed."""
+        return len(self._added) + len(self._gone)
+
+    def entry(self, relative_path: str) -> Entry | None:
+        """What is known of an image, None where it is not there."""
+        if relative_path in self._added:
+            return self._added[relative_path][1]
+        return None if relative_path in self._gone else self._index.entry(relative_path)
+
+    def search(self, fingerprint: Vector, nb_neighbors: int, *, digest: bytes = b"") -> list[Neighbor]:
+        """The nearest images, best first; `nb_neighbors` counts distinct fingerprints.
+
+        digest  of the image that asks: neighbors with the same bytes are marked
+        IndexMismatch for a fingerprint of another dimension, or one that is not finite.
+        """
+        hits = self._hits(self._index._checked(fingerprint), nb_neighbors)
+        # with equal bytes the fingerprints may still differ in their last bits, and so stand on a node further away
+        twin = self._node_of(digest) if digest else None
+        if twin is not None and self._live(twin):
+            hits = [(twin, 1.0), *(hit for hit in hits if hit[0] != twin)][:nb_neighbors]
+        found: list[Neighbor] = []
+        for node, score in hits:
+            for entry in self._shown(node, digest):
+                found.append(Neighbor(entry.relative_path, score, bool(digest) and entry.digest == digest))
+        return found
+
+    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "") -> None:
+        """Add an image, or replace it.
+
+        IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
+        """
+        vector = self._index._checked(fingerprint)
+        if self._count and vector.size != self._rows.shape[1]:
+            raise IndexMismatch(f"a fingerprint of {vector.size} dimensions; this index holds {self._rows.shape[1]}")
+        if model and self._model not in (None, model):
+            raise IndexMismatch(f"a fingerprint of the model {model}; this index holds those of {self._model}")
+        self._model = self._model or model or None
+        self.remove(entry.relative_path)
+        node = self._node_of(entry.digest) if entry.digest else None
+        if node is None:
+            node = self._same_node(vector)
+        if node is None:
+            node = self._new_node(vector)
+        self._added[entry.relative_path] = (node, entry)
+        insort(self._members.setdefault(node, []), entry)
+        if entry.digest:
+            self._digests[entry.digest] = node
+
+    def remove(self, relative_path: str) -> None:
+        """Forget an image; one that is not there is no error."""
+        if relative_path in self._added:
+            self._last = None
+            node, entry = self._added.pop(relative_path)
+            members = self._members[node]
+            members.remove(entry)
+            if entry.digest and not any(other.digest == entry.digest for other in members):
+                self._digests.pop(entry.digest, None)
+        elif relative_path not in self._gone and (known := self._index._entries.get(relative_path)):
+            self._last = None
+            self._gone.add(relative_path)
+            self._masked[known[0]] += 1
+
+    def apply(self) -> None:
+        """Make the index what this change has seen; the change is done with then."""
+        index = self._index
+        emptied = {index._detach(path) for path in self._gone}
+        index.model = self._model
+        numbers: dict[int, int] = {}
+        for node in sorted((n for n in self._members if n < 0 and self._members[n]), reverse=True):
+            vector = self._rows[-node - 1].copy()
+            if index._graph is None:
+                index.dimension = vector.size
+                index._create()
+            numbers[node] = int(index._graph.insert(vector))
+            index._nodes[numbers[node]] = _Node(vector)
+        for node, entry in self._added.values():
+            index._attach(numbers.get(node, node), entry)
+        if numbers:
+            index._graph.build_index(index.config.threads)
+        for node in emptied:
+            if not index._nodes[node].members:
+                del index._nodes[node]
+                index._graph.remove(node)
+
+    def _node_of(self, digest: bytes) -> int | None:
+        node = self._digests.get(digest)
+        return self._index._digests.get(digest) if node is None else node
+
+    def _hits(self, vector: Vector, size: int) -> list[tuple[int, float]]:
+        """The nearest living nodes, of the index and of this change, best first."""
+        hidden = sum(1 for node in self._masked if not self._live(node))
+        hits = [hit for hit in self._index._nearest(vector, max(size, 1) + hidden) if self._live(hit[0])]
+        if self._count and vector.size == self._rows.shape[1]:
+            distances = self._index._distances(vector, self._rows[: self._count])
+            nearest = np.argsort(distances, kind="stable")
+            own = [(-int(row) - 1, self._index._score(float(distances[row]))) for row in nearest]
+            hits = sorted(hits + [hit for hit in own if self._live(hit[0])][:size], key=lambda hit: -hit[1])
+        self._last = (vector, hits)
+        return hits[:size]
+
+    def _same_node(self, vector: Vector) -> int | None:
+        """The node that this fingerprint may share, if any."""
+        if self._last is not None and np.array_equal(self._last[0], vector):
+            hits = self._last[1]
+        else:
+            hits = self._hits(vector, 1)
+        for node, _ in hits[:1]:
+            known = self._rows[-node - 1] if node < 0 else self._index._nodes[node].vector
+            if 1.0 - float(_cosines(vector, known[None])[0]) <= SAME_NODE:
+                return node
+        return None
+
+    def _new_node(self, vector: Vector) -> int:
+        if self._count == len(self._rows):
+            rows = np.empty((max(64, 2 * self._count), vector.size), np.float32)
+            if self._count:
+                rows[: self._count] = self._rows[: self._count]
+            self._rows = rows
+        self._rows[self._count] = vector
+        self._count += 1
+        return -self._count
+
+    def _live(self, node: int) -> bool:
+        kept = len(self._index._nodes[node].members) - self._masked[node] if node >= 0 else 0
+        return kept > 0 or bool(self._members.get(node))
+
+    def _shown(self, node: int, digest: bytes) -> Sequence[Entry]:
+        """The members of a node that a search returns: the earliest, one with equal bytes if any, then by order."""
+        base = self._index._nodes[node].members if node >= 0 else []
+        shown: list[Entry] = []
+        twin: Entry | None = None
+        sought = bool(digest) and self._node_of(digest) == node
+        for entry in chain((e for e in base if e.relative_path not in self._gone), self._members.get(node, ())):
+            if sought and twin is None and entry.digest == digest:
+                twin = entry
+            if len(shown) < MEMBERS_PER_NODE:
+                shown.append(entry)
+            elif twin or not sought:
+                break
+        if twin is not None and twin not in shown:
+            shown[-1] = twin
+        return shown
+
+
+def _cosines(vector: Vector, others: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Cosine of one vector with each row, in double precision."""
+    wide = others.astype(np.float64)
+    products = wide @ vector.astype(np.float64)
+    lengths = np.sqrt(np.square(wide).sum(axis=1)) * math.sqrt(float(np.square(vector, dtype=np.float64).sum()))
+    return np.asarray(products / lengths)
