@@ -1,0 +1,134 @@
+"""What the matcher keeps of an image: some 100 KB, computed once, enough to compare it with any other image."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imagetools import mbr_sift
+from imagetools.mbr_sift import Codes
+
+THUMB_SIDE: Final = 16
+# SIFT's first octave is twice the image; under this side its pyramid has no octave left
+_SMALLEST_FOR_SIFT: Final = 8
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Where the n keypoints are, in pixels of the fitted image.
+
+    at     complex64 (n,), x + y·i, y downwards
+    frame  complex64 (n,), the keypoint's size times its direction: what a similarity turns and scales
+    """
+
+    at: NDArray[np.complex64]
+    frame: NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """An image as the matcher sees it.
+
+    original   (width, height) of the image as it came, pixels
+    width      of the fitted image, pixels
+    height     of the fitted image, pixels
+    pyramid    uint8 grey images, the fitted one first, each half the one before
+    keypoints  of the image, then of its mirror image (left and right exchanged), n each
+    codes      MBR-SIFT codes in the same order
+    count      n
+    views      float32 (8, 256): the 16 × 16 grey thumbnail in its four quarter turns, then its mirror image's; each
+               of mean 0 and length 1, or all 0 for a picture of one shade
+    colours    float32 (16, 16, 3), the thumbnail in colour, 0 to 255
+    key        orders the two images of a pair, and tells equal pixels
+    """
+
+    original: tuple[int, int]
+    width: int
+    height: int
+    pyramid: tuple[NDArray[np.uint8], ...]
+    keypoints: Keypoints
+    codes: Codes
+    count: int
+    views: NDArray[np.float32]
+    colours: NDArray[np.float32]
+    key: bytes
+
+
+def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: int, contrast: float) -> Features:
+    """Compute the features of an RGB image of any size from 1 × 1.
+
+    box            (width, height) that the image is fitted to, up or down, pixels
+    max_keypoints  the strongest are kept
+    contrast       SIFT's contrast threshold
+    """
+    pixels = np.asarray(image.convert("RGB"))
+    fitted = _fitted(pixels, box)
+    grey = np.asarray(cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    height, width = grey.shape
+    keypoints, descriptors = _detect(grey, max_keypoints, contrast)
+    mirrored = Keypoints(np.complex64(width - 1) - keypoints.at.conj(), -keypoints.frame.conj())
+    both = mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)]))
+    thumb = cv2.resize(fitted, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA)
+    colours = np.asarray(thumb, dtype=np.float32)
+    return Features(
+        original=image.size,
+        width=width,
+        height=height,
+        pyramid=_pyramid(grey),
+        keypoints=Keypoints(
+            np.concatenate([keypoints.at, mirrored.at]), np.concatenate([keypoints.frame, mirrored.frame])
+        ),
+        codes=both,
+        count=len(descriptors),
+        views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
+        colours=colours,
+        key=hashlib.blake2b(f"{image.size}".encode() + pixels.tobytes(), digest_size=16).digest(),
+    )
+
+
+def _fitted(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    scale = min(box[0] / width, box[1] / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, size, interpolation=method), dtype=np.uint8)
+
+
+def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tuple[Keypoints, NDArray[np.float32]]:
+    nothing = np.empty(0, dtype=np.complex64)
+    if min(grey.shape) < _SMALLEST_FOR_SIFT:
+        return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
+    # made anew: a SIFT object holds its pyramid and is not safe to share between threads
+    sift = cv2.SIFT.create(nfeatures=max_keypoints, contrastThreshold=contrast)
+    found, descriptors = sift.detectAndCompute(grey, None)
+    if descriptors is None:
+        return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
+    # equal responses make SIFT return a few more than it was asked for
+    values = np.array([(*point.pt, point.size, point.angle) for point in found[:max_keypoints]], dtype=np.float32)
+    at = values[:, 0] + 1j * values[:, 1]
+    frame = values[:, 2] * np.exp(1j * np.radians(values[:, 3]))
+    return Keypoints(at.astype(np.complex64), frame.astype(np.complex64)), np.asarray(
+        descriptors[:max_keypoints], np.float32
+    )
+
+
+def _pyramid(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    levels = [grey]
+    while len(levels) < 4 and min(levels[-1].shape) >= 2 * THUMB_SIDE:
+        height, width = levels[-1].shape
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, dtype=np.uint8))
+    return tuple(levels)
+
+
+def _views(thumb: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred = thumb - thumb.mean()
+    # below one grey level there is nothing but noise to compare
+    norm = max(float(np.linalg.norm(centred)), float(THUMB_SIDE))
+    unit = centred / norm
+    turns = [np.rot90(side, turn) for side in (unit, unit[:, ::-1]) for turn in range(4)]
+    return np.stack(turns).reshape(8, -1)

@@ -1,0 +1,197 @@
+"""Maps between two images: found from matches by consensus, refined, and put into words' worth of numbers.
+
+A map is float64 (2, 3), affine: it takes (x, y, 1) in pixels of one fitted image to (x, y) of the other.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float64]
+Points = NDArray[np.complex64]
+
+# One keypoint's size and direction are some 10 % and 6° off: what it predicts is off by that share of the distance
+_CONE: Final = 0.12
+_LEEWAY: Final = 4.0
+_HYPOTHESES: Final = 64
+_REFINED: Final = 3
+_TOLERANCES: Final = (8.0, 5.0, 3.5, 3.0)
+# A photo stretched from 16:9 to a square is 1.8 times as wide for its height; more than 2.5 is a chance map
+_LARGEST_STRETCH: Final = 2.5
+_SCALES: Final = (0.1, 10.0)
+_AFFINE_FROM: Final = 5
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """A map and the matches that agree with it.
+
+    affine   from the query to the index image
+    inliers  intp (k,), rows of the matches, each keypoint of the index image and of the query once at most
+    """
+
+    affine: Map
+    inliers: NDArray[np.intp]
+
+
+def find_consensus(query: Points, query_frame: Points, index: Points, index_frame: Points) -> Consensus | None:
+    """Return the map that most matches agree on, or None where fewer than three agree.
+
+    Each of the best matches proposes the similarity that takes its own keypoint, with size and direction, to the
+    other's; no random sampling, so equal matches give equal maps. The best few are refined to affine maps.
+    query, query_frame, index, index_frame  complex64 (k,), one a match, best first
+    """
+    seeds = min(_HYPOTHESES, len(query))
+    if seeds < 3:
+        return None
+    turn = index_frame[:seeds] / query_frame[:seeds]
+    away = turn[:, np.newaxis] * (query - query[:seeds, np.newaxis])
+    gap = np.abs(index - index[:seeds, np.newaxis] - away)
+    relative = index_frame / query_frame / turn[:, np.newaxis]
+    alike = (np.abs(relative - 1) < 0.6) & (gap < _LEEWAY + _CONE * np.abs(away))
+    votes = alike.sum(axis=1)
+    best: Consensus | None = None
+    for seed in np.argsort(-votes, kind="stable")[:_REFINED]:
+        if votes[seed] < 3 or (best is not None and votes[seed] <= len(best.inliers)):
+            break
+        refined = _refine(query, index, np.flatnonzero(alike[seed]))
+        if refined is not None and (best is None or len(refined.inliers) > len(best.inliers)):
+            best = refined
+    return best
+
+
+def _refine(query: Points, index: Points, agreeing: NDArray[np.intp]) -> Consensus | None:
+    affine: Map | None = None
+    for tolerance in _TOLERANCES:
+        if len(agreeing) < 3:
+            return None
+        fitted = fit_map(query[agreeing], index[agreeing])
+        if fitted is None:
+            return None
+        affine = fitted
+        agreeing = agreeing_matches(affine, query, index, tolerance)
+    if affine is None or len(agreeing) < 3:
+        return None
+    return Consensus(affine, agreeing)
+
+
+def agreeing_matches(affine: Map, query: Points, index: Points, tolerance: float) -> NDArray[np.intp]:
+    """Return the rows within `tolerance` pixels, measured in the image that is shrunk, each keypoint once."""
+    gap = np.abs(apply(affine, query) - index)
+    near = np.flatnonzero(gap < tolerance * max(1.0, scale_of(affine)))
+    # SIFT repeats a keypoint for each of its directions, and one spot is one piece of evidence
+    for side in (query, index):
+        _, first = np.unique(np.round(side[near]), return_index=True)
+        near = near[np.sort(first)]
+    return near
+
+
+def fit_map(query: Points, index: Points) -> Map | None:
+    """Return the least-squares affine map, a similarity where there are too few points, None where it is absurd."""
+    if len(query) >= _AFFINE_FROM:
+        affine = _fit_affine(query, index)
+        if affine is not None and is_plausible(affine):
+            return affine
+    similarity = _fit_similarity(query, index)
+    return similarity if similarity is not None and is_plausible(similarity) else None
+
+
+def _fit_affine(query: Points, index: Points) -> Map | None:
+    centre = query.mean()
+    away = query - centre
+    rows = np.stack([away.real, away.imag, np.ones(len(query))], axis=1).astype(np.float64)
+    normal = rows.T @ rows
+    if np.linalg.det(normal) < 1e-3 * len(query) ** 3:
+        return None
+    target = np.stack([index.real, index.imag], axis=1).astype(np.float64)
+    solution: Map = np.asarray(np.linalg.solve(normal, rows.T @ target).T, dtype=np.float64)
+    solution[:, 2] -= solution[:, :2] @ [centre.real, centre.imag]
+    return solution
+
+
+def _fit_similarity(query: Points, index: Points) -> Map | None:
+    away, target = query - query.mean(), index - index.mean()
+    spread = float(np.vdot(away, away).real)
+    if spread < 1e-3:
+        return None
+    turn = complex(np.vdot(away, target)) / spread
+    shift = complex(index.mean()) - turn * complex(query.mean())
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def apply(affine: Map, points: Points) -> NDArray[np.complex128]:
+    """Return the mapped points."""
+    x, y = points.real, points.imag
+    mapped: NDArray[np.complex128] = (affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]) + 1j * (
+        affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
+    )
+    return mapped
+
+
+def scale_of(affine: Map) -> float:
+    """Return the square root of the factor by which areas grow."""
+    return math.sqrt(abs(determinant(affine)))
+
+
+def determinant(affine: Map) -> float:
+    """Return the determinant of the linear part; negative for a mirroring map."""
+    return float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])
+
+
+def is_plausible(affine: Map) -> bool:
+    """Tell whether an edit could have made this map: no mirroring, no extreme scale or stretch."""
+    if determinant(affine) <= 0:
+        return False
+    larger, smaller = np.linalg.svd(affine[:, :2], compute_uv=False)
+    return bool(smaller > _SCALES[0] and larger < _SCALES[1] and larger < _LARGEST_STRETCH * smaller)
+
+
+def compose(outer: Map, inner: Map) -> Map:
+    """Return the map that applies `inner`, then `outer`."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def inverse(affine: Map) -> Map:
+    """Return the map back."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.column_stack([linear, -linear @ affine[:, 2]])
+
+
+def mirror_map(width: int) -> Map:
+    """Return the map that exchanges left and right in an image of this width."""
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+
+
+def whole_picture_map(view: int, source: tuple[int, int], target: tuple[int, int]) -> Map:
+    """Return the map of one whole picture onto another.
+
+    view    0 to 3: quarter turns counter-clockwise; 4 to 7: the same after exchanging left and right
+    source  (width, height)
+    target  (width, height)
+    """
+    # unit square, y downwards; a pixel's middle is at + 1/2
+    into_unit = np.array([[1 / source[0], 0, 0.5 / source[0]], [0, 1 / source[1], 0.5 / source[1]]])
+    affine = into_unit
+    if view >= 4:
+        affine = compose(np.array([[-1.0, 0, 1], [0, 1, 0]]), affine)
+    for _ in range(view % 4):
+        affine = compose(np.array([[0.0, 1, 0], [-1, 0, 1]]), affine)
+    out_of_unit = np.array([[target[0], 0, -0.5], [0, target[1], -0.5]], dtype=np.float64)
+    return compose(out_of_unit, affine)
+
+
+def covered_shares(affine: Map, source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float]:
+    """Return which share of the source lies inside the target, and of the target inside the mapped source."""
+    width, height = source
+    corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
+    mapped = (corners @ affine[:, :2].T + affine[:, 2]).astype(np.float32)
+    right, bottom = target[0] - 0.5, target[1] - 0.5
+    frame = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]], dtype=np.float32)
+    area, _ = cv2.intersectConvexConvex(mapped, frame)
+    growth = max(abs(determinant(affine)), 1e-9)
+    return min(1.0, area / (width * height * growth)), min(1.0, area / (target[0] * target[1]))
