@@ -12,7 +12,9 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     │   └── ImageTooLarge     more bytes or pixels than the limit
     ├── MessageError          a Kafka message that is not what its topic holds
     ├── ModelError            a model file that cannot be used
-    └── IndexMismatch         a vector or a file that does not belong into this index
+    ├── IndexMismatch         a vector or a file that does not belong into this index
+    ├── ConfigError           a setting that cannot be
+    └── PrerequisiteMissing   something that has to be there first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
 """
 
@@ -64,6 +66,14 @@ class ModelError(ImageToolsError):
 
 class IndexMismatch(ImageToolsError):
     """A vector or a snapshot that does not belong into this index."""
+
+
+class ConfigError(ImageToolsError):
+    """A setting that cannot be; the message names it."""
+
+
+class PrerequisiteMissing(ImageToolsError):
+    """Something that has to be there first; the message says how to get it."""
 
 
 class ImageRootUnavailable(Exception):

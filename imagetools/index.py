@@ -68,12 +68,14 @@ class Entry:
     order      where it stands among all changes; the earliest of a node is the one that is always returned
     announced  when it was announced, milliseconds since 1970
     digest     SHA-256 of its bytes, or empty where unknown
+    source     which of several sources announced it; -1 where unknown
     """
 
     order: int
     relative_path: str
     announced: int = 0
     digest: bytes = b""
+    source: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Index:
                 nodes=nodes,
                 orders=np.array([entry.order for entry in kept], np.int64),
                 announced=np.array([entry.announced for entry in kept], np.int64),
+                sources=np.array([entry.source for entry in kept], np.int64),
                 digests=np.frombuffer(b"".join(entry.digest.ljust(32, b"\0") for entry in kept), np.uint8),
                 digested=np.array([bool(entry.digest) for entry in kept], bool),
                 path_ends=np.cumsum([len(path) for path in paths], dtype=np.int64),
@@ -243,12 +246,12 @@ class Index:
         with np.load(saved / "entries.npz", allow_pickle=False) as table:
             ends = table["path_ends"].tolist()
             paths, digests = table["paths"].tobytes(), table["digests"].tobytes()
-            rows = zip(table["nodes"], table["orders"], table["announced"], table["digested"], strict=True)
-            for i, (node, order, announced, digested) in enumerate(rows):
+            names = ("nodes", "orders", "announced", "sources", "digested")
+            rows = zip(*(table[name].tolist() for name in names), strict=True)
+            for i, (node, order, announced, source, digested) in enumerate(rows):
                 path = paths[ends[i - 1] if i else 0 : ends[i]].decode()
                 digest = digests[32 * i : 32 * i + 32] if digested else b""
-                entry = Entry(int(order), path, int(announced), digest)
-                self._attach(int(node), entry)
+                self._attach(node, Entry(order, path, announced, digest, source))
         info: dict[str, Any] = head["info"]
         return info
 
@@ -354,16 +357,21 @@ class Change:
                 found.append(Neighbor(entry.relative_path, score, bool(digest) and entry.digest == digest))
         return found
 
-    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "") -> None:
-        """Add an image, or replace it.
-
-        IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
-        """
+    def check(self, fingerprint: Vector, *, model: str = "") -> Vector:
+        """The fingerprint as float32 (d,); IndexMismatch where `add` would refuse it."""
         vector = self._index._checked(fingerprint)
         if self._count and vector.size != self._rows.shape[1]:
             raise IndexMismatch(f"a fingerprint of {vector.size} dimensions; this index holds {self._rows.shape[1]}")
         if model and self._model not in (None, model):
             raise IndexMismatch(f"a fingerprint of the model {model}; this index holds those of {self._model}")
+        return vector
+
+    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "") -> None:
+        """Add an image, or replace it.
+
+        IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
+        """
+        vector = self.check(fingerprint, model=model)
         self._model = self._model or model or None
         self.remove(entry.relative_path)
         node = self._node_of(entry.digest) if entry.digest else None

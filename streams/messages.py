@@ -1,0 +1,45 @@
+"""Kafka messages as records: the key is the path, the value Avro, both checked."""
+
+from confluent_kafka import Message
+
+from imagetools.errors import MessageError
+from schemas.codec import Codec, R
+from schemas.records import Candidates, Record
+from streams.stage import Headers, Received
+
+MAX_KEY_BYTES = 4096
+
+
+def read_message(message: Message, codec: Codec, kind: type[R]) -> Received[R]:
+    """The message as a record; MessageError says what is wrong with its key or value."""
+    path, value = path_of_key(message), message.value()
+    record = None
+    if value is not None:
+        record = codec.decode(message.topic() or "", kind, value)
+        if path_of(record) != path:
+            raise MessageError(f"its key is {path[:200]!r}, and its path {path_of(record)[:200]!r}")
+    _, timestamp = message.timestamp()
+    return Received(path, record, message.partition() or 0, message.offset() or 0, timestamp, headers(message))
+
+
+def path_of_key(message: Message) -> str:
+    """The path that is the message's key; MessageError where it cannot be one."""
+    key = message.key()
+    if not key:
+        raise MessageError("has no key; the key is the image's path")
+    if len(key) > MAX_KEY_BYTES:
+        raise MessageError(f"its key has {len(key):,} bytes; a path has at most {MAX_KEY_BYTES:,}")
+    try:
+        return bytes(key).decode()
+    except UnicodeDecodeError as exc:
+        raise MessageError(f"its key is not UTF-8: {exc}") from exc
+
+
+def path_of(record: Record) -> str:
+    """The image that a record is about."""
+    return record.candidate if isinstance(record, Candidates) else record.relative_path  # type: ignore[union-attr]
+
+
+def headers(message: Message) -> Headers:
+    """The message's headers, in order."""
+    return tuple(message.headers() or ())  # type: ignore[arg-type]

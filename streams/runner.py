@@ -1,0 +1,368 @@
+"""The loop of every stage: poll a batch, run the stage, commit outputs, dead letters and offsets in one transaction.
+
+A crash at any point neither loses an output nor doubles one, for readers with isolation.level=read_committed:
+- outputs and offsets commit together or not at all;
+- a batch is computed before its transaction begins, so that no transaction stays open for long;
+- the group's generation is taken before the batch is polled. When the member has lost its partitions meanwhile, the
+  broker refuses the commit, the transaction is aborted, and the consumer goes back to the committed offsets, which
+  librdkafka does not do by itself;
+- an unknown outcome of a commit is asked for again by the same call; where that cannot tell either, the process ends.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
+from schemas.codec import Codec, R, codec
+from schemas.records import Outcome, Verdict
+from streams.config import KafkaConfig
+from streams.messages import headers, path_of, read_message
+from streams.stage import Headers, Output, Received, Stage
+from streams.topics import DEAD_LETTERS, VERDICTS
+
+log = logging.getLogger(__name__)
+
+MAX_DEAD_LETTER_BYTES = 64 * 1024
+MAX_REASON_CHARS = 2000
+TRANSACTION_TIMEOUT_MS = 10_000
+POLL_S = 0.1
+BACKOFF_S = (0.5, 30.0)
+"""First and longest pause while the image root is away."""
+
+
+class TooManyDeadLetters(Exception):
+    """So many dead letters in a row that something else must be wrong; nothing of the last batch was committed."""
+
+
+class OffsetsLost(Exception):
+    """The group has no committed offset where it should go on."""
+
+
+class Runner(Generic[R]):
+    """Runs one stage until it is told to stop."""
+
+    def __init__(
+        self,
+        stage: Stage[R],
+        kafka: KafkaConfig,
+        *,
+        dead_letter_limit: int = 0,
+        consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
+        producer: Callable[[dict[str, Any]], Producer] = Producer,
+    ) -> None:
+        """dead_letter_limit: this many dead letters in a row raise TooManyDeadLetters; 0: never."""
+        self.stage: Stage[R] = stage
+        self.kafka = kafka
+        self.dead_letter_limit = dead_letter_limit
+        self._codec: Codec = codec(kafka.registry)
+        self._consumer = consumer(consumer_settings(kafka, stage.name))
+        self._producer = producer(producer_settings(kafka, stage.name))
+        self._batch: list[Message] = []
+        self._rebalanced = False
+        self._failure: Exception | None = None
+        self._restoring: dict[int, Iterator[str]] = {}
+        self._held_until: float | None = None
+        self._backoff = BACKOFF_S[0]
+        self._dead_in_a_row = 0
+        self._running = True
+
+    def stop(self) -> None:
+        """End the loop after the batch at hand; may be called from a signal handler."""
+        self._running = False
+
+    def run(self) -> None:
+        """Loop until `stop`; then leave the group.
+
+        Raises TooManyDeadLetters, OffsetsLost, and KafkaException where the client cannot go on, for instance when
+        another process took its transactional id.
+        """
+        log.info("%s: starting on %s", self.stage.name, self.kafka.bootstrap)
+        try:
+            self._producer.init_transactions(60)
+            self._consumer.subscribe(
+                [self.kafka.topic(self.stage.source.name)],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
+            )
+            while self._running:
+                self.step()
+        finally:
+            self._consumer.close()
+            self.stage.close()
+        log.info("%s: stopped", self.stage.name)
+
+    def step(self) -> None:
+        """Take what is there, at most one batch, through the stage and into one transaction."""
+        self._restore_a_little()
+        self._resume_if_due()
+        metadata, batch = self._poll(0 if self._restoring else POLL_S)
+        if not batch:
+            self.stage.idle()
+            return
+        received = [self._read(message) for message in batch]
+        good = [one for one in received if isinstance(one, Received)]
+        try:
+            outcomes = iter(self.stage.run(good) if good else ())
+        except ImageRootUnavailable as exc:
+            self._hold(exc)
+            return
+        ready = [next(outcomes) if isinstance(one, Received) else one for one in received]
+        dead = self._count_dead(batch, ready)
+        if self._commit(metadata, batch, received, ready):
+            self._backoff, self._dead_in_a_row = BACKOFF_S[0], dead
+            self.stage.committed(int(batch[-1].offset() or 0) + 1)
+        else:
+            self.stage.aborted()
+            self._rewind()
+
+    # polling
+
+    def _poll(self, timeout_s: float) -> tuple[Any, list[Message]]:
+        """A batch, and the group membership that it was polled under."""
+        self._batch, self._rebalanced = [], False
+        metadata = self._membership()
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            if message.error() is None:
+                self._batch.append(message)
+            else:
+                self._heed(message.error())
+            if len(self._batch) >= self.stage.batch_size or self._rebalanced:
+                break
+            message = self._consumer.poll(0)
+        if self._failure is not None:
+            raise self._failure
+        batch, self._batch = self._batch, []
+        if batch and (metadata is None or self._rebalanced):
+            # these may belong to a generation that `metadata` does not name: ask for them again
+            self._rewind()
+            return None, []
+        return metadata, batch
+
+    def _membership(self) -> Any:
+        """What fences a zombie: the member and its generation, None while this process is no member.
+
+        Without a member id the broker would take any commit, so the id must be there before and after.
+        """
+        before = self._consumer.memberid()
+        metadata = self._consumer.consumer_group_metadata()
+        return metadata if before and self._consumer.memberid() == before else None
+
+    def _heed(self, error: KafkaError | None) -> None:
+        if error is None:
+            return
+        match error.code():
+            case KafkaError._AUTO_OFFSET_RESET:
+                raise OffsetsLost(f"{self._lost()} ({error.str()})")
+            case KafkaError.UNKNOWN_TOPIC_OR_PART:
+                topic = self.kafka.topic(self.stage.source.name)
+                log.warning("topic %s does not exist: run `imagetools topics create`", topic)
+            case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise KafkaException(error)
+            case _ if error.fatal():
+                raise KafkaException(error)
+            case _:
+                log.warning("%s: %s", self.stage.name, error.str())
+
+    def _lost(self) -> str:
+        group, topic = self.kafka.topic(self.stage.name), self.kafka.topic(self.stage.source.name)
+        return (
+            f"group {group} has no committed offset in {topic}: run `imagetools topics create` if it is new; if it had "
+            "one, say where to go on with --from earliest (which repeats every alert) or --from latest"
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalanced = True
+        try:
+            owned = [self._starting_point(part) for part in consumer.committed(partitions, timeout=60)]
+            consumer.incremental_assign(owned)
+            for part in owned:
+                restoring = self.stage.restore(part.partition, part.offset)
+                if restoring is not None:
+                    consumer.pause([part])
+                    self._restoring[part.partition] = restoring
+        except (KafkaException, OffsetsLost, OSError) as exc:
+            self._failure = exc
+
+    def _starting_point(self, part: TopicPartition) -> TopicPartition:
+        if part.error is not None:
+            raise KafkaException(part.error)
+        if part.offset >= 0:
+            return part
+        if self.kafka.start_from is None:
+            raise OffsetsLost(self._lost())
+        low, high = self._consumer.get_watermark_offsets(part, timeout=60)
+        return TopicPartition(part.topic, part.partition, low if self.kafka.start_from == "earliest" else high)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalanced = True
+        for part in partitions:
+            self._restoring.pop(part.partition, None)
+        consumer.incremental_unassign(partitions)
+        gone = {(part.topic, part.partition) for part in partitions}
+        self._batch = [m for m in self._batch if (m.topic(), m.partition()) not in gone]
+
+    def _rewind(self) -> None:
+        """Back to the committed offsets; a seek that fails ends the process, lest a message be skipped."""
+        owned = self._consumer.assignment()
+        for part in self._consumer.committed(owned, timeout=60) if owned else []:
+            self._consumer.seek(self._starting_point(part))
+
+    def _restore_a_little(self) -> None:
+        for partition, steps in list(self._restoring.items()):
+            where = next(steps, None)
+            if where is None:
+                del self._restoring[partition]
+                self._consumer.resume([TopicPartition(self.kafka.topic(self.stage.source.name), partition)])
+
+    # the image root
+
+    def _hold(self, exc: ImageRootUnavailable) -> None:
+        log.error("%s: %s; trying again in %.1f s", self.stage.name, exc, self._backoff)
+        self.stage.aborted()
+        self._consumer.pause(self._consumer.assignment())
+        self._held_until = time.monotonic() + self._backoff
+        self._backoff = min(2 * self._backoff, BACKOFF_S[1])
+
+    def _resume_if_due(self) -> None:
+        if self._held_until is not None and time.monotonic() >= self._held_until:
+            self._held_until = None
+            self._consumer.resume(self._consumer.assignment())
+            self._rewind()
+
+    # reading and writing
+
+    def _read(self, message: Message) -> Received[R] | ImageToolsError:
+        try:
+            received = read_message(message, self._codec, self.stage.kind)
+        except MessageError as exc:
+            return exc
+        if received.record is None and not self.stage.tombstones:
+            return MessageError("has no value")
+        return received
+
+    def _count_dead(self, batch: Sequence[Message], ready: Sequence[Any]) -> int:
+        dead = self._dead_in_a_row
+        for message, outcome in zip(batch, ready, strict=True):
+            dead = dead + 1 if isinstance(outcome, ImageToolsError) else 0
+            if self.dead_letter_limit and dead >= self.dead_letter_limit:
+                self.stage.aborted()
+                raise TooManyDeadLetters(
+                    f"{self.stage.name}: {dead} dead letters in a row, the last at {message.topic()} partition "
+                    f"{message.partition()} offset {message.offset()}: {outcome}. DEAD_LETTER_LIMIT sets this limit"
+                )
+        return dead
+
+    def _commit(self, metadata: Any, batch: list[Message], received: Sequence[Any], ready: Sequence[Any]) -> bool:
+        """True when committed; False when the transaction was aborted and the batch must be polled again."""
+        producer = self._producer
+        producer.begin_transaction()
+        try:
+            for message, one, outcome in zip(batch, received, ready, strict=True):
+                if isinstance(outcome, ImageToolsError):
+                    self._set_aside(message, one, outcome)
+                else:
+                    for output in outcome:
+                        self._send(output, headers(message))
+            ends = {(m.topic() or "", m.partition() or 0): (m.offset() or 0) + 1 for m in batch}
+            offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in ends.items()]
+            _again_while_retriable(lambda: producer.send_offsets_to_transaction(offsets, metadata))
+            _again_while_retriable(producer.commit_transaction)
+        except KafkaException as exc:
+            if not exc.args[0].txn_requires_abort():
+                raise
+            log.warning("%s: transaction aborted: %s", self.stage.name, exc.args[0].str())
+            _again_while_retriable(producer.abort_transaction)
+            return False
+        return True
+
+    def _send(self, output: Output, headers: Headers) -> None:
+        topic = self.kafka.topic(output.topic.name)
+        value = None if output.record is None else self._codec.encode(topic, output.record)
+        self._produce(topic, output.path.encode(), value, (*headers, *output.headers), output.timestamp)
+
+    def _produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int | None = None
+    ) -> None:
+        when = {} if timestamp is None else {"timestamp": timestamp}
+        self._producer.produce(topic, value, key, headers=list(headers), **when)  # type: ignore[arg-type]
+
+    def _set_aside(self, message: Message, one: Any, reason: ImageToolsError) -> None:
+        """The message to dead-letters, with its reason and origin; and a verdict, where it is known whose."""
+        text = str(reason)[:MAX_REASON_CHARS]
+        origin: dict[str, object] = {
+            "stage": self.stage.name,
+            "topic": message.topic(),
+            "partition": message.partition(),
+            "offset": message.offset(),
+            "error-type": type(reason).__name__,
+            "error-message": text,
+        }
+        why = (*headers(message), *((name, str(value).encode()) for name, value in origin.items()))
+        value = message.value()
+        value = value if value is None else bytes(value)[:MAX_DEAD_LETTER_BYTES]
+        key = message.key()
+        self._produce(self.kafka.topic(DEAD_LETTERS.name), key if key is None else bytes(key), value, why)
+        request_id, path = self._whose(message, one)
+        if path is not None:
+            verdict = Verdict(request_id, path, Outcome.DEAD_LETTER, f"{type(reason).__name__}: {text}")
+            self._send(Output(VERDICTS, path, verdict), headers(message))
+
+    def _whose(self, message: Message, one: Any) -> tuple[int | None, str | None]:
+        """The announcement that a dead letter ends: by its record, else by its key."""
+        if isinstance(one, Received) and one.record is not None:
+            return one.record.request_id, one.path
+        value = message.value()
+        if value is not None:
+            try:
+                record = self._codec.decode(message.topic() or "", self.stage.kind, value)
+                return record.request_id, path_of(record)
+            except MessageError:
+                log.debug("no record to name the announcement: going by the key")
+        try:
+            return None, bytes(message.key() or b"").decode() or None
+        except UnicodeDecodeError:
+            return None, None
+
+
+def consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
+    """librdkafka settings of a stage's consumer."""
+    settings = kafka.client(
+        group_id=kafka.topic(stage),
+        group_protocol=kafka.group_protocol,
+        enable_auto_commit=False,
+        enable_auto_offset_store=False,
+        isolation_level="read_committed",
+        auto_offset_reset=kafka.start_from or "error",
+    )
+    if kafka.group_protocol == "classic":
+        settings["partition.assignment.strategy"] = "cooperative-sticky"
+    return settings
+
+
+def producer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
+    """librdkafka settings of a stage's producer."""
+    return kafka.client(
+        transactional_id=f"{kafka.topic(stage)}-{kafka.member or uuid.uuid4()}",
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        partitioner="murmur2_random",
+        linger_ms=2,
+    )
+
+
+def _again_while_retriable(call: Callable[[], object]) -> None:
+    """The client's rule for transactional calls: what is retriable is asked by the same call again."""
+    while True:
+        try:
+            call()
+            return
+        except KafkaException as exc:
+            if not exc.args[0].retriable() or exc.args[0].txn_requires_abort():
+                raise
+            log.warning("trying again: %s", exc.args[0].str())

@@ -1,0 +1,190 @@
+"""embeddings → candidates: look up every new fingerprint's neighbors, and keep the index what the log says.
+
+The topic is the truth and the index a view of it at one offset. A record sees only those before it; searching changes
+nothing, and a batch reaches the index after its transaction has committed.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from imagetools.errors import ConfigError, IndexMismatch
+from imagetools.index import Change, Entry, Index, IndexConfig
+from schemas.records import Candidates, Embedding, Neighbor
+from streams.config import Config
+from streams.replay import LogReader
+from streams.service import serve
+from streams.snapshots import Snapshots
+from streams.stage import Outcome, Output, Received, Stage
+from streams.topics import ANNOUNCED_IN, CANDIDATES, EMBEDDINGS
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY_S = 600
+SNAPSHOT_AT_LEAST = 1000
+"""Changes that make a snapshot worth its time while the stage runs; at its end any change does."""
+
+STEP_S = 0.05
+"""How long a replay may keep the consumer from polling."""
+
+
+class SearchStage(Stage[Embedding]):
+    """Finds each new fingerprint's neighbors among those before it in the log.
+
+    offset  of the log that the index stands at; None: at none yet
+    """
+
+    name = "search"
+    source = EMBEDDINGS
+    kind = Embedding
+    tombstones = True
+    batch_size = 256
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._index_config = IndexConfig(config.distance_type, config.dimension)
+        self._snapshots = Snapshots(config.index_dir, self._index_config)
+        self._index = Index(self._index_config, self._snapshots.scratch)
+        self._pending: Change | None = None
+        self.offset: int | None = None
+        self._unsaved = 0
+        self._saved_at = time.monotonic()
+        self._log_id = ""
+
+    def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
+        """The candidates of each image; none for one that is gone."""
+        change = self._index.change()
+        outcomes: list[Outcome] = []
+        for received in batch:
+            try:
+                outcomes.append(self._take(change, received, search=True))
+            except IndexMismatch as exc:
+                outcomes.append(exc)
+        self._pending = change
+        return outcomes
+
+    def committed(self, offset: int) -> None:
+        """Let the index have what the committed batch brought."""
+        if self._pending is not None:
+            self._unsaved += len(self._pending)
+            self._pending.apply()
+            self._pending = None
+        self.offset = offset
+        if self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
+            self._save()
+
+    def aborted(self) -> None:
+        """Forget the batch."""
+        self._pending = None
+
+    def restore(self, partition: int, offset: int) -> Iterator[str]:
+        """Bring the index to exactly the committed offset: from itself, a snapshot, or the log's beginning."""
+        self._pending = None
+        reader = LogReader(self._config.kafka, EMBEDDINGS.name, Embedding, partition)
+        try:
+            self._log_id = reader.log_id
+            self._start_from(offset)
+            yield "loaded"
+            began, first = time.monotonic(), self.offset or 0
+            change, replayed = self._index.change(), 0
+            for received in reader.read(first, offset):
+                if received is not None:
+                    self._replay(change, received)
+                    replayed += 1
+                if len(change) >= self._config.batch_size:
+                    self._apply(change)
+                    change = self._index.change()
+                if received is None or time.monotonic() - began > STEP_S:
+                    yield f"replaying, {(received.offset if received else first) - first:,} of {offset - first:,}"
+                    began = time.monotonic()
+            self._apply(change)
+            self.offset = offset
+            log.info("search: at offset %d with %d images, %d records replayed", offset, len(self._index), replayed)
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        """Keep what is not saved yet, and let go."""
+        if self._unsaved:
+            self._save()
+        self._index.close()
+        self._snapshots.close()
+
+    def _apply(self, change: Change) -> None:
+        self._unsaved += len(change)
+        change.apply()
+
+    def _start_from(self, offset: int) -> None:
+        if self.offset is not None and self.offset <= offset:
+            return
+        self._index.close()
+        loaded = self._snapshots.newest(self._log_id, at_most=offset)
+        self._index, self.offset = loaded or (Index(self._index_config, self._snapshots.scratch), 0)
+        self._unsaved = 0
+
+    def _replay(self, change: Change, received: Received[Embedding]) -> None:
+        try:
+            self._take(change, received, search=False)
+        except IndexMismatch as exc:
+            # it was set aside when it came; here it is passed over again
+            log.debug("offset %d: %s", received.offset, exc)
+
+    def _take(self, change: Change, received: Received[Embedding], *, search: bool) -> Outcome:
+        """Let the change have one record of the log; its candidates, when asked for."""
+        held = change.entry(received.path)
+        source = _announced_in(received)
+        stale = held is not None and source != held.source and received.timestamp < held.announced
+        record = received.record
+        if record is None:
+            if not stale:
+                change.remove(received.path)
+            return ()
+        neighbors: tuple[Neighbor, ...] = ()
+        entry = Entry(received.offset, received.path, received.timestamp, record.digest, source)
+        if held is not None and held.digest == record.digest:
+            # unchanged bytes: nothing to report, and it keeps its place in the order
+            if not stale:
+                change.add(replace(entry, order=held.order), record.fingerprint, model=record.model)
+        elif not stale:
+            change.check(record.fingerprint, model=record.model)
+            change.remove(received.path)
+            if search and record.alert:
+                found = change.search(record.fingerprint, self._config.nb_neighbors, digest=record.digest)
+                neighbors = tuple(Neighbor(n.relative_path, n.score, n.identical) for n in found)
+            change.add(entry, record.fingerprint, model=record.model)
+        if not search:
+            return ()
+        candidates = Candidates(record.request_id, received.path, neighbors, record.model)
+        return (Output(CANDIDATES, received.path, candidates),)
+
+    def _save(self) -> None:
+        if self.offset is None:
+            return
+        self._snapshots.save(self._index, self._log_id, self.offset)
+        self._unsaved, self._saved_at = 0, time.monotonic()
+
+
+def _announced_in(received: Received[Embedding]) -> int:
+    """The partition of images.new that a record goes back to; -1 where it does not say."""
+    for name, value in received.headers:
+        if name == ANNOUNCED_IN and value is not None and value.isdigit():
+            return int(value)
+    return -1
+
+
+def make(config: Config) -> SearchStage:
+    """The stage, ready to run; ConfigError where INDEX_DIR cannot be written."""
+    try:
+        return SearchStage(config)
+    except OSError as exc:
+        raise ConfigError(f"INDEX_DIR is {config.index_dir}: {exc.strerror or exc}") from exc
+
+
+def main(config: Config | None = None) -> None:
+    """Run until SIGTERM or SIGINT."""
+    serve(make, config)
+
+
+if __name__ == "__main__":
+    main()

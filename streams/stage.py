@@ -1,0 +1,94 @@
+"""What a stage is: a function from the records of one topic to the records of others, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic
+
+from imagetools.errors import ImageToolsError
+from schemas.codec import R
+from schemas.records import Record
+from streams.topics import Topic
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[R]):
+    """One message of the stage's topic, read.
+
+    record     None: the image is gone
+    timestamp  of the message, milliseconds since 1970
+    """
+
+    path: str
+    record: R | None
+    partition: int
+    offset: int
+    timestamp: int
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One message to send.
+
+    record     None: the image is gone
+    timestamp  milliseconds since 1970; None is now
+    headers    beside those that came with the input
+    """
+
+    topic: Topic
+    path: str
+    record: Record | None
+    timestamp: int | None = None
+    headers: Headers = field(default=())
+
+
+Outcome = Sequence[Output] | ImageToolsError
+"""What became of one input: what to send, or why it is set aside."""
+
+
+class Stage(Generic[R]):
+    """One stage; the runner calls its methods from one thread.
+
+    name        names its consumer group, too
+    source      the topic that it reads
+    kind        the record there
+    tombstones  whether a null value has a meaning there
+    batch_size  how many messages it takes at most at a time
+    """
+
+    name: str
+    source: Topic
+    kind: type[R]
+    tombstones: bool = False
+    batch_size: int = 64
+
+    def run(self, batch: Sequence[Received[R]]) -> Sequence[Outcome]:
+        """The outcome of each input, in place. It changes nothing that it remembers.
+
+        Raises ImageRootUnavailable where no input is to blame: the batch is tried again later.
+        """
+        raise NotImplementedError
+
+    def committed(self, offset: int) -> None:
+        """What `run` gave was committed: only now may the stage change what it remembers.
+
+        offset  where the log goes on, in the partition that the batch ended in
+        """
+
+    def aborted(self) -> None:
+        """What `run` gave last is void; the same messages will come again."""
+
+    def restore(self, partition: int, offset: int) -> Iterator[str] | None:
+        """Bring what the stage remembers to `offset` of a partition that it now owns.
+
+        Gives None where there is nothing to remember; otherwise an iterator that does the work in small steps and
+        says how far it is. The partition stands still until it is exhausted.
+        """
+
+    def idle(self) -> None:
+        """There is nothing to do at the moment. Must not take long."""
+
+    def close(self) -> None:
+        """The stage stops."""

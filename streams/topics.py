@@ -1,0 +1,129 @@
+"""The topics, the groups that read them, and their creation."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict
+from streams.config import KafkaConfig
+
+DAY_MS = 24 * 60 * 60 * 1000
+PARTITIONS = 6
+"""Of the topics that many processes share; enough for six of each, and more can be added."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: what it holds, and how the broker keeps it."""
+
+    name: str
+    kind: type[Record] | None
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+IMAGES_NEW = Topic("images.new", ImageNew, PARTITIONS)
+EMBEDDINGS = Topic("embeddings", Embedding, 1, {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)})
+CANDIDATES = Topic("candidates", Candidates, PARTITIONS)
+DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
+VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
+DEAD_LETTERS = Topic("dead-letters", None, 1)
+
+TOPICS = (IMAGES_NEW, EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS, DEAD_LETTERS)
+
+READS = {"encoder": IMAGES_NEW, "search": EMBEDDINGS, "matcher": CANDIDATES}
+"""Each stage's consumer group, and the topic that it reads."""
+
+ANNOUNCED_IN = "announced-partition"
+"""Header of an embedding: the partition of images.new that it was announced in."""
+
+TIMEOUT_S = 30.0
+
+
+def group_offsets(admin: AdminClient, kafka: KafkaConfig, stage: str) -> dict[int, int]:
+    """The committed offset of each partition that has one."""
+    request = ConsumerGroupTopicPartitions(kafka.topic(stage))
+    (answer,) = admin.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S).values()
+    topic = kafka.topic(READS[stage].name)
+    known = answer.result().topic_partitions
+    return {part.partition: part.offset for part in known if part.topic == topic and part.offset >= 0}
+
+
+def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> dict[int, int]:
+    """The first, or the one after the last, offset of each partition of a topic on the cluster."""
+    found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = {TopicPartition(topic, number): spec for number in found.partitions}
+    answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+    return {part.partition: future.result().offset for part, future in answers.items()}
+
+
+def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic] = TOPICS) -> list[str]:
+    """Create the topics that are missing and commit the groups' first offsets; the names of the topics made.
+
+    replication  -1 is the broker's default
+    A group that has offsets keeps them: creating twice changes nothing.
+    """
+    admin = AdminClient(kafka.client())
+    wanted = list(topics)
+    futures = admin.create_topics(
+        [
+            NewTopic(kafka.topic(t.name), num_partitions=t.partitions, replication_factor=replication, config=t.config)
+            for t in wanted
+        ],
+        request_timeout=TIMEOUT_S,
+    )
+    made = []
+    for name, future in futures.items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    for stage, topic in READS.items():
+        if topic in wanted:
+            _commit_first(admin, kafka, stage, topic)
+    return made
+
+
+def _commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
+    name = kafka.topic(topic.name)
+    known = group_offsets(admin, kafka, stage)
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            firsts = end_offsets(admin, name, earliest=True)
+            break
+        except (KafkaException, KeyError):
+            # a topic that was made this moment is not known to every broker yet
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    missing = [TopicPartition(name, number, first) for number, first in firsts.items() if number not in known]
+    if missing:
+        asked = ConsumerGroupTopicPartitions(kafka.topic(stage), missing)
+        (answer,) = admin.alter_consumer_group_offsets([asked], request_timeout=TIMEOUT_S).values()
+        answer.result()
+
+
+def delete(kafka: KafkaConfig) -> None:
+    """Remove the topics and the groups under the prefix; KafkaException where a group still has members."""
+    admin = AdminClient(kafka.client())
+    for group in admin.delete_consumer_groups([kafka.topic(s) for s in READS], request_timeout=TIMEOUT_S).values():
+        _ignore(group, KafkaError.GROUP_ID_NOT_FOUND)
+    for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
+        _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _ignore(future: object, code: int) -> None:
+    try:
+        future.result()  # type: ignore[attr-defined]
+    except KafkaException as exc:
+        if exc.args[0].code() != code:
+            raise
