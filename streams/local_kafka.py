@@ -6,15 +6,17 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import PrerequisiteMissing
+from streams.container_kafka import ContainerKafka, NoContainer
 from streams.java import Identity, JavaProcess, Program, Progress, fetch, free_ports, is_free, quiet
 
 VERSION = "4.4.0"
@@ -22,7 +24,7 @@ KAFKA = Program(
     f"Apache Kafka {VERSION}",
     # Kafka logs through slf4j 1.7 and brings no backend; the simple one writes to the standard error output
     (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36"),
-    megabytes=110,
+    megabytes=43,
 )
 
 START_S = 60.0
@@ -52,6 +54,10 @@ NODE_SETTINGS = {
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.min.heartbeat.interval.ms": "200",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    # the transaction of a stage that was killed holds up the readers until it is found to be out of time
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
 }
 """What differs from Kafka's defaults."""
 
@@ -204,6 +210,41 @@ class LocalKafka:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Broker(Protocol):
+    """A Kafka, wherever it runs."""
+
+    bootstrap: str
+
+
+@contextmanager
+def broker(data_dir: Path | None = None, *, progress: Progress = quiet) -> Iterator[Broker]:
+    """A Kafka for the length of a `with`: in a container where a Docker engine answers, otherwise a LocalKafka.
+
+    data_dir  its data outlast it; always a LocalKafka then
+    BrokerUnavailable where neither can be had.
+    """
+    container: ContainerKafka | None = None
+    reason = "was not asked"
+    if data_dir is None:
+        try:
+            container = ContainerKafka(VERSION, NODE_SETTINGS, progress)
+        except NoContainer as exc:
+            reason = str(exc)
+    if container is not None:
+        with container:
+            yield container
+        return
+    try:
+        local = LocalKafka.start(data_dir, progress=progress)
+    except BrokerUnavailable as exc:
+        raise BrokerUnavailable(
+            f"{exc}\nA Docker engine would do as well, but: {reason}\n"
+            "Or name a broker that runs already: KAFKA_BOOTSTRAP_SERVERS, or the command's own flag."
+        ) from exc
+    with local:
+        yield local
 
 
 def _configure(folder: Path, ports: list[int], properties: Mapping[str, str]) -> None:
