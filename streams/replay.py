@@ -30,8 +30,11 @@ class LogReader(Generic[R]):
         self._name = kafka.topic(topic)
         self._partition = partition
         self._codec = codec(kafka.registry)
-        described = AdminClient(kafka.client()).describe_topics(TopicCollection([self._name]))
-        self.log_id = str(described[self._name].result(timeout=TIMEOUT_S).topic_id)
+        admin = AdminClient(kafka.client())
+        described = admin.describe_topics(TopicCollection([self._name]))
+        identity = described[self._name].result(timeout=TIMEOUT_S).topic_id
+        # its text has slashes, which a folder's name cannot
+        self.log_id = f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
         self._consumer = Consumer(
             kafka.client(
                 # the client wants a name; nothing is ever committed under it

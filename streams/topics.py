@@ -1,14 +1,20 @@
 """The topics, the groups that read them, and their creation."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict
 from streams.config import KafkaConfig
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
 
 DAY_MS = 24 * 60 * 60 * 1000
 PARTITIONS = 6
@@ -34,6 +40,16 @@ DEAD_LETTERS = Topic("dead-letters", None, 1)
 
 TOPICS = (IMAGES_NEW, EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS, DEAD_LETTERS)
 
+NOT_UP = {
+    KafkaError._TIMED_OUT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+
 READS = {"encoder": IMAGES_NEW, "search": EMBEDDINGS, "matcher": CANDIDATES}
 """Each stage's consumer group, and the topic that it reads."""
 
@@ -41,24 +57,24 @@ ANNOUNCED_IN = "announced-partition"
 """Header of an embedding: the partition of images.new that it was announced in."""
 
 TIMEOUT_S = 30.0
+TRY_S = 5.0
+"""Of one question to a group's coordinator: a new cluster makes it at the first question, which may get lost."""
 
 
 def group_offsets(admin: AdminClient, kafka: KafkaConfig, stage: str) -> dict[int, int]:
     """The committed offset of each partition that has one."""
     request = ConsumerGroupTopicPartitions(kafka.topic(stage))
-    (answer,) = admin.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S).values()
+    asked = _patiently(lambda: _answer(admin.list_consumer_group_offsets([request], request_timeout=TRY_S)))
+    known = asked.topic_partitions
     topic = kafka.topic(READS[stage].name)
-    known = answer.result().topic_partitions
     return {part.partition: part.offset for part in known if part.topic == topic and part.offset >= 0}
 
 
 def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> dict[int, int]:
     """The first, or the one after the last, offset of each partition of a topic on the cluster."""
-    found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-    if found.error is not None:
-        raise KafkaException(found.error)
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)[topic].result()
     spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked = {TopicPartition(topic, number): spec for number in found.partitions}
+    asked = {TopicPartition(topic, number): spec for number in (part.id for part in described.partitions)}
     answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
     return {part.partition: future.result().offset for part, future in answers.items()}
 
@@ -95,21 +111,11 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
 def _commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
     name = kafka.topic(topic.name)
     known = group_offsets(admin, kafka, stage)
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            firsts = end_offsets(admin, name, earliest=True)
-            break
-        except (KafkaException, KeyError):
-            # a topic that was made this moment is not known to every broker yet
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    firsts = _patiently(lambda: end_offsets(admin, name, earliest=True))
     missing = [TopicPartition(name, number, first) for number, first in firsts.items() if number not in known]
     if missing:
         asked = ConsumerGroupTopicPartitions(kafka.topic(stage), missing)
-        (answer,) = admin.alter_consumer_group_offsets([asked], request_timeout=TIMEOUT_S).values()
-        answer.result()
+        _patiently(lambda: _answer(admin.alter_consumer_group_offsets([asked], request_timeout=TRY_S)))
 
 
 def delete(kafka: KafkaConfig) -> None:
@@ -119,6 +125,24 @@ def delete(kafka: KafkaConfig) -> None:
         _ignore(group, KafkaError.GROUP_ID_NOT_FOUND)
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """The answer, asked for again while what was made this moment is not up."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as exc:
+            if exc.args[0].code() not in NOT_UP or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _answer(futures: Mapping[Any, "Future[T]"]) -> T:
+    """The answer of an admin call that asks one thing."""
+    (future,) = futures.values()
+    return future.result()
 
 
 def _ignore(future: object, code: int) -> None:

@@ -1,0 +1,32 @@
+"""A real Kafka for every test that needs one, each under a prefix of its own."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from streams.config import KafkaConfig
+from streams.topics import create, delete
+
+
+@pytest.fixture(scope="session")
+def bootstrap() -> Iterator[str]:
+    """IMAGETOOLS_TEST_BOOTSTRAP, or a broker of its own; where none can be had the tests fail and say so."""
+    named = os.environ.get("IMAGETOOLS_TEST_BOOTSTRAP")
+    if named:
+        yield named
+        return
+    from streams.local_kafka import broker
+
+    with broker() as own:
+        yield own.bootstrap
+
+
+@pytest.fixture
+def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
+    """The topics under a fresh prefix, removed afterwards."""
+    config = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
+    create(config)
+    yield config
+    delete(config)
