@@ -1,0 +1,298 @@
+"""The command line. Each command only translates: options to settings, errors to one line of text."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from imagetools.errors import ImageRootUnavailable, ImageToolsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_DATA = Path("imagetools-data")
+
+KAFKA = {
+    "KAFKA_BOOTSTRAP_SERVERS": "Kafka's address, host:port.  [default: localhost:9092]",
+    "TOPIC_PREFIX": "In front of every topic and group.",
+    "SCHEMA_REGISTRY_URL": "A schema registry; without one, messages name their schema themselves.",
+    "KAFKA_GROUP_PROTOCOL": "classic, or consumer (brokers from 4.0).  [default: classic]",
+}
+IMAGES = {"IMAGES_DIR": "The folder that every path is relative to.  [default: /home/solver/images]"}
+MODEL = {
+    "MODELS_DIR": "Where the model is looked for before the package.  [default: /home/solver/models]",
+    "MODELS_NAME": "The model's file name.  [default: resnet18.th]",
+}
+SEARCH = {
+    "INDEX_DIR": "Snapshots of the index.  [default: /home/solver/location]",
+    "NB_NEIGHBORS": "Neighbors of each image, in distinct fingerprints.  [default: 10]",
+    "DISTANCE_TYPE": "Cosine, Normalized Cosine, Angle, L1 or L2.  [default: Cosine]",
+    "DIMENSION": "Of a fingerprint, checked.  [default: as the log]",
+    "BATCH_SIZE": "Vectors that a rebuild inserts at a time.  [default: 1024]",
+}
+MATCH = {
+    "THRESHOLD": "The score from which a pair is called a duplicate.  [default: 0.75]",
+    "WIDTH": "Of the box that images are fitted to, pixels.",
+    "HEIGHT": "Of that box, pixels.",
+    "NB_WORKERS": "Threads of the matcher.  [default: 8]",
+}
+LIMIT = {"DEAD_LETTER_LIMIT": "This many dead letters in a row stop a stage; 0: never.  [default: 100]"}
+
+
+def settings(*groups: dict[str, str]) -> Callable[[F], F]:
+    """Options for environment variables, of the same names; the function gets `environ`, options winning."""
+
+    def decorate(function: F) -> F:
+        names = [name for group in groups for name in group]
+
+        def run(**options: Any) -> Any:
+            given = {name: options.pop(name.lower()) for name in names}
+            return function(
+                environ={**os.environ, **{name: text for name, text in given.items() if text is not None}}, **options
+            )
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+        for group in reversed(groups):
+            for name, text in reversed(group.items()):
+                flag = "--" + name.lower().replace("_", "-")
+                run = click.option(flag, name.lower(), default=None, metavar="VALUE", help=f"{text} [{name}]")(run)
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+class Commands(click.Group):
+    """A group whose errors are one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
+        try:
+            return super().invoke(ctx)
+        except (ImageToolsError, ImageRootUnavailable) as exc:
+            raise click.ClickException(str(exc)) from exc
+        except ImportError as exc:
+            if "libGL" in str(exc) or "libgthread" in str(exc):
+                raise click.ClickException(
+                    f"OpenCV needs a system library: {exc}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+                ) from exc
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="imagetools")
+def main() -> None:
+    """Find images that duplicate others: re-encoded, resized, cropped, mirrored, turned, recoloured, captioned.
+
+    \b
+    Try it on a folder:        imagetools find DIR
+    Run it as a service:       imagetools up --images-dir DIR
+                               imagetools produce DIR        announce images
+                               imagetools watch              see alerts as they come
+    On your own Kafka:         set KAFKA_BOOTSTRAP_SERVERS, then
+                               imagetools topics create
+                               imagetools encoder | search | matcher
+    """  # noqa: D301 - click's mark for lines to keep as they are
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--report", type=click.Path(file_okay=False, path_type=Path), help="Write a report into this folder.")
+@click.option("--broker", metavar="HOST:PORT", help="Use this Kafka, under a fresh prefix that is removed afterwards.")
+@click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
+@click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
+@settings(MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH)
+def find(
+    environ: dict[str, str], folder: Path, report: Path | None, broker: str | None, encoders: int, matchers: int
+) -> None:
+    """Find all duplicates among the images in FOLDER.
+
+    Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it comes, and stops everything when
+    every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
+    browser), alerts.jsonl and dead-letters.jsonl.
+    """
+    from cli.find import find as run  # noqa: PLC0415
+    from cli.supervisor import StageFailed  # noqa: PLC0415
+
+    try:
+        run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
+    except StageFailed as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+@main.command()
+@click.option("--folder", default=Path("demo"), show_default=True, type=click.Path(path_type=Path), help="Where.")
+def demo(folder: Path) -> None:
+    """Plant edited copies among sample photos, run the whole pipeline, and score what it finds.
+
+    Writes the images, the report and the list of planted copies into the folder.
+    """
+    from cli.demo import run  # noqa: PLC0415
+
+    run(folder)
+
+
+@main.command()
+@click.option("--data", default=DEFAULT_DATA, show_default=True, type=click.Path(path_type=Path), help="Its data.")
+@click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
+@click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
+@click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
+@settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT)
+def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
+    """Run the whole service until Ctrl-C; started again, it goes on where it was.
+
+    Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; without one it runs its own on this machine, with its data in
+    the data folder. Logs are in the data folder, too.
+    """
+    from cli.up import up as run  # noqa: PLC0415
+
+    run(data, port, environ, encoders=encoders, matchers=matchers)
+
+
+@main.command()
+@click.argument("source", metavar="DIR|FILE|-")
+@click.option("--no-alert", is_flag=True, help="Load an existing collection: compare these with nothing.")
+@click.option("--remove", is_flag=True, help="Announce that these images are gone.")
+@settings(IMAGES, KAFKA)
+def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) -> None:
+    """Announce images on the topic images.new.
+
+    DIR: every image in it. FILE: that image, or a text file with a path on each line. -: such lines from standard
+    input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
+    """
+    from cli.announce import announce  # noqa: PLC0415
+    from cli.sources import paths_of  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+
+    config = Config.from_env(environ)
+    lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
+    count = announce(
+        config.kafka, paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
+    )
+    click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
+
+
+@main.command()
+@click.option("--json", "as_lines", is_flag=True, help="One line of JSON an alert.")
+@click.option("--from-beginning", is_flag=True, help="Past alerts, too.")
+@settings(KAFKA)
+def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
+    """Print each alert as it comes, until Ctrl-C."""
+    from cli.watch import watch as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+
+    run(Config.from_env(environ).kafka, as_lines=as_lines, from_beginning=from_beginning)
+
+
+@main.command()
+@settings(KAFKA)
+def status(environ: dict[str, str]) -> None:
+    """Show how far each stage is: its lag and rate."""
+    from cli.status import show  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+
+    show(Config.from_env(environ).kafka)
+
+
+@main.command()
+@click.argument("a", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the pair and its inliers here.")
+@settings(MATCH)
+def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> None:
+    """Decide whether images A and B show the same picture, and say why. Needs no Kafka."""
+    from cli.compare import compare as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+
+    run(a, b, picture, Config.from_env(environ).matcher)
+
+
+def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
+    @main.command(name, help=text)
+    @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
+    @click.option(
+        "--from",
+        "start_from",
+        type=click.Choice(["earliest", "latest"]),
+        help="Where to go on when the group has lost its offsets; earliest repeats every alert.",
+    )
+    @settings(KAFKA, *groups, LIMIT)
+    def run(environ: dict[str, str], stop_with_stdin: bool, start_from: str | None) -> None:
+        from dataclasses import replace  # noqa: PLC0415
+        from importlib import import_module  # noqa: PLC0415
+
+        from streams.config import Config  # noqa: PLC0415
+
+        if stop_with_stdin:
+            from cli.supervisor import stop_with_stdin as follow_stdin  # noqa: PLC0415
+
+            follow_stdin()
+        config = Config.from_env(environ)
+        config = replace(config, kafka=replace(config.kafka, start_from=start_from))
+        import_module(f"streams.{name}_consumer").main(config)
+
+
+_stage("encoder", "Run one encoder: images.new → embeddings. As many as there are partitions may run.", IMAGES, MODEL)
+_stage("search", "Run one search: embeddings → candidates. One works; a second one stands by.", SEARCH)
+_stage(
+    "matcher",
+    "Run one matcher: candidates → duplicates, verdicts. As many as there are partitions may run.",
+    IMAGES,
+    MATCH,
+)
+
+
+@main.group()
+def kafka() -> None:
+    """A real Kafka on this machine, without Docker or an installed Java."""
+
+
+@kafka.command("start")
+@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path))
+@click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535))
+def kafka_start(data: Path, port: int) -> None:
+    """Start it in the background and print its address."""
+    from streams.local_kafka import LocalKafka  # noqa: PLC0415
+
+    running = LocalKafka.attach(data) or LocalKafka.start(
+        data, port=port, detached=True, progress=lambda text: click.echo(f"{text} …", err=True)
+    )
+    click.echo(running.bootstrap)
+
+
+@kafka.command("stop")
+@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path))
+def kafka_stop(data: Path) -> None:
+    """Stop the one that `kafka start` started."""
+    from streams.local_kafka import LocalKafka  # noqa: PLC0415
+
+    click.echo("stopped" if LocalKafka.stop_detached(data) else f"none runs with its data in {data}", err=True)
+
+
+@main.group()
+def topics() -> None:
+    """The topics on the cluster."""
+
+
+@topics.command("create")
+@click.option("--replication", default=-1, help="Copies of each partition; -1: the broker's default.", type=int)
+@settings(KAFKA)
+def topics_create(environ: dict[str, str], replication: int) -> None:
+    """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    from cli.follow import missing  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+    from streams.topics import create  # noqa: PLC0415
+
+    config = Config.from_env(environ).kafka
+    try:
+        made = create(config, replication=replication)
+    except KafkaException as exc:
+        raise missing(config, exc) from exc
+    for name in made:
+        click.echo(name)
+    if not made:
+        click.echo("all there", err=True)

@@ -1,0 +1,101 @@
+"""Following topics from a point on, as a reader of committed records without a group."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from imagetools.errors import PrerequisiteMissing
+from schemas.codec import codec
+from streams.config import KafkaConfig
+from streams.messages import headers
+from streams.topics import Topic, end_offsets
+
+FETCH = 500
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One message: its topic's definition, and the record or, where the topic holds none, the message itself."""
+
+    topic: Topic
+    record: Any
+    message: Message
+
+
+class Follower:
+    """Reads topics side by side, from their beginning or their end.
+
+    PrerequisiteMissing where a topic does not exist.
+    """
+
+    def __init__(self, kafka: KafkaConfig, topics: Sequence[Topic], *, from_beginning: bool) -> None:
+        self._topics = {kafka.topic(topic.name): topic for topic in topics}
+        self._codec = codec(kafka.registry)
+        self._consumer = Consumer(
+            kafka.client(
+                # the client wants a name; nothing is ever committed under it
+                group_id=kafka.topic("follow"),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+            )
+        )
+        admin = AdminClient(kafka.client())
+        try:
+            self._consumer.assign(
+                [
+                    TopicPartition(name, number, offset)
+                    for name in self._topics
+                    for number, offset in end_offsets(admin, name, earliest=from_beginning).items()
+                ]
+            )
+        except KafkaException as exc:
+            self._consumer.close()
+            raise missing(kafka, exc) from exc
+
+    def read(self, timeout_s: float) -> Iterator[Seen]:
+        """What has come; waits at most `timeout_s` for the first."""
+        first = self._consumer.poll(timeout_s)
+        messages = [first, *self._consumer.consume(FETCH, 0)] if first else []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.fatal() or not error.retriable():
+                    raise KafkaException(error)
+                continue
+            topic = self._topics[message.topic() or ""]
+            value = message.value()
+            kind: type[Any] | None = topic.kind
+            record = self._codec.decode(message.topic() or "", kind, value) if kind and value else None
+            yield Seen(topic, record, message)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+
+def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:
+    """What a person can do about a Kafka error at start."""
+    error: KafkaError = exc.args[0]
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return PrerequisiteMissing(
+            f"the topics are not on {kafka.bootstrap} (prefix {kafka.prefix!r}): run `imagetools topics create`"
+        )
+    if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
+        return PrerequisiteMissing(
+            f"no Kafka answers at {kafka.bootstrap}: `imagetools up` or `imagetools kafka start` starts one here, "
+            "KAFKA_BOOTSTRAP_SERVERS names another"
+        )
+    return exc
+
+
+def dead_letter(message: Message) -> dict[str, str]:
+    """A dead letter's path, reason and origin, from its key and headers."""
+    told = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message)}
+    key = message.key()
+    path = bytes(key).decode("utf-8", "replace") if key is not None else ""
+    names = ("stage", "topic", "partition", "offset", "error-type", "error-message")
+    return {"relative_path": path} | {name.replace("-", "_"): told.get(name, "") for name in names}

@@ -1,0 +1,58 @@
+"""The whole service on this machine, until Ctrl-C."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.supervisor import StageFailed, Supervisor
+from imagetools.errors import ConfigError, PrerequisiteMissing
+from streams.config import Config
+from streams.local_kafka import LocalKafka
+from streams.topics import create
+
+TEND_S = 0.5
+
+
+def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, matchers: int = 1) -> None:
+    """Keep Kafka and the stages running; what they know stays in `data`.
+
+    ConfigError where IMAGES_DIR is no folder; PrerequisiteMissing where a stage says that a restart is no use.
+    """
+    console = Console()
+    config = Config.from_env(environ)
+    if not config.images_dir.is_dir():
+        raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with contextlib.ExitStack() as stack:
+        settings = {**environ, "INDEX_DIR": str(data / "index"), "IMAGES_DIR": str(config.images_dir.resolve())}
+        if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            running = LocalKafka.start(
+                data / "kafka", port=port, progress=lambda text: console.print(Text(text + " …"))
+            )
+            stack.callback(running.stop)
+            settings["KAFKA_BOOTSTRAP_SERVERS"] = running.bootstrap
+        kafka = Config.from_env(settings).kafka
+        create(kafka)
+        supervisor = Supervisor(settings, data / "logs")
+        stack.callback(supervisor.stop)
+        for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
+            supervisor.start(stage, count)
+        console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
+        console.print(Text("Announce images with `imagetools produce`, see alerts with `imagetools watch`."))
+        console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
+        while not stop.wait(TEND_S):
+            try:
+                for news in supervisor.tend():
+                    console.print(Text(news, style="yellow"))
+            except StageFailed as exc:
+                raise PrerequisiteMissing(str(exc)) from exc
+        console.print(Text("Stopping …"))
