@@ -1,0 +1,421 @@
+"""Files and bytes → RGB pictures, from a folder that no path can leave.
+
+A folder of images is other people's: every name and every byte in it may be wrong, by accident or on purpose. What the
+input is to blame for is an `ImageError`; a folder that does not answer is `ImageRootUnavailable`.
+"""
+
+import errno
+import logging
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final, NoReturn, cast
+
+# a format is known to Pillow once its plugin is imported; Image.open would import all forty
+from PIL import (
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageFile,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+from pillow_heif import register_heif_opener
+
+from imagetools.errors import (
+    BrokenImage,
+    ImageError,
+    ImageRootUnavailable,
+    ImageTooLarge,
+    MissingImage,
+    OutsideRoot,
+    UnsupportedImage,
+)
+
+log = logging.getLogger(__name__)
+
+register_heif_opener(thumbnails=False)
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+"""What is read, by Pillow's names. HEIF stands after AVIF, whose plugin knows which of a common brand are its own."""
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
+        ".heic", ".heif", ".hif",
+    }
+)  # fmt: skip
+"""Endings of file names that are taken for images, in lower case. Decoding looks at the bytes alone."""
+
+MAX_PATH_BYTES: Final = 4096
+"""Longest relative path, in UTF-8: what Linux takes, and what a Kafka key may hold here."""
+
+_BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+"""Sizes of a BMP's second header; "BM" alone also begins plain text."""
+
+# what Pillow and its plugins have been seen to raise on damaged bytes; MemoryError is here since the pixel cap bounds
+# what a sound image needs, and Warning for programs that turn warnings into errors
+_BAD_BYTES: Final = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    AssertionError, MemoryError, struct.error, zlib.error, Warning,
+)  # fmt: skip
+
+_NO_SUCH_FILE: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
+)
+_FOLDER_AWAY: Final = frozenset(
+    {
+        errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
+        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+    }
+)  # fmt: skip
+
+# O_PATH asks for no right to list a folder; systems without it open it for reading
+_WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
+# O_NONBLOCK: a pipe put there after the look at it must not hold us up
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what puts the picture upright. TIFF 6.0, page 36."""
+_ORIENTATION: Final = 0x0112
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """What one image may cost.
+
+    max_bytes   bytes of a file: 64 MiB, four times what a 100-megapixel camera writes as JPEG
+    max_pixels  width times height as the header says: 100 million, 400 MB of memory while decoding
+    """
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 100_000_000
+
+
+DEFAULT_CONFIG: Final = DecodeConfig()
+
+
+class ImageRoot:
+    """The folder that every relative path is relative to.
+
+    Symbolic links inside it are followed as long as they stay inside. Nothing is kept open between calls, so that the
+    folder can be unmounted and come back. Thread-safe.
+    """
+
+    def __init__(self, folder: Path, config: DecodeConfig = DEFAULT_CONFIG) -> None:
+        self.folder = folder
+        self.config = config
+
+    def resolve(self, relative_path: str) -> Path:
+        """The real path of an image file.
+
+        MissingImage, OutsideRoot, UnsupportedImage where it is no plain file, ImageRootUnavailable. By the time that
+        the path is used it may lead elsewhere: `read` checks while it opens.
+        """
+        name = shown(relative_path)
+        with self._blame(name):
+            root, parts = self._inside(name, relative_path)
+            path = Path(root, *parts)
+            _require_file(name, os.stat(path, follow_symlinks=False).st_mode)
+        return path
+
+    def read(self, relative_path: str) -> bytes:
+        """The bytes of an image file.
+
+        As `resolve`, and ImageTooLarge. Never waits for a pipe or a device.
+        """
+        name = shown(relative_path)
+        with self._blame(name):
+            root, parts = self._inside(name, relative_path)
+            with os.fdopen(_open_file(name, root, parts), "rb", buffering=0) as file:
+                return _read_capped(name, file.fileno(), self.config.max_bytes)
+
+    def open(self, relative_path: str, *, box: tuple[int, int] | None = None) -> Image.Image:
+        """Read and `decode`; raises what both raise."""
+        return decode(self.read(relative_path), shown(relative_path), box=box, config=self.config)
+
+    def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
+        """The real root and the path's real parts below it."""
+        _require_path(name, relative_path)
+        root = os.path.realpath(self.folder)
+        path = os.path.realpath(os.path.join(root, relative_path))
+        if os.path.commonpath((root, path)) != root:
+            raise OutsideRoot(name, "leads out of the folder of images through a symbolic link")
+        return root, Path(path).relative_to(root).parts
+
+    @contextmanager
+    def _blame(self, name: str) -> Iterator[None]:
+        """Tell a missing file from a missing folder."""
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno in _NO_SUCH_FILE:
+                self._require_root()
+                raise MissingImage(name, "there is no such file") from exc
+            if exc.errno in _FOLDER_AWAY:
+                raise ImageRootUnavailable(f"{name} in {self.folder}: {exc.strerror}") from exc
+            raise
+
+    def _require_root(self) -> None:
+        """An unmounted volume is a folder that is gone, or an empty one."""
+        try:
+            with os.scandir(self.folder) as entries:
+                empty = next(entries, None) is None
+        except OSError as exc:
+            raise ImageRootUnavailable(f"the folder of images {self.folder}: {exc.strerror}") from exc
+        if empty:
+            raise ImageRootUnavailable(f"the folder of images {self.folder} is empty")
+
+
+def decode(
+    data: bytes, name: str, *, box: tuple[int, int] | None = None, config: DecodeConfig = DEFAULT_CONFIG
+) -> Image.Image:
+    """The picture in the bytes of an image file, mode RGB, upright as its EXIF orientation says.
+
+    name  what errors call it
+    box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
+          quarter or an eighth of its size, never below the box on either side
+
+    Alpha and transparent palette entries are laid on white, 16 bits scaled to 8, CMYK converted without a colour
+    profile; of an animation and of a document with pages the first.
+    UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
+    """
+    if not data:
+        raise BrokenImage(name, "the file is empty")
+    if len(data) > config.max_bytes:
+        raise ImageTooLarge(name, f"{len(data):,} bytes, the limit is {config.max_bytes:,}")
+    with _blame_bytes(name):
+        image = _open_image(data, name)
+        width, height = image.size
+        if width * height > config.max_pixels:
+            raise ImageTooLarge(name, f"{width:,} × {height:,} pixels, the limit is {config.max_pixels:,} in all")
+        if min(image.size) < 1:
+            raise BrokenImage(name, "has no pixels")
+        if box is not None:
+            turned = _orientation(image) >= 5
+            image.draft(None, (box[1], box[0]) if turned else box)
+        image.load()
+        # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
+        orientation = _orientation(image)
+        picture = _on_white(image, name)
+        picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+    # a profile or EXIF left here would be written out with the pixels that it no longer describes
+    picture.info.clear()
+    return picture
+
+
+def find_images(folder: Path, *, on_skipped: Callable[[ImageError], None] | None = None) -> Iterator[str]:
+    """Every image below a folder by its file name's ending: relative paths with /, sorted folder by folder.
+
+    Hidden files and folders (of a name with a leading dot) are not looked at. Links to folders are not followed: what
+    they hold is found where it lies.
+    on_skipped  told of each image or folder that cannot be named or reached: a name that is no UTF-8 and so fits no
+                message, a path too long, a link that leads out, a folder that cannot be listed; default: log a warning
+    ImageRootUnavailable where the folder itself cannot be listed.
+    """
+    skip = on_skipped or (lambda exc: log.warning("left out: %s", exc))
+    root = os.path.realpath(folder)
+    waiting = [iter(_listed(root, folder))]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        path = Path(entry.path).relative_to(root).as_posix()
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(iter(_listed(entry.path, None, shown(path))))
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _leads_to_folder(entry):
+                _require_path(shown(path), path)
+                _require_utf8(path)
+                if entry.is_symlink() and os.path.commonpath((root, os.path.realpath(entry.path))) != root:
+                    raise OutsideRoot(shown(path), "leads out of the folder of images through a symbolic link")
+                yield path
+        except ImageError as exc:
+            skip(exc)
+
+
+def shown(path: str) -> str:
+    """The path as a message can carry it: valid Unicode, and cut when it is longer than any path."""
+    text = path.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_PATH_BYTES else f"{text[:200]}… ({len(text):,} characters)"
+
+
+# paths
+
+
+def _require_path(name: str, path: str) -> None:
+    if "\0" in path:
+        raise MissingImage(name.replace("\0", "\\0"), "no file can have a name with a NUL")
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError as exc:
+        raise MissingImage(name, "the name is no valid Unicode") from exc
+    if length > MAX_PATH_BYTES:
+        raise MissingImage(name, f"the path has {length:,} bytes, the limit is {MAX_PATH_BYTES:,}")
+    if os.path.isabs(path):
+        raise OutsideRoot(name, "is an absolute path; paths are relative to the folder of images")
+    depth = 0
+    for part in path.split("/"):
+        depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
+        if depth < 0:
+            raise OutsideRoot(name, "leads out of the folder of images by '..'")
+
+
+def _require_utf8(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise UnsupportedImage(shown(path), "the file's name is not valid UTF-8; rename it") from exc
+
+
+def _require_file(name: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISLNK(mode):
+        raise MissingImage(name, "its symbolic link leads nowhere")
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    raise UnsupportedImage(name, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def _open_file(name: str, root: str, parts: Sequence[str]) -> int:
+    """Open below the root, part by part and without following a link: one that was put there meanwhile is not taken."""
+    if not parts:
+        raise UnsupportedImage(name, "is a folder, not a file")
+    folder = os.open(root, _WALK)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _WALK, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # looked at before it is opened, since opening a device can set it going
+        _require_file(name, os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
+        return os.open(parts[-1], _READ, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _read_capped(name: str, descriptor: int, limit: int) -> bytes:
+    status = os.fstat(descriptor)
+    _require_file(name, status.st_mode)
+    if status.st_size > limit:
+        raise ImageTooLarge(name, f"{status.st_size:,} bytes, the limit is {limit:,}")
+    chunks = []
+    left = limit + 1
+    while left and (chunk := os.read(descriptor, min(left, max(status.st_size + 1, 65536)))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if not left:
+        raise ImageTooLarge(name, f"more than {limit:,} bytes, and growing")
+    return b"".join(chunks)
+
+
+def _listed(path: str, root: Path | None, name: str = "") -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted. ImageRootUnavailable for the root, ImageError for a folder in it."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
+    except OSError as exc:
+        if root is not None:
+            raise ImageRootUnavailable(f"the folder of images {root}: {exc.strerror}") from exc
+        raise ImageError(name, f"the folder cannot be listed: {exc.strerror}") from exc
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and os.path.isdir(entry.path)
+
+
+# bytes
+
+
+@contextmanager
+def _blame_bytes(name: str) -> Iterator[None]:
+    """Name what a plugin raised. Only bytes in memory are read inside, so that no error of it is the machine's."""
+    try:
+        yield
+    except Image.DecompressionBombError as exc:
+        raise ImageTooLarge(name, str(exc)) from exc
+    except _BAD_BYTES as exc:
+        raise BrokenImage(name, f"damaged or cut off: {exc}" if str(exc) else "damaged or cut off") from exc
+
+
+def _open_image(data: bytes, name: str) -> ImageFile.ImageFile:
+    """Read the header by the first format that takes it.
+
+    What `Image.open(formats=FORMATS)` does, less its warning about large images: the caller has its own limit.
+    """
+    first: BaseException | None = None
+    for format_name in FORMATS:
+        factory, accepts = Image.OPEN[format_name]
+        if accepts is None or accepts(data[:16]) is not True or (format_name == "BMP" and not _is_bmp(data)):
+            continue
+        try:
+            return factory(BytesIO(data), "")
+        except _BAD_BYTES as exc:
+            first = first or exc
+    if first is not None:
+        raise first
+    _refuse(name)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UnsupportedImage(name, f"not an image of a format that is read ({', '.join(FORMATS)})")
+
+
+def _is_bmp(data: bytes) -> bool:
+    return int.from_bytes(data[14:18], "little") in _BMP_HEADERS
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where EXIF is absent or damaged, which is no reason to lose the picture."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except _BAD_BYTES:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _on_white(image: Image.Image, name: str) -> Image.Image:
+    """Any mode → RGB."""
+    if image.mode.startswith(("I", "F")):
+        return _to_8_bits(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        full = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(full, mask=full.getchannel("A"))
+        return white
+    if image.mode not in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
+        raise UnsupportedImage(name, f"colours of the kind {image.mode} are not read")
+    return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """16 and 32 bits or floats → RGB grey, by the range that the values lie in; any other range is stretched to fit."""
+    wide = image.convert("F")
+    low, high = cast(tuple[float, float], wide.getextrema())
+    if image.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65535):
+        low, high = 0.0, 65535.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    scale = 255.0 / max(high - low, 1e-30)
+    # + 0.5: conversion to 8 bits cuts fractions off
+    return wide.point(lambda level: level * scale + (0.5 - low * scale)).convert("L").convert("RGB")
