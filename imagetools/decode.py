@@ -7,7 +7,6 @@ input is to blame for is an `ImageError`; a folder that does not answer is `Imag
 import errno
 import logging
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +39,7 @@ from imagetools.errors import (
     OutsideRoot,
     UnsupportedImage,
 )
+from imagetools.paths import open_file, read_capped, require_file, require_path, require_utf8, shown
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,6 @@ IMAGE_SUFFIXES: Final = frozenset(
     }
 )  # fmt: skip
 """Endings of file names that are taken for images, in lower case. Decoding looks at the bytes alone."""
-
-MAX_PATH_BYTES: Final = 4096
-"""Longest relative path, in UTF-8: what Linux takes, and what a Kafka key may hold here."""
 
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of a BMP's second header; "BM" alone also begins plain text."""
@@ -78,11 +75,6 @@ _FOLDER_AWAY: Final = frozenset(
         errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
     }
 )  # fmt: skip
-
-# O_PATH asks for no right to list a folder; systems without it open it for reading
-_WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
-# O_NONBLOCK: a pipe put there after the look at it must not hold us up
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -133,7 +125,7 @@ class ImageRoot:
         with self._blame(name):
             root, parts = self._inside(name, relative_path)
             path = Path(root, *parts)
-            _require_file(name, os.stat(path, follow_symlinks=False).st_mode)
+            require_file(name, os.stat(path, follow_symlinks=False).st_mode)
         return path
 
     def read(self, relative_path: str) -> bytes:
@@ -144,8 +136,8 @@ class ImageRoot:
         name = shown(relative_path)
         with self._blame(name):
             root, parts = self._inside(name, relative_path)
-            with os.fdopen(_open_file(name, root, parts), "rb", buffering=0) as file:
-                return _read_capped(name, file.fileno(), self.config.max_bytes)
+            with os.fdopen(open_file(name, root, parts), "rb", buffering=0) as file:
+                return read_capped(name, file.fileno(), self.config.max_bytes)
 
     def open(self, relative_path: str, *, box: tuple[int, int] | None = None) -> Image.Image:
         """Read and `decode`; raises what both raise."""
@@ -153,7 +145,7 @@ class ImageRoot:
 
     def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
         """The real root and the path's real parts below it."""
-        _require_path(name, relative_path)
+        require_path(name, relative_path)
         root = os.path.realpath(self.folder)
         path = os.path.realpath(os.path.join(root, relative_path))
         if os.path.commonpath((root, path)) != root:
@@ -243,88 +235,13 @@ def find_images(folder: Path, *, on_skipped: Callable[[ImageError], None] | None
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(iter(_listed(entry.path, None, shown(path))))
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _leads_to_folder(entry):
-                _require_path(shown(path), path)
-                _require_utf8(path)
+                require_path(shown(path), path)
+                require_utf8(path)
                 if entry.is_symlink() and os.path.commonpath((root, os.path.realpath(entry.path))) != root:
                     raise OutsideRoot(shown(path), "leads out of the folder of images through a symbolic link")
                 yield path
         except ImageError as exc:
             skip(exc)
-
-
-def shown(path: str) -> str:
-    """The path as a message can carry it: valid Unicode, and cut when it is longer than any path."""
-    text = path.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= MAX_PATH_BYTES else f"{text[:200]}… ({len(text):,} characters)"
-
-
-# paths
-
-
-def _require_path(name: str, path: str) -> None:
-    if "\0" in path:
-        raise MissingImage(name.replace("\0", "\\0"), "no file can have a name with a NUL")
-    try:
-        length = len(os.fsencode(path))
-    except UnicodeEncodeError as exc:
-        raise MissingImage(name, "the name is no valid Unicode") from exc
-    if length > MAX_PATH_BYTES:
-        raise MissingImage(name, f"the path has {length:,} bytes, the limit is {MAX_PATH_BYTES:,}")
-    if os.path.isabs(path):
-        raise OutsideRoot(name, "is an absolute path; paths are relative to the folder of images")
-    depth = 0
-    for part in path.split("/"):
-        depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
-        if depth < 0:
-            raise OutsideRoot(name, "leads out of the folder of images by '..'")
-
-
-def _require_utf8(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as exc:
-        raise UnsupportedImage(shown(path), "the file's name is not valid UTF-8; rename it") from exc
-
-
-def _require_file(name: str, mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
-    if stat.S_ISLNK(mode):
-        raise MissingImage(name, "its symbolic link leads nowhere")
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-    raise UnsupportedImage(name, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
-
-
-def _open_file(name: str, root: str, parts: Sequence[str]) -> int:
-    """Open below the root, part by part and without following a link: one that was put there meanwhile is not taken."""
-    if not parts:
-        raise UnsupportedImage(name, "is a folder, not a file")
-    folder = os.open(root, _WALK)
-    try:
-        for part in parts[:-1]:
-            inner = os.open(part, _WALK, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        # looked at before it is opened, since opening a device can set it going
-        _require_file(name, os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
-        return os.open(parts[-1], _READ, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _read_capped(name: str, descriptor: int, limit: int) -> bytes:
-    status = os.fstat(descriptor)
-    _require_file(name, status.st_mode)
-    if status.st_size > limit:
-        raise ImageTooLarge(name, f"{status.st_size:,} bytes, the limit is {limit:,}")
-    chunks = []
-    left = limit + 1
-    while left and (chunk := os.read(descriptor, min(left, max(status.st_size + 1, 65536)))):
-        chunks.append(chunk)
-        left -= len(chunk)
-    if not left:
-        raise ImageTooLarge(name, f"more than {limit:,} bytes, and growing")
-    return b"".join(chunks)
 
 
 def _listed(path: str, root: Path | None, name: str = "") -> list[os.DirEntry[str]]:
@@ -342,18 +259,17 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and os.path.isdir(entry.path)
 
 
-# bytes
-
-
 @contextmanager
 def _blame_bytes(name: str) -> Iterator[None]:
     """Name what a plugin raised. Only bytes in memory are read inside, so that no error of it is the machine's."""
     try:
         yield
-    except Image.DecompressionBombError as exc:
-        raise ImageTooLarge(name, str(exc)) from exc
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise ImageTooLarge(name, "asks for far more pixels than its size or the limit allows") from exc
     except _BAD_BYTES as exc:
-        raise BrokenImage(name, f"damaged or cut off: {exc}" if str(exc) else "damaged or cut off") from exc
+        # libheif ends its messages with a line break
+        said = " ".join(str(exc).split())
+        raise BrokenImage(name, f"damaged or cut off: {said}" if said else "damaged or cut off") from exc
 
 
 def _open_image(data: bytes, name: str) -> ImageFile.ImageFile:
@@ -364,9 +280,9 @@ def _open_image(data: bytes, name: str) -> ImageFile.ImageFile:
     first: BaseException | None = None
     for format_name in FORMATS:
         factory, accepts = Image.OPEN[format_name]
-        if accepts is None or accepts(data[:16]) is not True or (format_name == "BMP" and not _is_bmp(data)):
-            continue
         try:
+            if accepts is None or accepts(data[:16]) is not True or (format_name == "BMP" and not _is_bmp(data)):
+                continue
             return factory(BytesIO(data), "")
         except _BAD_BYTES as exc:
             first = first or exc

@@ -1,0 +1,101 @@
+"""Relative paths that other people name, and the plain files that they lead to.
+
+Nothing here trusts a name: it is checked as text, then opened part by part, so that nobody can swap a folder for a
+symbolic link in between.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from imagetools.errors import ImageTooLarge, MissingImage, OutsideRoot, UnsupportedImage
+
+MAX_PATH_BYTES: Final = 4096
+"""Longest relative path, in UTF-8: what Linux takes, and what a Kafka key may hold here."""
+
+# O_PATH asks for no right to list a folder; systems without it open it for reading
+_WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
+# O_NONBLOCK: a pipe put there after the look at it must not hold us up
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def shown(path: str) -> str:
+    """The path as a message can carry it: valid Unicode, and cut when it is longer than any path."""
+    text = path.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_PATH_BYTES else f"{text[:200]}… ({len(text):,} characters)"
+
+
+def require_path(name: str, path: str) -> None:
+    """Refuse what cannot be a path below a folder, by its text alone. MissingImage, OutsideRoot."""
+    if "\0" in path:
+        raise MissingImage(name.replace("\0", "\\0"), "no file can have a name with a NUL")
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError as exc:
+        raise MissingImage(name, "the name is no valid Unicode") from exc
+    if length > MAX_PATH_BYTES:
+        raise MissingImage(name, f"the path has {length:,} bytes, the limit is {MAX_PATH_BYTES:,}")
+    if os.path.isabs(path):
+        raise OutsideRoot(name, "is an absolute path; paths are relative to the folder of images")
+    depth = 0
+    for part in path.split("/"):
+        depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
+        if depth < 0:
+            raise OutsideRoot(name, "leads out of the folder of images by '..'")
+
+
+def require_utf8(path: str) -> None:
+    """Refuse a path that fits no message. UnsupportedImage."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise UnsupportedImage(shown(path), "the file's name is not valid UTF-8; rename it") from exc
+
+
+def require_file(name: str, mode: int) -> None:
+    """Refuse what is no plain file, by its `st_mode`. MissingImage, UnsupportedImage."""
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISLNK(mode):
+        raise MissingImage(name, "its symbolic link leads nowhere")
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    raise UnsupportedImage(name, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def open_file(name: str, root: str, parts: Sequence[str]) -> int:
+    """Open for reading below the root, part by part, following no link: one put there meanwhile is not taken.
+
+    root   an absolute path without links
+    parts  the path below it, without links
+    UnsupportedImage where it is no plain file; OSError as the system gives it.
+    """
+    if not parts:
+        raise UnsupportedImage(name, "is a folder, not a file")
+    folder = os.open(root, _WALK)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _WALK, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # looked at before it is opened, since opening a device can set it going
+        require_file(name, os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
+        return os.open(parts[-1], _READ, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def read_capped(name: str, descriptor: int, limit: int) -> bytes:
+    """The bytes of an open file, at most `limit`. ImageTooLarge, UnsupportedImage; OSError as the system gives it."""
+    status = os.fstat(descriptor)
+    require_file(name, status.st_mode)
+    if status.st_size > limit:
+        raise ImageTooLarge(name, f"{status.st_size:,} bytes, the limit is {limit:,}")
+    chunks = []
+    left = limit + 1
+    while left and (chunk := os.read(descriptor, min(left, max(status.st_size + 1, 65536)))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if not left:
+        raise ImageTooLarge(name, f"more than {limit:,} bytes, and growing")
+    return b"".join(chunks)
