@@ -1,6 +1,7 @@
 """A throw-away Kafka in a container, where a Docker engine answers."""
 
 import logging
+import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from streams.java import Progress, free_ports, quiet
 
 IMAGE = "apache/kafka"
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 START_S = 60.0
 CONTROLLER_PORT = 29093
 
@@ -36,8 +38,10 @@ class ContainerKafka:
         # imported here: they take .3 s, and whoever names a broker needs neither
         from docker.errors import DockerException  # noqa: PLC0415
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+        from testcontainers.core.docker_client import get_docker_host  # noqa: PLC0415
         from testcontainers.core.exceptions import ContainerStartException  # noqa: PLC0415
 
+        _knock(get_docker_host() or DEFAULT_ENGINE)
         with ExitStack() as undo:
             try:
                 (port,) = free_ports(1)
@@ -66,6 +70,17 @@ class ContainerKafka:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _knock(engine: str) -> None:
+    """NoContainer where nobody listens at a local engine's socket; the client library would leak its own."""
+    if not engine.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX) as knocking:
+        try:
+            knocking.connect(engine.removeprefix("unix://"))
+        except OSError as exc:
+            raise NoContainer(f"{engine}: {exc.strerror}") from exc
 
 
 def environment_name(setting: str) -> str:

@@ -246,5 +246,6 @@ class JavaProcess:
 
     def _release(self) -> None:
         assert self._guard.stdin is not None
-        self._guard.stdin.close()
+        # it ends with the program; a pipe that is closed before tells it that this process has died
         self._guard.wait()
+        self._guard.stdin.close()

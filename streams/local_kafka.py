@@ -147,6 +147,10 @@ class LocalKafka:
         detached: bool,
         scratch: Path | None,
     ) -> "LocalKafka":
+        if cls.attach(folder):
+            raise BrokerUnavailable(f"a Kafka with its data in {folder} runs already")
+        if port is not None and not is_free(port):
+            raise BrokerUnavailable(f"127.0.0.1:{port} is taken by another program")
         before = _read_state(folder)
         usual = [before["port"], before["controller"]] if before and port is None else []
         for attempt in range(ATTEMPTS):
@@ -167,8 +171,8 @@ class LocalKafka:
                     process.identity.save(folder / "kafka.json", port=ports[0], controller=ports[1])
                     undo.pop_all()
                     return cls(folder, ports[0], process.identity, None if detached else process, scratch)
-                tail = process.tail()
-            if TAKEN not in tail or (port is not None and not is_free(port)):
+                output, tail = process.output(), process.tail()
+            if TAKEN not in output:
                 break
         raise BrokerUnavailable(f"{KAFKA.title} does not start; the end of {folder / 'kafka.log'}:\n{tail}")
 

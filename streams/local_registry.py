@@ -1,9 +1,9 @@
 """A real schema registry of one's own: Apicurio Registry, in memory, on 127.0.0.1; it speaks Confluent's API."""
 
+import re
 import shutil
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,13 +21,15 @@ REGISTRY = Program(
 )
 
 START_S = 60.0
-TAKEN = "already in use"
+STARTED = "Listening on"
+TAKEN = re.compile("(already|seems to be) in use")
 ATTEMPTS = 5
 HEAP = "256m"
 
 SETTINGS = [
     "-Dquarkus.http.host=127.0.0.1",
-    "-Dquarkus.management.enabled=false",
+    # fixed to be on when it was built; left alone it would listen on every address
+    "-Dquarkus.management.host=127.0.0.1",
     "-Dquarkus.banner.enabled=false",
     # as Confluent's registry does when nobody has said otherwise
     "-Dapicurio.rules.global.compatibility=BACKWARD",
@@ -68,9 +70,16 @@ class LocalRegistry:
             scratch = Path(tempfile.mkdtemp(prefix="imagetools-registry-"))
             undo.callback(shutil.rmtree, scratch)
             for _ in range(ATTEMPTS):
-                (port,) = free_ports(1)
+                port, management = free_ports(2)
                 process = JavaProcess(
-                    [f"-Xmx{HEAP}", f"-Dquarkus.http.port={port}", *SETTINGS, "-jar", str(program)],
+                    [
+                        f"-Xmx{HEAP}",
+                        f"-Dquarkus.http.port={port}",
+                        f"-Dquarkus.management.port={management}",
+                        *SETTINGS,
+                        "-jar",
+                        str(program),
+                    ],
                     log=scratch / "registry.log",
                     scratch=scratch,
                 )
@@ -81,8 +90,8 @@ class LocalRegistry:
                         failed.pop_all()
                         undo.pop_all()
                         return cls(url, process, scratch)
-                    tail = process.tail()
-                if TAKEN not in tail:
+                    output, tail = process.output(), process.tail()
+                if not TAKEN.search(output):
                     break
         raise RegistryUnavailable(f"{REGISTRY.title} does not start; the end of its log:\n{tail}")
 
@@ -105,10 +114,14 @@ def _answers(process: JavaProcess, url: str) -> bool:
     # 127.0.0.1 is never behind a proxy, whatever the environment says
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_S
-    while process.alive() and time.monotonic() < deadline:
-        try:
-            with opener.open(f"{url}/subjects", timeout=START_S):
-                return process.alive()
-        except OSError:
-            time.sleep(0.05)
-    return False
+    # its own word first: who answers at this address might be another program
+    while STARTED not in process.output():
+        # it takes its time to give up
+        if not process.alive() or TAKEN.search(process.output()) or time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    try:
+        with opener.open(f"{url}/subjects", timeout=START_S):
+            return process.alive()
+    except OSError:
+        return False
