@@ -163,13 +163,14 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
     input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
     """
     from cli.announce import announce  # noqa: PLC0415
+    from cli.follow import reach  # noqa: PLC0415
     from cli.sources import paths_of  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
 
     config = Config.from_env(environ)
     lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
     count = announce(
-        config.kafka, paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
+        reach(config.kafka), paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
     )
     click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
 
@@ -180,20 +181,22 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
 @settings(KAFKA)
 def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
     """Print each alert as it comes, until Ctrl-C."""
+    from cli.follow import reach  # noqa: PLC0415
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
 
-    run(Config.from_env(environ).kafka, as_lines=as_lines, from_beginning=from_beginning)
+    run(reach(Config.from_env(environ).kafka), as_lines=as_lines, from_beginning=from_beginning)
 
 
 @main.command()
 @settings(KAFKA)
 def status(environ: dict[str, str]) -> None:
     """Show how far each stage is: its lag and rate."""
+    from cli.follow import reach  # noqa: PLC0415
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
 
-    show(Config.from_env(environ).kafka)
+    show(reach(Config.from_env(environ).kafka))
 
 
 @main.command()
@@ -281,17 +284,10 @@ def topics() -> None:
 @settings(KAFKA)
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
-    from confluent_kafka import KafkaException  # noqa: PLC0415
-
-    from cli.follow import missing  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.topics import create  # noqa: PLC0415
 
-    config = Config.from_env(environ).kafka
-    try:
-        made = create(config, replication=replication)
-    except KafkaException as exc:
-        raise missing(config, exc) from exc
+    made = create(reach(Config.from_env(environ).kafka), replication=replication)
     for name in made:
         click.echo(name)
     if not made:

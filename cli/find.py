@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,7 +26,7 @@ from rich.text import Text
 
 from cli.alerts import as_json, as_line, as_text
 from cli.announce import announce
-from cli.follow import Follower, Seen, dead_letter
+from cli.follow import Follower, Seen, dead_letter, reach
 from cli.report import write_report
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, find_images
@@ -35,7 +34,7 @@ from imagetools.errors import ImageToolsError
 from schemas.records import Duplicates, Outcome, Verdict
 from streams.config import Config, KafkaConfig
 from streams.local_kafka import broker
-from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS, create, delete, group_offsets
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS, GroupOffsets, create, delete
 
 STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
@@ -135,10 +134,10 @@ def _cluster(bootstrap: str | None, environ: Mapping[str, str], console: Console
     """A Kafka to work on: one of its own, or the one named, under a fresh prefix."""
     if bootstrap is None:
         with broker(progress=lambda text: console.print(Text(text + " …"))) as own:
-            yield KafkaConfig(own.bootstrap)
+            yield reach(KafkaConfig(own.bootstrap))
         return
     prefix = f"find-{uuid.uuid4().hex[:8]}."
-    kafka = replace(Config.from_env(environ).kafka, bootstrap=bootstrap, prefix=prefix, member=None)
+    kafka = reach(replace(Config.from_env(environ).kafka, bootstrap=bootstrap, prefix=prefix, member=None))
     try:
         yield kafka
     finally:
@@ -165,9 +164,9 @@ def _watch(
     findings: Findings, kafka: KafkaConfig, follower: Follower, supervisor: Supervisor, console: Console
 ) -> None:
     """Show what comes until every image has its verdict."""
-    admin = AdminClient(kafka.client())
+    encoder = GroupOffsets(kafka, "encoder")
     shown = time.monotonic()
-    with _Bars(findings, console) as bars:
+    with contextlib.closing(encoder), _Bars(findings, console) as bars:
         while True:
             for seen in follower.read(POLL_S):
                 findings.take(seen)
@@ -178,7 +177,7 @@ def _watch(
                 console.print(Text(news, style="yellow"))
             if time.monotonic() - shown > POLL_S or findings.done:
                 shown = time.monotonic()
-                findings.encoded = sum(group_offsets(admin, kafka, "encoder").values())
+                findings.encoded = sum(encoder.read().values())
                 bars.show()
             if findings.done:
                 break

@@ -1,7 +1,7 @@
 """Following topics from a point on, as a reader of committed records without a group."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -14,6 +14,7 @@ from streams.messages import headers
 from streams.topics import Topic, end_offsets
 
 FETCH = 500
+REACH_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,19 @@ class Follower:
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
+
+
+def reach(kafka: KafkaConfig) -> KafkaConfig:
+    """The same cluster, quietly: what goes wrong is said by errors, not by the client's own log.
+
+    PrerequisiteMissing where none answers within REACH_S.
+    """
+    quiet = replace(kafka, settings={"log_level": "2", **kafka.settings})
+    try:
+        AdminClient(quiet.client()).list_topics(timeout=REACH_S)
+    except KafkaException as exc:
+        raise missing(kafka, exc) from exc
+    return quiet
 
 
 def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:

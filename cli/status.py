@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cli.follow import missing
 from streams.config import KafkaConfig
-from streams.topics import READS, TIMEOUT_S, end_offsets, group_offsets
+from streams.topics import READS, TIMEOUT_S, GroupOffsets, end_offsets
 
 SAMPLE_S = 2.0
 PROBE_S = 5.0
@@ -30,11 +30,12 @@ class Standing:
 def standings(kafka: KafkaConfig) -> list[Standing]:
     """Of each stage, sampled over SAMPLE_S. PrerequisiteMissing where there is no Kafka or no topic."""
     admin = AdminClient(kafka.client())
+    groups = {stage: GroupOffsets(kafka, stage) for stage in READS}
     try:
-        before = {stage: group_offsets(admin, kafka, stage) for stage in READS}
+        before = {stage: group.read() for stage, group in groups.items()}
         began = time.monotonic()
         time.sleep(SAMPLE_S)
-        after = {stage: group_offsets(admin, kafka, stage) for stage in READS}
+        after = {stage: group.read() for stage, group in groups.items()}
         seconds = time.monotonic() - began
         return [
             Standing(
@@ -48,6 +49,9 @@ def standings(kafka: KafkaConfig) -> list[Standing]:
         ]
     except KafkaException as exc:
         raise missing(kafka, exc) from exc
+    finally:
+        for group in groups.values():
+            group.close()
 
 
 def show(kafka: KafkaConfig) -> None:

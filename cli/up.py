@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from cli.follow import reach
 from cli.supervisor import StageFailed, Supervisor
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from streams.config import Config
@@ -40,7 +41,7 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
             )
             stack.callback(running.stop)
             settings["KAFKA_BOOTSTRAP_SERVERS"] = running.bootstrap
-        kafka = Config.from_env(settings).kafka
+        kafka = reach(Config.from_env(settings).kafka)
         create(kafka)
         supervisor = Supervisor(settings, data / "logs")
         stack.callback(supervisor.stop)

@@ -343,6 +343,9 @@ def consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
     )
     if kafka.group_protocol == "classic":
         settings["partition.assignment.strategy"] = "cooperative-sticky"
+        # the least that brokers allow by default: how long the partitions of a killed process lie idle
+        settings.setdefault("session.timeout.ms", 6000)
+        settings.setdefault("heartbeat.interval.ms", 2000)
     return settings
 
 

@@ -3,16 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict
 from streams.config import KafkaConfig
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -57,17 +54,35 @@ ANNOUNCED_IN = "announced-partition"
 """Header of an embedding: the partition of images.new that it was announced in."""
 
 TIMEOUT_S = 30.0
-TRY_S = 5.0
-"""Of one question to a group's coordinator: a new cluster makes it at the first question, which may get lost."""
 
 
-def group_offsets(admin: AdminClient, kafka: KafkaConfig, stage: str) -> dict[int, int]:
-    """The committed offset of each partition that has one."""
-    request = ConsumerGroupTopicPartitions(kafka.topic(stage))
-    asked = _patiently(lambda: _answer(admin.list_consumer_group_offsets([request], request_timeout=TRY_S)))
-    known = asked.topic_partitions
-    topic = kafka.topic(READS[stage].name)
-    return {part.partition: part.offset for part in known if part.topic == topic and part.offset >= 0}
+class GroupOffsets:
+    """The committed offsets of one stage's group, seen from outside: nothing here joins the group."""
+
+    def __init__(self, kafka: KafkaConfig, stage: str) -> None:
+        self._topic = kafka.topic(READS[stage].name)
+        self._consumer = Consumer(
+            kafka.client(group_id=kafka.topic(stage), enable_auto_commit=False, isolation_level="read_committed")
+        )
+
+    def read(self) -> dict[int, int]:
+        """The committed offset of each partition that has one. KafkaException where the topic is not there."""
+        found = self._consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        asked = [TopicPartition(self._topic, number) for number in found.partitions]
+        return {part.partition: part.offset for part in self._consumer.committed(asked, TIMEOUT_S) if part.offset >= 0}
+
+    def set(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets for a group without members."""
+        parts = [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
+        for part in self._consumer.commit(offsets=parts, asynchronous=False) or ():
+            if part.error is not None:
+                raise KafkaException(part.error)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
 
 
 def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> dict[int, int]:
@@ -109,13 +124,15 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
 
 
 def _commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
-    name = kafka.topic(topic.name)
-    known = group_offsets(admin, kafka, stage)
-    firsts = _patiently(lambda: end_offsets(admin, name, earliest=True))
-    missing = [TopicPartition(name, number, first) for number, first in firsts.items() if number not in known]
-    if missing:
-        asked = ConsumerGroupTopicPartitions(kafka.topic(stage), missing)
-        _patiently(lambda: _answer(admin.alter_consumer_group_offsets([asked], request_timeout=TRY_S)))
+    group = GroupOffsets(kafka, stage)
+    try:
+        known = _patiently(group.read)
+        firsts = _patiently(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
+        missing = {number: first for number, first in firsts.items() if number not in known}
+        if missing:
+            _patiently(lambda: group.set(missing))
+    finally:
+        group.close()
 
 
 def delete(kafka: KafkaConfig) -> None:
@@ -137,12 +154,6 @@ def _patiently(ask: Callable[[], T]) -> T:
             if exc.args[0].code() not in NOT_UP or time.monotonic() > deadline:
                 raise
         time.sleep(0.02)
-
-
-def _answer(futures: Mapping[Any, "Future[T]"]) -> T:
-    """The answer of an admin call that asks one thing."""
-    (future,) = futures.values()
-    return future.result()
 
 
 def _ignore(future: object, code: int) -> None:
