@@ -1,0 +1,37 @@
+"""Images that pairs join, directly or over others."""
+
+from collections.abc import Iterable
+
+
+class Groups:
+    """Connected components of pairs, by union-find with path halving."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._parent: dict[str, str] = {}
+        for one, two in pairs:
+            self.join(one, two)
+
+    def join(self, one: str, two: str) -> None:
+        """Put both into one group."""
+        first, second = self._head(one), self._head(two)
+        if first != second:
+            self._parent[second] = first
+
+    def together(self, one: str, two: str) -> bool:
+        """Whether pairs join the two."""
+        return self._head(one) == self._head(two)
+
+    def members(self) -> list[list[str]]:
+        """Every group, the largest first; within it, and among groups of a size, in the order of their joining."""
+        groups: dict[str, list[str]] = {}
+        for path in self._parent:
+            groups.setdefault(self._head(path), []).append(path)
+        return sorted(groups.values(), key=len, reverse=True)
+
+    def _head(self, path: str) -> str:
+        parent = self._parent
+        parent.setdefault(path, path)
+        while parent[path] != path:
+            parent[path] = parent[parent[path]]
+            path = parent[path]
+        return path
