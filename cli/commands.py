@@ -284,6 +284,7 @@ def topics() -> None:
 @settings(KAFKA)
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
+    from cli.follow import reach  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.topics import create  # noqa: PLC0415
 
