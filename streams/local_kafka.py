@@ -58,6 +58,8 @@ NODE_SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "1000",
     # the transaction of a stage that was killed holds up the readers until it is found to be out of time
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # a year: a service that was switched off for a holiday goes on where it was
+    "offsets.retention.minutes": "525600",
 }
 """What differs from Kafka's defaults."""
 
