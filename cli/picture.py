@@ -1,0 +1,94 @@
+"""Two images side by side, with lines between the points that match."""
+
+import colorsys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image, ImageDraw, ImageFont
+
+Point4 = Sequence[float]
+"""x, y in the first image and x, y in the second, each 0 to 1 from the upper left."""
+
+SIDE: Final = 640
+"""Pixels of the longer side of each image in a picture."""
+
+_MARGIN: Final = 16
+_FONT_SIZE: Final = 18
+_GROUND: Final = (250, 250, 249)
+_INK: Final = (28, 28, 30)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle: left, top, width and height in the units of its layout."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the image lies, given 0 to 1."""
+        return self.x + x * self.width, self.y + y * self.height
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two images beside each other, centred on one line."""
+
+    width: float
+    height: float
+    first: Box
+    second: Box
+
+
+def side_by_side(first: tuple[int, int], second: tuple[int, int], side: float, gap: float) -> Layout:
+    """Fit two images of (width, height) into squares of `side`, without making room that neither needs."""
+    sizes = [(side * w / max(w, h), side * h / max(w, h)) for w, h in (first, second)]
+    height = max(h for _, h in sizes)
+    (w1, h1), (w2, h2) = sizes
+    return Layout(w1 + gap + w2, height, Box(0, (height - h1) / 2, w1, h1), Box(w1 + gap, (height - h2) / 2, w2, h2))
+
+
+def pair_picture(first: Image.Image, second: Image.Image, points: Sequence[Point4], caption: str) -> Image.Image:
+    """One RGB picture of a pair: both images, a line for each matching point, and the caption below."""
+    layout = side_by_side(first.size, second.size, SIDE, _MARGIN)
+    font = ImageFont.load_default(_FONT_SIZE)
+    width = max(round(layout.width) + 2 * _MARGIN, 320)
+    lines = textwrap.wrap(caption, max(10, int((width - 2 * _MARGIN) / (_FONT_SIZE * 0.55))))
+    below = round(layout.height) + 2 * _MARGIN
+    canvas = Image.new(
+        "RGB", (width, below + len(lines) * round(1.4 * _FONT_SIZE) + (_MARGIN if lines else 0)), _GROUND
+    )
+    left = (width - round(layout.width)) // 2
+    for image, box in ((first, layout.first), (second, layout.second)):
+        size = (max(1, round(box.width)), max(1, round(box.height)))
+        fitted = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        canvas.paste(fitted, (left + round(box.x), _MARGIN + round(box.y)))
+    _draw_lines(canvas, layout, points, (left, _MARGIN))
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((width / 2, below + number * 1.4 * _FONT_SIZE), line, fill=_INK, font=font, anchor="ma")
+    return canvas
+
+
+def _draw_lines(canvas: Image.Image, layout: Layout, points: Sequence[Point4], offset: tuple[int, int]) -> None:
+    """Lines with a dark rim, so that they are seen on any photo, in as many hues as there are lines."""
+    # drawn at twice the size and shrunk, since ImageDraw does not smooth
+    layer = Image.new("RGBA", (canvas.width * 2, canvas.height * 2))
+    draw = ImageDraw.Draw(layer)
+    for number, (x, y, x2, y2) in enumerate(points):
+        red, green, blue = colorsys.hsv_to_rgb(number / len(points), 0.75, 1.0)
+        colour = (round(255 * red), round(255 * green), round(255 * blue), 230)
+        ends = [
+            (2 * (at[0] + offset[0]), 2 * (at[1] + offset[1]))
+            for at in (layout.first.at(x, y), layout.second.at(x2, y2))
+        ]
+        draw.line(ends, fill=(0, 0, 0, 90), width=5)
+        draw.line(ends, fill=colour, width=2)
+        for end in ends:
+            draw.circle(end, 7, fill=colour, outline=(0, 0, 0, 160), width=2)
+    smooth = layer.resize(canvas.size, Image.Resampling.BOX)
+    canvas.paste(smooth, mask=smooth)

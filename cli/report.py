@@ -1,0 +1,172 @@
+"""The report page: groups of duplicates, each pair side by side with the points that match."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import jinja2
+from PIL import Image
+
+from cli.groups import Groups
+from cli.picture import Layout, side_by_side
+from imagetools.decode import ImageRoot
+from imagetools.errors import ImageError, ImageRootUnavailable
+
+THUMBNAIL_SIDE: Final = 480
+"""Pixels of a thumbnail's longer side: what two beside each other take on a wide screen."""
+
+THUMBNAILS: Final = "thumbnails"
+
+OPEN_PAIRS: Final = 200
+"""Groups start open until so many pairs are shown, so that a long page is up at once."""
+
+FIRST_PAIRS: Final = 12
+"""Pairs of one group that are shown before the rest has to be asked for."""
+
+STRIP: Final = 8
+"""Thumbnails in a group's headline."""
+
+_UNITS: Final = 1000
+"""An image's longer side in the units of the lines."""
+_GAP: Final = 60
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image on the page.
+
+    href       the image itself, relative to the page; nothing is fetched before it is followed
+    thumbnail  relative to the page; empty where the image cannot be read, `reason` then says why
+    size       (width, height) of the thumbnail in pixels
+    """
+
+    path: str
+    href: str
+    thumbnail: str
+    size: tuple[int, int]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair: what was done to the left one, the earlier in the log, gives the right one.
+
+    lines  SVG path data: a stroke for each matching point, in the layout's units
+    dots   SVG path data: the ends of the strokes, as strokes without length
+    """
+
+    left: Shown
+    right: Shown
+    duplicate: Mapping[str, Any]
+    layout: Layout
+    lines: str
+    dots: str
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """Images that pairs join, and these pairs, the surest first."""
+
+    members: tuple[Shown, ...]
+    pairs: tuple[Pair, ...]
+    open: bool
+
+
+def write_report(
+    folder: Path, alerts: Sequence[Mapping[str, Any]], images: ImageRoot, *, title: str, stats: Mapping[str, Any]
+) -> None:
+    """Write report.html and its thumbnails; it opens from disk and asks nothing of any network.
+
+    alerts  as the JSON contract shapes them, with their evidence
+    stats   shown at the top, as they are named and in their order
+    """
+    (folder / THUMBNAILS).mkdir(parents=True, exist_ok=True)
+    duplicates = _unordered(alerts)
+    groups = Groups(duplicates).members()
+    paths = [path for members in groups for path in members]
+    shown = _show_all(folder, images, paths)
+    page = _template().render(
+        title=title,
+        stats={name: f"{value:,}" if isinstance(value, int | float) else str(value) for name, value in stats.items()},
+        groups=list(_grouped(groups, duplicates, shown)),
+        pair_count=len(duplicates),
+        image_count=len(paths),
+        models=sorted({str(alert["model"]) for alert in alerts if alert.get("model")}),
+        thresholds=sorted({alert["threshold"] for alert in alerts}),
+        files=[name for name in ("alerts.jsonl", "dead-letters.jsonl") if (folder / name).exists()],
+        first_pairs=FIRST_PAIRS,
+        strip=STRIP,
+    )
+    (folder / "report.html").write_text(page, "utf-8")
+
+
+def _unordered(alerts: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(neighbor, candidate) → evidence; a pair told again, at newer contents, takes the place of the older."""
+    duplicates: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for alert in sorted(alerts, key=lambda alert: str(alert.get("time", ""))):
+        for duplicate in alert["duplicated"]:
+            pair = (str(duplicate["relative_path"]), str(alert["candidate"]))
+            duplicates.pop(pair[::-1], None)
+            duplicates[pair] = duplicate
+    return duplicates
+
+
+def _grouped(
+    groups: Iterable[list[str]], duplicates: Mapping[tuple[str, str], Mapping[str, Any]], shown: Mapping[str, Shown]
+) -> Iterable[PairGroup]:
+    group_of = {path: number for number, members in enumerate(groups) for path in members}
+    pairs: dict[int, list[Pair]] = {}
+    for (neighbor, candidate), duplicate in duplicates.items():
+        pairs.setdefault(group_of[neighbor], []).append(_pair(shown[neighbor], shown[candidate], duplicate))
+    before = 0
+    for number, members in enumerate(groups):
+        of_group = sorted(pairs[number], key=lambda pair: -float(pair.duplicate["score"]))
+        yield PairGroup(tuple(shown[path] for path in members), tuple(of_group), before < OPEN_PAIRS)
+        before += min(len(of_group), FIRST_PAIRS)
+
+
+def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> Pair:
+    layout = side_by_side(left.size, right.size, _UNITS, _GAP)
+    lines, dots = [], []
+    if left.thumbnail and right.thumbnail:
+        for x, y, x2, y2 in duplicate.get("points", ()):
+            # the points name the candidate first, which stands on the right
+            (x1, y1), (x3, y3) = layout.first.at(x2, y2), layout.second.at(x, y)
+            lines.append(f"M{x1:.0f} {y1:.0f}L{x3:.0f} {y3:.0f}")
+            dots.append(f"M{x1:.0f} {y1:.0f}h0M{x3:.0f} {y3:.0f}h0")
+    return Pair(left, right, duplicate, layout, "".join(lines), "".join(dots))
+
+
+def _show_all(folder: Path, images: ImageRoot, paths: Sequence[str]) -> dict[str, Shown]:
+    base = os.path.relpath(images.folder.resolve(), folder.resolve())
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return dict(zip(paths, pool.map(partial(_show, folder, base, images), range(len(paths)), paths), strict=True))
+
+
+def _show(folder: Path, base: str, images: ImageRoot, number: int, path: str) -> Shown:
+    """Write the thumbnail. An image that is gone meanwhile keeps its place, with the reason."""
+    href = quote(f"{base}/{path}")
+    try:
+        image = images.open(path, box=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    except (ImageError, ImageRootUnavailable) as exc:
+        return Shown(path, href, "", (4, 3), exc.reason if isinstance(exc, ImageError) else str(exc))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    # a number: a path may be longer than a file's name, or mean something in a URL
+    place = f"{THUMBNAILS}/{number:06}.jpg"
+    image.save(folder / place, quality=82)
+    return Shown(path, href, place, image.size)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda share: "all" if share >= 0.995 else f"{100 * share:.0f} %"
+    environment.filters["counted"] = lambda number, one, many: f"{number:,} {one if number == 1 else many}"
+    return environment.from_string((resources.files("cli") / "report.html.j2").read_text("utf-8"))
