@@ -25,6 +25,8 @@ GUARD = Path(__file__).with_name("orphan_guard.py")
 STOP_S = 15.0
 """Between SIGTERM and SIGKILL; a clean stop of Kafka takes about one second."""
 TAIL_LINES = 25
+SAME_S = 60.0
+"""Start times within this are the same: they shift when the clock is set, and no process id is used again so soon."""
 
 
 def quiet(_message: str) -> None:
@@ -159,14 +161,17 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> "Identity":
-        """Of a running process."""
-        return cls(pid, psutil.Process(pid).create_time())
+        """Of a process; one that has ended by now has an identity that is never alive."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return cls(pid, 0.0)
 
     def alive(self) -> bool:
         """Whether it runs still; one that has ended but was not waited for does not."""
         try:
             found = psutil.Process(self.pid)
-            return abs(found.create_time() - self.started) < 1 and found.status() != psutil.STATUS_ZOMBIE
+            return abs(found.create_time() - self.started) < SAME_S and found.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

@@ -126,7 +126,7 @@ print(java.identity.pid, java.identity.started)
 
 def test_a_later_process_of_the_same_id_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        earlier = Identity(other.pid, Identity.of(other.pid).started - 100)
+        earlier = Identity(other.pid, Identity.of(other.pid).started - 3600)
         assert not earlier.alive()
         earlier.stop()
         assert other.poll() is None

@@ -190,7 +190,7 @@ print(LocalKafka.start(Path({str(tmp_path)!r}), detached=True).bootstrap)
 
 def test_a_folder_whose_broker_is_gone_names_none_even_if_its_process_id_is_used_again(tmp_path: Path) -> None:
     me = Identity.of(os.getpid())
-    Identity(me.pid, me.started - 60).save(tmp_path / "kafka.json", port=9092, controller=9093)
+    Identity(me.pid, me.started - 3600).save(tmp_path / "kafka.json", port=9092, controller=9093)
     assert LocalKafka.attach(tmp_path) is None
     assert not LocalKafka.stop_detached(tmp_path)
 
