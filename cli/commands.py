@@ -1,6 +1,7 @@
 """The command line. Each command only translates: options to settings, errors to one line of text."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from imagetools.errors import ImageRootUnavailable, ImageToolsError
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("imagetools-data")
+EXIT_INTERRUPTED = 130
+"""As a shell reports it: 128 and the number of SIGINT."""
 
 KAFKA = {
     "KAFKA_BOOTSTRAP_SERVERS": "Kafka's address, host:port.  [default: localhost:9092]",
@@ -116,10 +119,15 @@ def find(
     from cli.find import find as run  # noqa: PLC0415
     from cli.supervisor import StageFailed  # noqa: PLC0415
 
+    # as Ctrl-C: stop what was started, in order
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
     except StageFailed as exc:
         raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        click.echo("Interrupted: everything is stopped, no report was written", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 @main.command()

@@ -1,0 +1,254 @@
+"""What the stream costs: the whole pipeline on a real Kafka against the same library in one plain loop.
+
+    python -m bench.pipeline [--photos FOLDER] [--images N]
+
+Both sides see the same images in the same order, with the same batch sizes, threads and NB_NEIGHBORS, in one run:
+plain, stream, plain, so that a drift of the machine shows. Start-up is apart: each side first takes a few images that
+are not counted. The figures are wall and CPU seconds, the latter of all processes involved, Kafka's included.
+"""
+
+import hashlib
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import numpy.typing as npt
+import psutil
+from cachetools import LRUCache
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from cli.announce import announce
+from cli.follow import Follower, reach
+from cli.supervisor import Supervisor
+from imagetools.decode import ImageRoot, decode, find_images
+from imagetools.fingerprint import Encoder
+from imagetools.index import Entry, Index, Neighbor
+from imagetools.matcher import Features, extract, verify
+from schemas.records import Duplicates, Verdict
+from streams.config import Config, KafkaConfig
+from streams.encoder_consumer import EncoderStage
+from streams.local_kafka import LocalKafka
+from streams.matcher_consumer import CACHED_FEATURES
+from streams.topics import DUPLICATES, VERDICTS, create
+
+WARM_UP = 64
+STAGES = ("encoder", "search", "matcher")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
+DEADLINE_S = 1800
+
+
+@dataclass
+class Cost:
+    """What one side took, whole and by part, in seconds."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    pairs: set[frozenset[str]] = field(default_factory=set)
+
+
+class PlainLoop:
+    """The library alone: encode, search and match batch after batch, in one process."""
+
+    def __init__(self, config: Config, images: Path) -> None:
+        self._config = config
+        self._images = ImageRoot(images)
+        self._encoder = Encoder.load()
+        self._index = Index()
+        self._features: LRUCache[str, Features] = LRUCache(CACHED_FEATURES)
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._matchers = ThreadPoolExecutor(config.nb_workers)
+        self._order = itertools.count()
+        cv2.setNumThreads(1)
+
+    def run(self, paths: Sequence[str]) -> Cost:
+        """Take all paths through; the cost by part is wall time."""
+        cost = Cost(parts=dict.fromkeys(STAGES, 0.0))
+        began, cpu = time.monotonic(), time.process_time()
+        for batch in _batches(paths, EncoderStage.batch_size):
+            start = time.monotonic()
+            read = list(self._decoders.map(self._read, batch))
+            fingerprints = self._encoder.encode_prepared([pixels for _, pixels in read])
+            encoded = time.monotonic()
+            change = self._index.change()
+            found: list[tuple[str, list[Neighbor]]] = []
+            for path, (digest, _), fingerprint in zip(batch, read, fingerprints, strict=True):
+                found.append((path, change.search(fingerprint, self._config.nb_neighbors, digest=digest)))
+                change.add(Entry(next(self._order), path, digest=digest), fingerprint)
+            change.apply()
+            searched = time.monotonic()
+            cost.pairs |= self._match(found)
+            ended = time.monotonic()
+            for part, seconds in zip(STAGES, (encoded - start, searched - encoded, ended - searched), strict=True):
+                cost.parts[part] += seconds
+        cost.wall, cost.cpu = time.monotonic() - began, time.process_time() - cpu
+        return cost
+
+    def close(self) -> None:
+        """End the threads."""
+        self._decoders.shutdown()
+        self._matchers.shutdown()
+        self._index.close()
+
+    def _read(self, path: str) -> tuple[bytes, npt.NDArray[np.uint8]]:
+        data = self._images.read(path)
+        side = self._encoder.config.input_size
+        image = decode(data, path, box=(side, side))
+        return hashlib.sha256(data).digest(), self._encoder.prepare(image)
+
+    def _match(self, found: list[tuple[str, list[Neighbor]]]) -> set[frozenset[str]]:
+        needed = dict.fromkeys(
+            p for path, near in found if near for p in (path, *(n.relative_path for n in near if not n.identical))
+        )
+        seen = dict(zip(needed, self._matchers.map(self._look_at, needed), strict=True))
+        pairs = [(path, neighbor) for path, near in found for neighbor in near]
+
+        def same(pair: tuple[str, Neighbor]) -> bool:
+            path, neighbor = pair
+            if neighbor.identical:
+                return True
+            return verify(seen[path], seen[neighbor.relative_path], self._config.matcher).duplicate
+
+        verdicts = self._matchers.map(same, pairs)
+        return {frozenset((p, n.relative_path)) for (p, n), yes in zip(pairs, verdicts, strict=True) if yes}
+
+    def _look_at(self, path: str) -> Features:
+        known = self._features.get(path)
+        if known is None:
+            box = (self._config.matcher.width, self._config.matcher.height)
+            known = self._features[path] = extract(self._images.open(path, box=box), self._config.matcher)
+        return known
+
+
+class Stream:
+    """The whole pipeline: Kafka and three stages, each a process."""
+
+    def __init__(self, images: Path, home: Path) -> None:
+        self._stack = ExitStack()
+        self._broker = LocalKafka.start(home / "kafka")
+        self._stack.callback(self._broker.stop)
+        self._kafka = reach(KafkaConfig(self._broker.bootstrap))
+        create(self._kafka)
+        environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("KAFKA_")},
+            "KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap,
+            "IMAGES_DIR": str(images),
+            "INDEX_DIR": str(home / "index"),
+        }
+        self._supervisor = Supervisor(environ, home / "logs")
+        self._stack.callback(self._supervisor.stop)
+        for stage in STAGES:
+            self._supervisor.start(stage)
+        follower = Follower(self._kafka, (VERDICTS, DUPLICATES), from_beginning=True)
+        self._follower = self._stack.enter_context(closing(follower))
+        self._announced = 0
+
+    def run(self, paths: Sequence[str]) -> Cost:
+        """Announce all paths and wait for their verdicts; the cost by part is CPU time."""
+        cost = Cost()
+        before, began, own = self._cpu(), time.monotonic(), time.process_time()
+        announce(self._kafka, paths, first=self._announced + 1)
+        self._announced += len(paths)
+        left = set(paths)
+        while left:
+            for record in self._records():
+                if isinstance(record, Verdict):
+                    left.discard(record.relative_path)
+                elif isinstance(record, Duplicates):
+                    cost.pairs |= {frozenset((record.candidate, d.relative_path)) for d in record.duplicated}
+            if news := self._supervisor.tend():
+                raise click.ClickException("; ".join(news))
+            if time.monotonic() - began > DEADLINE_S:
+                raise click.ClickException(f"{len(left)} images without a verdict")
+        cost.wall = time.monotonic() - began
+        after = self._cpu()
+        cost.parts = {part: after[part] - before[part] for part in after}
+        cost.parts["announcing and watching"] = time.process_time() - own
+        cost.cpu = sum(cost.parts.values())
+        return cost
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._stack.close()
+
+    def _records(self) -> Iterator[object]:
+        return (seen.record for seen in self._follower.read(0.2))
+
+    def _cpu(self) -> dict[str, float]:
+        """CPU seconds of each process so far."""
+        pids = {member.stage: member.process.pid for member in self._supervisor.members if member.process}
+        pids["kafka"] = self._broker.pid
+        return {name: sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in pids.items()}
+
+
+@click.command()
+@click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
+@click.option("--images", default=2000, show_default=True, help="How many to take through.")
+def main(photos: Path | None, images: int) -> None:
+    """Compare the stream with a plain loop over the same library."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        folder = photos or (SHARED if SHARED.is_dir() else _made(home / "photos", images + WARM_UP))
+        paths = list(find_images(folder))
+        paths = paths[:: max(1, len(paths) // (images + WARM_UP))][: images + WARM_UP]
+        warm, counted = paths[:WARM_UP], paths[WARM_UP:]
+        plain = [_plain(folder, warm, counted)]
+        with closing(Stream(folder, home)) as stream:
+            stream.run(warm)
+            streamed = stream.run(counted)
+        plain.append(_plain(folder, warm, counted))
+    _print(plain, streamed, len(counted))
+
+
+def _plain(folder: Path, warm: Sequence[str], counted: Sequence[str]) -> Cost:
+    with closing(PlainLoop(Config(), folder)) as loop:
+        loop.run(warm)
+        return loop.run(counted)
+
+
+def _print(plain: list[Cost], streamed: Cost, images: int) -> None:
+    console = Console()
+    wall, cpu = (sum(getattr(p, name) for p in plain) / len(plain) for name in ("wall", "cpu"))
+    table = Table("", "plain loop, before", "plain loop, after", "stream", "stream / plain", title=f"{images:,} images")
+    table.add_row("wall s", *(f"{c.wall:.1f}" for c in (*plain, streamed)), f"{streamed.wall / wall:.3f}")
+    table.add_row("CPU s", *(f"{c.cpu:.1f}" for c in (*plain, streamed)), f"{streamed.cpu / cpu:.3f}")
+    table.add_row("ms an image", *(f"{1000 * c.wall / images:.1f}" for c in (*plain, streamed)), "")
+    console.print(table)
+    parts = Table("", "plain loop: wall s", "stream: CPU s", title="where the time goes")
+    for part in dict.fromkeys([*STAGES, *streamed.parts]):
+        mean = f"{sum(p.parts[part] for p in plain) / len(plain):.1f}" if part in STAGES else ""
+        parts.add_row(part, mean, f"{streamed.parts[part]:.1f}")
+    console.print(parts)
+    ours, theirs = plain[0].pairs, streamed.pairs
+    console.print(f"pairs: {len(ours)} in the plain loop, {len(theirs)} in the stream, {len(ours & theirs)} in both")
+
+
+def _made(folder: Path, count: int) -> Path:
+    """Photos made from the package's samples, where no folder is named: crops of them, no two alike."""
+    samples = sorted((Path(__file__).resolve().parents[1] / "cli" / "samples").glob("*.jpg"))
+    folder.mkdir(parents=True)
+    for i in range(count):
+        with Image.open(samples[i % len(samples)]) as photo:
+            k = i // len(samples)
+            x, y = (k * 37) % (photo.width // 2), (k * 53) % (photo.height // 2)
+            photo.crop((x, y, x + photo.width // 2, y + photo.height // 2)).save(folder / f"{i}.jpg", quality=88)
+    return folder
+
+
+def _batches(paths: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (paths[i : i + size] for i in range(0, len(paths), size))
+
+
+if __name__ == "__main__":
+    main()
