@@ -178,17 +178,30 @@ def _librdkafka(environ: Mapping[str, str]) -> dict[str, str]:
         name = variable.removeprefix("KAFKA_").lower().replace("_", ".")
         if name in EXACTLY_ONCE:
             raise ConfigError(f"{variable}: {name} cannot be set, exactly-once delivery rests on it")
-        try:
-            Producer({name: text}, logger=_silent)
-        except KafkaException as exc:
-            reason = exc.args[0].str()
-            if "No such configuration property" not in reason:
-                raise ConfigError(f"{variable} is {text!r}: {reason}") from exc
+        if UNKNOWN in _refusal({name: text}):
             # Kubernetes injects such names for any service called kafka
             log.warning("%s is ignored: %s is no librdkafka setting", variable, name)
         else:
             settings[name] = text
+    # judged together: SASL_SSL alone would be refused for want of Kerberos, which sasl.mechanism then replaces
+    if together := _refusal(settings):
+        for name, text in settings.items():
+            if _refusal({name: text}) == together:
+                raise ConfigError(f"KAFKA_{name.upper().replace('.', '_')}: {together}")
+        raise ConfigError(f"the KAFKA_ variables do not fit each other: {together}")
     return settings
+
+
+UNKNOWN = "No such configuration property"
+
+
+def _refusal(settings: Mapping[str, str]) -> str:
+    """Why librdkafka does not take these settings; empty where it does."""
+    try:
+        Producer(dict(settings), logger=_silent)
+    except KafkaException as exc:
+        return str(exc.args[0].str())
+    return ""
 
 
 _silent = logging.Logger("silent", logging.CRITICAL)  # librdkafka's remarks on half a configuration
