@@ -8,9 +8,10 @@ import errno
 import logging
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -56,6 +57,10 @@ IMAGE_SUFFIXES: Final = frozenset(
 )  # fmt: skip
 """Endings of file names that are taken for images, in lower case. Decoding looks at the bytes alone."""
 
+_LARGE: Final = 20_000_000
+"""Pixels from which images are decoded one at a time, so that a batch of huge ones does not end the process."""
+_one_large = threading.Lock()
+
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of a BMP's second header; "BM" alone also begins plain text."""
 
@@ -94,7 +99,7 @@ class DecodeConfig:
     """What one image may cost.
 
     max_bytes   bytes of a file: 64 MiB, four times what a 100-megapixel camera writes as JPEG
-    max_pixels  width times height as the header says: 100 million, 400 MB of memory while decoding
+    max_pixels  width times height as the header says: 100 million; decoding so many takes up to 1.6 GB
     """
 
     max_bytes: int = 64 * 2**20
@@ -203,11 +208,12 @@ def decode(
         if box is not None:
             turned = _orientation(image) >= 5
             image.draft(None, (box[1], box[0]) if turned else box)
-        image.load()
-        # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
-        orientation = _orientation(image)
-        picture = _on_white(image, name)
-        picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+        with _one_large if image.width * image.height > _LARGE else nullcontext():
+            image.load()
+            # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
+            orientation = _orientation(image)
+            picture = _on_white(image, name)
+            picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
     # a profile or EXIF left here would be written out with the pixels that it no longer describes
     picture.info.clear()
     return picture

@@ -236,6 +236,13 @@ class TestBadBytes:
         with pytest.raises(BrokenImage):
             decode(png(9_500, 10_000, 1, 0, bytes(1)), "large.png")
 
+    def test_huge_pictures_take_turns_and_a_broken_one_lets_the_next_pass(self) -> None:
+        whole = packed(Image.new("1", (5_000, 5_000)), "PNG")
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(decode, data, "a") for data in (whole[: len(whole) // 2], whole, whole)]
+        assert isinstance(waiting[0].exception(), BrokenImage)
+        assert [done.result().size for done in waiting[1:]] == [(5_000, 5_000)] * 2
+
     def test_the_limits_are_the_configured_ones(self) -> None:
         data = packed(photo(20, 10), "PNG")
         assert decode(data, "a", config=DecodeConfig(len(data), 200)).size == (20, 10)
