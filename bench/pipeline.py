@@ -43,6 +43,9 @@ from streams.matcher_consumer import CACHED_FEATURES
 from streams.topics import DUPLICATES, VERDICTS, create
 
 WARM_UP = 64
+ALONE = 30
+"""Images announced one by one, each when the one before has its verdict."""
+
 STAGES = ("encoder", "search", "matcher")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
 DEADLINE_S = 1800
@@ -178,6 +181,10 @@ class Stream:
         cost.cpu = sum(cost.parts.values())
         return cost
 
+    def alone(self, paths: Sequence[str]) -> list[float]:
+        """Milliseconds from announcement to verdict of each image, with nothing else to do."""
+        return [1000 * self.run([path]).wall for path in paths]
+
     def close(self) -> None:
         """Stop everything."""
         self._stack.close()
@@ -199,16 +206,21 @@ def main(photos: Path | None, images: int) -> None:
     """Compare the stream with a plain loop over the same library."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        folder = photos or (SHARED if SHARED.is_dir() else _made(home / "photos", images + WARM_UP))
+        folder = photos or (SHARED if SHARED.is_dir() else _made(home / "photos", WARM_UP + images + ALONE))
         paths = list(find_images(folder))
-        paths = paths[:: max(1, len(paths) // (images + WARM_UP))][: images + WARM_UP]
-        warm, counted = paths[:WARM_UP], paths[WARM_UP:]
+        wanted = WARM_UP + images + ALONE
+        paths = paths[:: max(1, len(paths) // wanted)][:wanted]
+        warm, counted, single = paths[:WARM_UP], paths[WARM_UP : WARM_UP + images], paths[WARM_UP + images :]
         plain = [_plain(folder, warm, counted)]
         with closing(Stream(folder, home)) as stream:
             stream.run(warm)
             streamed = stream.run(counted)
+            alone = stream.alone(single)
         plain.append(_plain(folder, warm, counted))
     _print(plain, streamed, len(counted))
+    if alone:
+        low, high = sorted(alone)[len(alone) // 2], max(alone)
+        Console().print(f"an image alone, from announcement to verdict: median {low:.0f} ms, longest {high:.0f} ms")
 
 
 def _plain(folder: Path, warm: Sequence[str], counted: Sequence[str]) -> Cost:

@@ -168,7 +168,8 @@ def test_a_restart_resumes_from_the_log_and_from_a_snapshot(kafka, tmp_path, cap
     reader.close()
 
 
-def test_two_members_take_over_from_each_other_under_load(kafka, tmp_path):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_two_members_take_over_from_each_other_under_load(kafka, tmp_path, protocol):
     """Ownership goes back and forth while embeddings come; every image has its candidates once, and all before it."""
     rows, copies = vectors(200), 3
     reader = Reader(kafka, CANDIDATES)
@@ -178,7 +179,7 @@ def test_two_members_take_over_from_each_other_under_load(kafka, tmp_path):
         for i in range(200)
     ]
     sent = 0
-    kafka = replace(kafka, member=None)
+    kafka = replace(kafka, member=None, group_protocol=protocol)
     for turn in range(6):
         stage = SearchStage(config(kafka, tmp_path / str(turn % 2)))
         with running(stage, kafka=kafka):
