@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from cli.announce import announce
+from cli.announce import Announcer
 from cli.follow import Follower, reach
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, decode, find_images
@@ -155,13 +155,14 @@ class Stream:
             self._supervisor.start(stage)
         follower = Follower(self._kafka, (VERDICTS, DUPLICATES), from_beginning=True)
         self._follower = self._stack.enter_context(closing(follower))
+        self._announcer = Announcer(self._kafka)
         self._announced = 0
 
     def run(self, paths: Sequence[str]) -> Cost:
         """Announce all paths and wait for their verdicts; the cost by part is CPU time."""
         cost = Cost()
         before, began, own = self._cpu(), time.monotonic(), time.process_time()
-        announce(self._kafka, paths, first=self._announced + 1)
+        self._announcer.announce(paths, first=self._announced + 1)
         self._announced += len(paths)
         left = set(paths)
         while left:

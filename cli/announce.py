@@ -17,37 +17,51 @@ class NotDelivered(ImageToolsError):
     """The broker did not take an announcement."""
 
 
+class Announcer:
+    """Announces images; its first one takes half a second, in which the broker gives it a number."""
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self._topic = kafka.topic(IMAGES_NEW.name)
+        self._encode = codec(kafka.registry).encode
+        self._failed: list[str] = []
+        # Java's default partitioner: one path, one partition, whoever announces it
+        self._producer = Producer(kafka.client(partitioner="murmur2_random", enable_idempotence=True, linger_ms=2))
+
+    def announce(self, paths: Iterable[str], *, alert: bool = True, gone: bool = False, first: int = 1) -> int:
+        """Announce each path, with request ids from `first` on; returns how many once the broker has them all.
+
+        alert  False: compare them with nothing
+        gone   the images were removed
+        NotDelivered where the broker did not take one.
+        """
+        count = 0
+        for request_id, path in enumerate(paths, first):
+            value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert))
+            self._send(path, value)
+            count += 1
+            if self._failed:
+                break
+        left = self._producer.flush(FLUSH_S)
+        if self._failed or left:
+            raise NotDelivered(self._failed[0] if self._failed else f"{left} were not taken within {FLUSH_S:.0f} s")
+        return count
+
+    def _send(self, path: str, value: bytes | None) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, value, path.encode(), on_delivery=self._delivered)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append(f"{bytes(message.key() or b'').decode()}: {error.str()}")
+
+
 def announce(
     kafka: KafkaConfig, paths: Iterable[str], *, alert: bool = True, gone: bool = False, first: int = 1
 ) -> int:
-    """Announce each path, with request ids from `first` on; returns how many once the broker has them all.
-
-    gone  the images were removed
-    NotDelivered where the broker did not take one.
-    """
-    topic = kafka.topic(IMAGES_NEW.name)
-    encode = codec(kafka.registry).encode
-    failed: list[str] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(f"{bytes(message.key() or b'').decode()}: {error.str()}")
-
-    # Java's default partitioner: one path, one partition, whoever announces it
-    producer = Producer(kafka.client(partitioner="murmur2_random", enable_idempotence=True, linger_ms=5))
-    count = 0
-    for count, path in enumerate(paths, 1):
-        value = None if gone else encode(topic, ImageNew(first + count - 1, path, alert))
-        while True:
-            try:
-                producer.produce(topic, value, path.encode(), on_delivery=delivered)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-        if failed:
-            break
-    left = producer.flush(FLUSH_S)
-    if failed or left:
-        raise NotDelivered(failed[0] if failed else f"{left} announcements were not taken within {FLUSH_S:.0f} s")
-    return count
+    """Announce each path once; as `Announcer.announce`."""
+    return Announcer(kafka).announce(paths, alert=alert, gone=gone, first=first)
