@@ -231,8 +231,8 @@ def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
     )
     @settings(KAFKA, *groups, LIMIT)
     def run(environ: dict[str, str], stop_with_stdin: bool, start_from: str | None) -> None:
-        # OpenMP's threads spin for milliseconds before they sleep: next to another busy stage that doubles the encoder's
-        # CPU time. Read when torch is loaded, so it has to be set before.
+        # OpenMP's threads spin for milliseconds before they sleep, which doubles the encoder's CPU time next to another
+        # busy stage. It is read when torch is loaded, so it has to be set before.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
         from dataclasses import replace  # noqa: PLC0415
