@@ -1,0 +1,260 @@
+"""Records to bytes and back, and what the published schemas promise."""
+
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from imagetools.errors import MessageError
+from schemas.codec import KINDS, MARKER, SingleObject, codec, published
+from schemas.records import (
+    Candidates,
+    Duplicate,
+    Duplicates,
+    Embedding,
+    ImageNew,
+    Neighbor,
+    Outcome,
+    Record,
+    Verdict,
+    from_plain,
+    to_plain,
+)
+
+PUBLISHED = {
+    "candidates.v1.avsc": "7b370d10068e4bdfd3ea40e89b4b4fbec56e152f5417c48b6ce62ced0a285de5",
+    "duplicates.v1.avsc": "45f0a33f3a8f3b96301d7a0fc69257344924b15770aa441d1a4608ce0695b097",
+    "embedding.v1.avsc": "c3dc96291e9d4ba077da8ff0030fcb962d58e2e38f5c75a6620834ef099384af",
+    "image_new.v1.avsc": "cd4a35a48e202ba401fbbb2e5dcaa4a4e3bbe7d8abf47362e6343e37232a5889",
+    "verdict.v1.avsc": "4a58ef68dae24fc119dd1790d0cf4b9f2f1d8ce208084e6efa248e6faf7581eb",
+}
+"""SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+FINGERPRINT = np.array([0.6, -0.8, 0.0], np.float32)
+RECORDS: tuple[Record, ...] = (
+    ImageNew(-3, "folder/Zoë 日本.jpg", alert=False),
+    Embedding(2**62, "a.jpg", FINGERPRINT, "resnet18.th:0123456789ab:160", bytes(range(32)), alert=False),
+    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5), Neighbor("c.jpg", 1.0, identical=True)), "m:1:160"),
+    Duplicates(
+        1,
+        "a.jpg",
+        (
+            Duplicate("b.jpg", 0.75, 30, 0.5, True, 2.0, -90.0, 0.25, 1.0, "mirrored", ((0.0, 0.25, 0.5, 1.0),)),
+            Duplicate("c.jpg", 1.0),
+        ),
+        "m:1:160",
+        0.5,
+        NOON,
+        ("gone.jpg",),
+    ),
+    Verdict(None, "a.jpg", Outcome.DEAD_LETTER, "broken"),
+    Verdict(5, "b.jpg", Outcome.CLEAR),
+)
+named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+
+
+SIMPLE: dict[str, SearchStrategy[Any]] = {
+    "null": st.none(),
+    "boolean": st.booleans(),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(width=32, allow_nan=False),
+    "string": st.text(),
+    "bytes": st.binary(max_size=40),
+    # from 1970 on, in whole milliseconds
+    "timestamp-millis": st.integers(0, 4 * 10**12).map(lambda ms: EPOCH + timedelta(milliseconds=ms)),
+}
+COMPOSED: dict[str, Callable[[Any], SearchStrategy[Any]]] = {
+    "record": lambda schema: st.fixed_dictionaries({f["name"]: value_of(f["type"]) for f in schema["fields"]}),
+    "array": lambda schema: st.lists(value_of(schema["items"]), max_size=5),
+    "enum": lambda schema: st.sampled_from(schema["symbols"]),
+    "fixed": lambda schema: st.binary(min_size=schema["size"], max_size=schema["size"]),
+}
+
+
+def value_of(schema: Any) -> SearchStrategy[Any]:
+    """Any value that a schema allows, as a reader gives it."""
+    if isinstance(schema, list):
+        return st.one_of([value_of(one) for one in schema])
+    if isinstance(schema, dict) and schema["type"] in COMPOSED:
+        return COMPOSED[schema["type"]](schema)
+    return SIMPLE[schema.get("logicalType", schema["type"]) if isinstance(schema, dict) else schema]
+
+
+def plainly(value: Any) -> Any:
+    """Sequences as lists, so that plain forms can be compared."""
+    match value:
+        case dict():
+            return {name: plainly(one) for name, one in value.items()}
+        case list() | tuple():
+            return [plainly(one) for one in value]
+    return value
+
+
+def crc_64_avro(data: bytes) -> int:
+    """The Avro specification's fingerprint, written down anew from its pseudocode (Schema Fingerprints)."""
+    empty = 0xC15D213AA4D7A795
+    table = []
+    for entry in range(256):
+        fp = entry
+        for _ in range(8):
+            fp = (fp >> 1) ^ (empty & -(fp & 1))
+        table.append(fp)
+    fp = empty
+    for byte in data:
+        fp = (fp >> 8) ^ table[(fp ^ byte) & 0xFF]
+    return fp
+
+
+def refused(value: bytes, kind: Any = ImageNew) -> str:
+    """Why the codec does not take a value; any other error than MessageError comes through."""
+    with pytest.raises(MessageError) as caught:
+        codec().decode("t", kind, value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_every_record_comes_back_as_it_was(kind, data):
+    plain = data.draw(value_of(published(kind)[-1]))
+    record = from_plain(kind, plain)
+    single = codec()
+    back = single.decode("t", kind, single.encode("t", record))
+    assert type(back) is kind
+    assert plainly(to_plain(back)) == plainly(to_plain(record)) == plain
+
+
+@named
+def test_a_record_made_by_hand_comes_back_equal_and_of_the_same_types(record):
+    single = codec()
+    back = single.decode("t", type(record), single.encode("t", record))
+    if isinstance(record, Embedding):
+        assert back.fingerprint.dtype == np.float32
+        np.testing.assert_array_equal(back.fingerprint, record.fingerprint)
+    else:
+        assert back == record
+    assert {name: type(value) for name, value in plain_fields(back)} == {
+        name: type(value) for name, value in plain_fields(record)
+    }
+
+
+def plain_fields(record: Any) -> list[tuple[str, Any]]:
+    return [(name, getattr(record, name)) for name in record.__dataclass_fields__]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_published_schema_parses_and_has_the_fields_of_its_record(kind):
+    schemas = published(kind)
+    assert schemas
+    for schema in schemas:
+        fastavro.parse_schema(schema, named_schemas={})
+        assert schema["name"] == kind.__name__
+        assert schema["namespace"] == "imagetools"
+        assert schema.get("doc")
+    assert [field["name"] for field in schemas[-1]["fields"]] == list(kind.__dataclass_fields__)
+
+
+def test_every_schema_file_belongs_to_a_record():
+    stems = {entry.name.split(".")[0] for entry in files("schemas").iterdir() if entry.name.endswith(".avsc")}
+    assert len(stems) == len(KINDS)
+
+
+@pytest.mark.parametrize(("name", "digest"), PUBLISHED.items(), ids=list(PUBLISHED))
+def test_a_published_schema_is_never_edited(name, digest):
+    text = (files("schemas") / name).read_bytes()
+    assert hashlib.sha256(text).hexdigest() == digest, "the next version is a file of its own, beside this one"
+
+
+def test_the_reference_gives_the_value_that_is_known_of_null():
+    assert crc_64_avro(b'"null"') == 0x63DD24E7CC258F8A
+
+
+@named
+def test_a_value_begins_with_the_marker_and_the_schemas_fingerprint(record):
+    schema = published(type(record))[-1]
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    expected = struct.pack("<Q", crc_64_avro(canonical.encode()))
+    value = codec().encode("t", record)
+    assert value[:10] == MARKER + expected == b"\xc3\x01" + expected
+    plain = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, None)
+    assert plainly(plain) == plainly(to_plain(record))
+
+
+@named
+def test_a_message_that_ends_early_or_late_is_to_blame_itself(record):
+    value = codec().encode("t", record)
+    for end in range(len(value)):
+        refused(value[:end], type(record))
+    assert "2 bytes too many" in refused(value + b"\0\0", type(record))
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\xc3", b"\xc3\x01", b"\xc3\x02" + bytes(20), b"\0\0\0\0\1abcdef"])
+def test_other_bytes_are_refused_by_their_beginning(value):
+    assert "single-object encoding" in refused(value)
+
+
+def test_an_unknown_schema_is_named():
+    assert "0011223344556677" in refused(MARKER + bytes.fromhex("0011223344556677") + b"\2\2a\1")
+
+
+def test_another_records_schema_is_refused_by_both_names():
+    reason = refused(codec().encode("t", Verdict(1, "a", Outcome.CLEAR)))
+    assert "Verdict" in reason
+    assert "ImageNew" in reason
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_message_error(body):
+    head = codec().encode("t", ImageNew(1, ""))[:10]
+    for value in (body, head + body):
+        accepts(value, ImageNew)
+
+
+@pytest.mark.parametrize("record", RECORDS[1:4], ids=lambda record: type(record).__name__)
+@given(data=st.data())
+def test_damage_anywhere_in_the_body_is_a_message_error_or_another_record(record, data):
+    value = bytearray(codec().encode("t", record))
+    for _ in range(data.draw(st.integers(1, 3))):
+        value[data.draw(st.integers(10, len(value) - 1))] = data.draw(st.integers(0, 255))
+    accepts(bytes(value), type(record))
+
+
+def accepts(value: bytes, kind: Any) -> bool:
+    """Whether the codec takes a value; any other error than MessageError comes through."""
+    try:
+        assert type(codec().decode("t", kind, value)) is kind
+    except MessageError:
+        return False
+    return True
+
+
+def test_a_reader_fills_in_what_an_older_writer_did_not_know(tmp_path, monkeypatch):
+    """A second version of ImageNew beside the first, as the codec would find it in this folder."""
+    older = published(ImageNew)[0]
+    newer = json.loads(json.dumps(older))
+    newer["fields"].append({"name": "origin", "type": "string", "default": "unknown"})
+    for number, schema in ((1, older), (2, newer), (10, newer | {"doc": "the tenth"})):
+        (tmp_path / f"image_new.v{number}.avsc").write_text(json.dumps(schema))
+    monkeypatch.setattr("schemas.codec.files", lambda _package: tmp_path)
+    assert [len(schema["fields"]) for schema in published(ImageNew)] == [3, 4, 4]
+    assert published(ImageNew)[-1]["doc"] == "the tenth", "numbers, not letters, order the versions"
+
+    monkeypatch.setattr("schemas.codec.KINDS", (ImageNew,))
+    # the record has no such field yet
+    monkeypatch.setattr("schemas.codec.from_plain", lambda kind, plain: plain)
+    head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(older).encode()))
+    plain = SingleObject().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
+    assert plain == {"request_id": 7, "relative_path": "a.jpg", "alert": True, "origin": "unknown"}
