@@ -1,0 +1,45 @@
+# Python ≥ 3.11 and make are all that these need; what else is lacking, scripts/setup installs.
+
+VENV := .venv
+PYTHON_HERE := $(VENV)/bin/python
+READY := $(VENV)/ready
+BENCHES := $(patsubst bench/%.py,%,$(shell grep -l __main__ bench/*.py 2>/dev/null))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench clean
+
+help:
+	@echo 'make demo   plant copies among sample photos, find them through a real Kafka, and score it'
+	@echo 'make test   make check, then the tests, on a real Kafka'
+	@echo 'make check  ruff and mypy'
+	@echo 'make bench  every number of the README'
+	@echo 'make clean  remove the environment, and what the others wrote'
+
+demo: $(READY)
+	@$(VENV)/bin/imagetools demo
+
+# pytest comes after the checks, and says nothing before them: its closing line is the last
+test: check
+	@$(PYTHON_HERE) -m pytest
+
+check: $(READY)
+	@$(PYTHON_HERE) -m ruff check .
+	@$(PYTHON_HERE) -m ruff format --check .
+	@$(PYTHON_HERE) -m mypy
+
+bench: $(VENV)/ready-for-bench
+	@set -e; for bench in $(BENCHES); do echo "== bench.$$bench"; $(PYTHON_HERE) -m bench.$$bench; done
+
+clean:
+	rm -rf $(VENV) demo report build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/out
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# the environment follows pyproject.toml
+$(READY): pyproject.toml scripts/setup
+	@scripts/setup test
+	@touch $@
+
+$(VENV)/ready-for-bench: $(READY)
+	@scripts/setup test,bench
+	@touch $@
