@@ -31,6 +31,8 @@ SETTINGS = [
     # fixed to be on when it was built; left alone it would listen on every address
     "-Dquarkus.management.host=127.0.0.1",
     "-Dquarkus.banner.enabled=false",
+    # with it, one 404 in 30 to 200 is logged and never sent; without it, one answer in 300,000
+    "-Dquarkus.http.access-log.enabled=false",
     # as Confluent's registry does when nobody has said otherwise
     "-Dapicurio.rules.global.compatibility=BACKWARD",
 ]
