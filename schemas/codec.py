@@ -7,6 +7,7 @@ body; so every message names its schema without a registry. Every version publis
 import io
 import json
 import re
+import weakref
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
@@ -22,6 +23,8 @@ R = TypeVar("R", ImageNew, Embedding, Candidates, Duplicates, Verdict)
 
 MARKER = b"\xc3\x01"
 KINDS: tuple[type[Record], ...] = (ImageNew, Embedding, Candidates, Duplicates, Verdict)
+REGISTRY_TIMEOUT_S = 10
+"""The client's own default is to wait for ever; after this it asks again, three times."""
 AVRO_ERRORS = (EOFError, ValueError, TypeError, LookupError, OverflowError, SchemaResolutionError)
 """What fastavro raises on bytes that are not of the schema that they claim."""
 
@@ -103,7 +106,9 @@ class Registry:
         from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - only where one is used
         from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer  # noqa: PLC0415
 
-        client = SchemaRegistryClient({"url": url, **(config or {})})
+        client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_S, **(config or {})})
+        # its connections would stay open
+        weakref.finalize(self, client.close)
         self._encode: dict[type[Record], Any] = {}
         self._decode: dict[type[Record], Any] = {}
         for kind in KINDS:
