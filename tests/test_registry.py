@@ -1,0 +1,138 @@
+"""Confluent framing, with a real schema registry."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
+from streaming import Reader, send
+
+from imagetools.errors import MessageError
+from schemas.codec import Registry, codec, published
+from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Outcome, Record, Verdict
+from streams.config import KafkaConfig
+from streams.java import free_ports
+from streams.local_registry import LocalRegistry
+from streams.topics import IMAGES_NEW, VERDICTS
+
+RECORDS: tuple[Record, ...] = (
+    ImageNew(7, "Zoë 日本.jpg", alert=False),
+    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, identical=True),), "m:1:160"),
+    Verdict(None, "a.jpg", Outcome.DEAD_LETTER, "broken"),
+)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[LocalRegistry]:
+    with LocalRegistry.start() as started:
+        yield started
+
+
+@pytest.fixture
+def client(registry: LocalRegistry) -> Iterator[SchemaRegistryClient]:
+    with SchemaRegistryClient({"url": registry.url}) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_a_record_comes_back_through_another_client(registry, record):
+    value = codec(registry.url).encode("round-trip-" + type(record).__name__, record)
+    assert value[0] == 0
+    assert codec(registry.url).decode("round-trip-" + type(record).__name__, type(record), value) == record
+
+
+def test_a_fingerprint_comes_back_bit_by_bit(registry):
+    vector = np.random.default_rng(0).normal(size=512).astype(np.float32)
+    sent = Embedding(1, "a.jpg", vector, "m:1:160", bytes(range(32)))
+    both = codec(registry.url)
+    back = both.decode("vectors", Embedding, both.encode("vectors", sent))
+    np.testing.assert_array_equal(back.fingerprint, vector)
+    assert back.digest == sent.digest
+
+
+def test_the_number_in_the_framing_is_that_of_the_schema_under_the_topics_subject(registry, client):
+    value = codec(registry.url).encode("our.topic", ImageNew(1, "a.jpg"))
+    latest = client.get_latest_version("our.topic-value")
+    assert value[:5] == b"\0" + latest.schema_id.to_bytes(4)
+    assert json.loads(latest.schema.schema_str)["fields"] == published(ImageNew)[-1]["fields"]
+    # again, and by another process: the same version
+    codec(registry.url).encode("our.topic", ImageNew(2, "b.jpg"))
+    assert client.get_versions("our.topic-value") == [1]
+
+
+def test_an_incompatible_schema_is_refused_by_the_registry(registry, client):
+    other = {"type": "record", "name": "ImageNew", "namespace": "imagetools", "fields": [{"name": "x", "type": "int"}]}
+    client.register_schema("taken-value", Schema(json.dumps(other), "AVRO"))
+    with pytest.raises(SchemaRegistryError, match="ncompatible") as caught:
+        codec(registry.url).encode("taken", ImageNew(1, "a.jpg"))
+    assert caught.value.http_status_code == 409
+    assert client.get_versions("taken-value") == [1]
+
+
+def test_a_message_of_an_older_schema_is_read_with_the_newer_ones_defaults(registry, client):
+    """As a producer whose schema lacks `alert` would send it."""
+    fields = [field for field in published(ImageNew)[-1]["fields"] if field["name"] != "alert"]
+    older = {"type": "record", "name": "ImageNew", "namespace": "imagetools", "fields": fields}
+    number = client.register_schema("older-value", Schema(json.dumps(older), "AVRO"))
+    value = b"\0" + number.to_bytes(4) + b"\x0e\x0aa.jpg"
+    assert codec(registry.url).decode("older", ImageNew, value) == ImageNew(7, "a.jpg", alert=True)
+
+
+def refused(registry: LocalRegistry, value: bytes) -> str:
+    with pytest.raises(MessageError) as caught:
+        codec(registry.url).decode("t", ImageNew, value)
+    return str(caught.value)
+
+
+def test_an_unknown_number_is_the_messages_fault(registry):
+    assert "4294967" in refused(registry, b"\0" + (4_294_967).to_bytes(4) + b"\x0e\x0aa.jpg\x01")
+
+
+@pytest.mark.parametrize("value", [b"", b"\0", b"\0\0\0\0\1", b"\xc3\x01" + bytes(12), b'{"request_id": 1}'])
+def test_another_framing_is_the_messages_fault(registry, value):
+    assert "Confluent framing" in refused(registry, value)
+
+
+def test_another_records_schema_and_a_cut_body_are_the_messages_fault(registry):
+    both = codec(registry.url)
+    refused(registry, both.encode("verdicts", Verdict(1, "a", Outcome.CLEAR)))
+    value = both.encode("cut", ImageNew(1, "folder/a.jpg"))
+    for end in range(len(value)):
+        refused(registry, value[:end])
+
+
+def test_a_registry_that_is_away_is_nobodys_fault(registry):
+    value = codec(registry.url).encode("away", ImageNew(1, "a.jpg"))
+    (port,) = free_ports(1)
+    away = Registry(f"http://127.0.0.1:{port}", {"max.retries": 0})
+    for attempt in (lambda: away.decode("away", ImageNew, value), lambda: away.encode("away", ImageNew(1, "a.jpg"))):
+        with pytest.raises(Exception, match="refused") as caught:
+            attempt()
+        assert not isinstance(caught.value, MessageError)
+
+
+def test_a_registry_that_takes_a_request_and_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr("schemas.codec.REGISTRY_TIMEOUT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(Exception, match="timed out") as caught:
+            Registry(url, {"max.retries": 0}).decode("t", ImageNew, b"\0\0\0\0\1\2\2a\1")
+    assert 0.9 < time.monotonic() - began < 10
+    assert not isinstance(caught.value, MessageError)
+
+
+def test_messages_travel_through_kafka_in_this_framing(registry, kafka, client):
+    framed = KafkaConfig(kafka.bootstrap, kafka.prefix, member=kafka.member, registry=registry.url)
+    send(framed, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg")), ("b.jpg", None)])
+    send(framed, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", Outcome.CLEAR))])
+    reader = Reader(framed, IMAGES_NEW, VERDICTS)
+    reader.until(lambda r: len(r.seen["images.new"]) == 2 and len(r.seen["verdicts"]) == 1)
+    assert ImageNew(1, "a.jpg") in reader.seen["images.new"]
+    assert None in reader.seen["images.new"]
+    assert reader.seen["verdicts"] == [Verdict(1, "a.jpg", Outcome.CLEAR)]
+    assert framed.topic("images.new") + "-value" in client.get_subjects()
+    reader.close()
