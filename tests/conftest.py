@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.config import KafkaConfig
+from streams.local_kafka import broker
 from streams.topics import create, delete
 
 
@@ -17,8 +18,6 @@ def bootstrap() -> Iterator[str]:
     if named:
         yield named
         return
-    from streams.local_kafka import broker
-
     with broker() as own:
         yield own.bootstrap
 
