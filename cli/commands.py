@@ -14,6 +14,7 @@ from imagetools.errors import ImageRootUnavailable, ImageToolsError
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("imagetools-data")
+DATA = "The folder that Kafka keeps its data in."
 EXIT_INTERRUPTED = 130
 """As a shell reports it: 128 and the number of SIGINT."""
 
@@ -265,8 +266,8 @@ def kafka() -> None:
 
 
 @kafka.command("start")
-@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path))
-@click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path), help=DATA)
+@click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Its port here.")
 def kafka_start(data: Path, port: int) -> None:
     """Start it in the background and print its address."""
     from streams.local_kafka import LocalKafka  # noqa: PLC0415
@@ -278,7 +279,7 @@ def kafka_start(data: Path, port: int) -> None:
 
 
 @kafka.command("stop")
-@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path))
+@click.option("--data", default=DEFAULT_DATA / "kafka", show_default=True, type=click.Path(path_type=Path), help=DATA)
 def kafka_stop(data: Path) -> None:
     """Stop the one that `kafka start` started."""
     from streams.local_kafka import LocalKafka  # noqa: PLC0415
