@@ -114,7 +114,7 @@ def test_state_dicts_of_torchvision_load_and_compute_as_torchvision_does(tmp_pat
     image = scene(2)
     (row,) = encoder.encode([image])
     network.fc = torch.nn.Identity()
-    pixels = torch.from_numpy(encoder.prepare(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(encoder.prepare(image).copy()).permute(2, 0, 1)[None].float() / 255
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
         expected = network.eval()((pixels - mean) / deviation)[0].numpy()
