@@ -105,8 +105,8 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     # made anew: a SIFT object holds its pyramid and is not safe to share between threads
     sift = cv2.SIFT.create(nfeatures=max_keypoints, contrastThreshold=contrast)
     found, descriptors = sift.detectAndCompute(grey, None)
-    # without a keypoint some versions of OpenCV give no descriptors, others an empty array
-    if not found or descriptors is None:
+    # for no keypoints the descriptors are None in OpenCV 4 and an empty array in OpenCV 5
+    if not found:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
     # equal responses make SIFT return a few more than it was asked for
     values = np.array([(*point.pt, point.size, point.angle) for point in found[:max_keypoints]], dtype=np.float32)

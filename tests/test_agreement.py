@@ -1,0 +1,98 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from imagetools import agreement, geometry
+from imagetools.matcher import MatcherConfig, extract
+from tests.pictures import photos
+from tests.streaming import scene
+
+SAME = np.eye(2, 3)
+CONFIG = MatcherConfig()
+
+
+def _pyramid(image: Image.Image) -> tuple[agreement.Grey, ...]:
+    return extract(image, CONFIG).pyramid
+
+
+@pytest.mark.parametrize("picture", [*photos(3), scene(1)], ids=range(4))
+def test_a_picture_agrees_with_itself_everywhere(picture: Image.Image) -> None:
+    own = _pyramid(picture)
+    found = agreement.compare(SAME, own, own)
+    assert (found.share, found.strict, found.hole) == (1, 1, 0)
+    assert found.mean > 0.9
+    assert found.correlation == pytest.approx(1)
+    assert found.side == pytest.approx(agreement.WORKING_SIDE, abs=1)
+
+
+def test_brightness_and_contrast_do_not_count() -> None:
+    own = _pyramid(scene(1))
+    dim = tuple(np.asarray(level * 0.5 + 40, dtype=np.uint8) for level in own)
+    assert agreement.compare(SAME, own, dim).strict > 0.9
+
+
+def test_different_scenes_agree_by_chance_alone() -> None:
+    shares = [agreement.compare(SAME, _pyramid(scene(i)), _pyramid(scene(i + 1))).share for i in range(0, 20, 2)]
+    assert max(shares) < 0.25
+
+
+@pytest.mark.parametrize("covered", [0.04, 0.16, 0.36])
+def test_a_patch_is_a_hole_of_its_own_size(covered: float) -> None:
+    picture, other = scene(1, (240, 240)), scene(2, (240, 240))
+    side = round(240 * covered**0.5)
+    patched = picture.copy()
+    patched.paste(other.crop((0, 0, side, side)), (60, 70))
+    found = agreement.compare(SAME, _pyramid(picture), _pyramid(patched))
+    # some of what lies under a patch agrees by chance, and windows at its rim see both
+    assert 0.6 * covered < found.hole < 1.3 * covered
+    assert found.share < 1 - 0.6 * covered
+
+
+def test_a_line_across_the_picture_is_no_large_hole() -> None:
+    picture = scene(1, (240, 240))
+    drawn = picture.copy()
+    ImageDraw.Draw(drawn).line((0, 30, 240, 200), fill="white", width=2)
+    assert agreement.compare(SAME, _pyramid(picture), _pyramid(drawn)).hole < 0.1
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.7, 1.0, 1.6])
+def test_a_warped_picture_agrees_by_its_map_and_not_beside_it(scale: float) -> None:
+    own = _pyramid(scene(1))
+    height, width = own[0].shape
+    affine = np.array([[scale * 0.96, -scale * 0.28, 30.0], [scale * 0.28, scale * 0.96, 5]])
+    blurred = cv2.GaussianBlur(own[0], (0, 0), max(0.01, 0.5 / scale - 0.5))
+    warped = cv2.warpAffine(blurred, affine, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    there = _pyramid(Image.fromarray(warped).convert("RGB"))
+    found = agreement.compare(affine, own, there)
+    assert found.share > 0.95
+    back = agreement.compare(geometry.inverse(affine), there, own)
+    assert back.share == pytest.approx(found.share, abs=0.03)
+    shifted = affine + np.array([[0, 0, 14], [0, 0, 9]])
+    assert agreement.compare(shifted, own, there).share < 0.5
+
+
+def test_no_overlap_says_nothing() -> None:
+    own = _pyramid(scene(1))
+    assert agreement.compare(np.array([[1.0, 0, 900], [0, 1, 0]]), own, own) == agreement.NOTHING
+
+
+def test_one_shade_has_no_texture_and_no_correlation() -> None:
+    flat = _pyramid(Image.new("RGB", (100, 80), "#808080"))
+    found = agreement.compare(SAME, flat, flat)
+    assert (found.textured, found.hole, found.correlation) == (0, 0, 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 1), (1, 60), (60, 1), (3, 5), (50, 40)]))
+@settings(max_examples=60, deadline=None)
+def test_every_map_gives_shares(seed: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    noise = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    one, two = _pyramid(noise), _pyramid(scene(1, (48, 64)))
+    affine = np.column_stack([rng.normal(size=(2, 2)), rng.uniform(-40, 40, 2)])
+    found = agreement.compare(affine, one, two)
+    for name in ("share", "strict", "hole", "textured"):
+        assert 0 <= getattr(found, name) <= 1, name
+    assert -1 <= found.correlation <= 1 + 1e-6
