@@ -28,6 +28,8 @@ IMAGES = {"IMAGES_DIR": "The folder that every path is relative to.  [default: /
 MODEL = {
     "MODELS_DIR": "Where the model is looked for before the package.  [default: /home/solver/models]",
     "MODELS_NAME": "The model's file name.  [default: resnet18.th]",
+    "ENCODER_ENGINE": "auto, torch or openvino.  [default: auto, the fastest that is there]",
+    "ENCODER_THREADS": "Of the engine.  [default: as many as there are cores]",
 }
 SEARCH = {
     "INDEX_DIR": "Snapshots of the index.  [default: /home/solver/location]",

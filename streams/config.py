@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
 
+from imagetools.engines import ENGINES
 from imagetools.errors import ConfigError
 from imagetools.index import DISTANCE_TYPES
 from imagetools.matcher import MatcherConfig
@@ -74,6 +75,8 @@ class Config:
     images_dir         the root of every relative path in the stream
     models_dir         where MODELS_NAME is looked for first; then in the package
     models_name        file name of the model
+    engine             what runs the model: one of imagetools.engines.ENGINES
+    encoder_threads    of the engine; None: as many as there are cores to use
     index_dir          snapshots of the index
     batch_size         vectors that a rebuild of the index inserts at a time
     dimension          of a fingerprint, checked; None follows the log
@@ -88,6 +91,8 @@ class Config:
     images_dir: Path = HOME / "images"
     models_dir: Path = HOME / "models"
     models_name: str = "resnet18.th"
+    engine: str = "auto"
+    encoder_threads: int | None = None
     index_dir: Path = HOME / "location"
     batch_size: int = 1024
     dimension: int | None = None
@@ -124,6 +129,8 @@ class Config:
             images_dir=read("IMAGES_DIR", default.images_dir, Path),
             models_dir=read("MODELS_DIR", default.models_dir, Path),
             models_name=read("MODELS_NAME", default.models_name, str),
+            engine=read("ENCODER_ENGINE", default.engine, _one_of(*ENGINES)),
+            encoder_threads=read("ENCODER_THREADS", None, _at_least(1)),
             index_dir=read("INDEX_DIR", default.index_dir, Path),
             batch_size=read("BATCH_SIZE", default.batch_size, _at_least(1)),
             dimension=read("DIMENSION", None, _at_least(1)),

@@ -1,12 +1,14 @@
 """images.new → embeddings: give every new image its fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
 import numpy as np
 import numpy.typing as npt
+from platformdirs import user_cache_path
 
 from imagetools.decode import ImageRoot, decode
 from imagetools.errors import ImageError
@@ -16,6 +18,8 @@ from streams.config import Config
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
+
+log = logging.getLogger(__name__)
 
 
 class EncoderStage(Stage[ImageNew]):
@@ -33,9 +37,16 @@ class EncoderStage(Stage[ImageNew]):
 
     def run(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
         """An embedding for each image, null for each that is gone."""
-        read = list(self._pool.map(self._read, batch))
-        pixels = [one[1] for one in read if isinstance(one, tuple)]
-        fingerprints = iter(self._encoder.encode_prepared(pixels))
+        read: list[tuple[bytes, npt.NDArray[np.uint8]] | ImageError | None] = []
+
+        def prepared() -> Iterator[npt.NDArray[np.uint8]]:
+            for one in self._pool.map(self._read, batch):
+                read.append(one)
+                if isinstance(one, tuple):
+                    yield one[1]
+
+        # the threads read on while the network runs
+        fingerprints = iter(self._encoder.encode_prepared(prepared()))
         outcomes: list[Outcome] = []
         for received, one in zip(batch, read, strict=True):
             if isinstance(one, ImageError):
@@ -69,7 +80,16 @@ class EncoderStage(Stage[ImageNew]):
 
 def make(config: Config) -> EncoderStage:
     """The stage, ready to run; ModelError where the model cannot be used."""
-    encoder = Encoder.load(EncoderConfig(config.models_name, config.models_dir))
+    encoder = Encoder.load(
+        EncoderConfig(
+            config.models_name,
+            config.models_dir,
+            engine=config.engine,
+            threads=config.encoder_threads,
+            kept=user_cache_path("imagetools"),
+        )
+    )
+    log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
     return EncoderStage(encoder, ImageRoot(config.images_dir))
 
 

@@ -24,7 +24,7 @@ ROOMS = {
 """Which of our rooms each may import."""
 
 LIBRARIES = {
-    "imagetools": {"numpy", "torch", "torchvision", "ngtpy", "cv2", "PIL", "pillow_heif"},
+    "imagetools": {"numpy", "torch", "torchvision", "ngtpy", "cv2", "PIL", "pillow_heif", "openvino"},
     "schemas": {"numpy", "fastavro", "confluent_kafka"},
 }
 """What else the inner rooms may import, beside the standard library."""

@@ -34,6 +34,8 @@ VARIABLES = [
     ("IMAGES_DIR", "/data", lambda c: c.images_dir, Path("/data")),
     ("MODELS_DIR", "/models", lambda c: c.models_dir, Path("/models")),
     ("MODELS_NAME", "resnet50.th", lambda c: c.models_name, "resnet50.th"),
+    ("ENCODER_ENGINE", "torch", lambda c: c.engine, "torch"),
+    ("ENCODER_THREADS", "3", lambda c: c.encoder_threads, 3),
     ("INDEX_DIR", "/index", lambda c: c.index_dir, Path("/index")),
     ("BATCH_SIZE", "64", lambda c: c.batch_size, 64),
     ("DIMENSION", "2048", lambda c: c.dimension, 2048),
@@ -72,6 +74,7 @@ def test_an_empty_variable_counts_as_unset(name):
     [
         ("BATCH_SIZE", "many"), ("BATCH_SIZE", "0"), ("BATCH_SIZE", "1.5"), ("DIMENSION", "-1"), ("DIMENSION", "512d"),
         ("DISTANCE_TYPE", "Hamming"), ("DISTANCE_TYPE", "cosine"), ("NB_NEIGHBORS", "0"), ("NB_WORKERS", "x"),
+        ("ENCODER_ENGINE", "fast"), ("ENCODER_THREADS", "0"),
         ("NB_WORKERS", "0"), ("DEAD_LETTER_LIMIT", "-1"), ("THRESHOLD", "1.01"), ("THRESHOLD", "-0.1"),
         ("THRESHOLD", "nan"), ("THRESHOLD", "high"), ("WIDTH", "15"), ("HEIGHT", "tall"),
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),

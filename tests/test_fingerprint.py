@@ -18,9 +18,9 @@ SIZE = 64
 """Pixels: a small input keeps the deep networks quick."""
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder.load(EncoderConfig(bfloat16=False))
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def encoder(request) -> Encoder:
+    return Encoder.load(EncoderConfig(bfloat16=False, engine=request.param))
 
 
 def odd_images() -> dict[str, Image.Image]:
@@ -40,10 +40,11 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_every_picture_has_a_finite_fingerprint_of_unit_length(bfloat16):
+def test_every_picture_has_a_finite_fingerprint_of_unit_length(engine, bfloat16):
     images = odd_images()
-    rows = Encoder.load(EncoderConfig(bfloat16=bfloat16)).encode(list(images.values()))
+    rows = Encoder.load(EncoderConfig(bfloat16=bfloat16, engine=engine)).encode(list(images.values()))
     assert rows.shape == (len(images), 512)
     assert rows.dtype == np.float32
     assert np.isfinite(rows).all()
@@ -96,7 +97,7 @@ def test_its_name_says_file_bytes_and_input_size(encoder):
 
 def saved(folder: Path, name: str, state: object) -> EncoderConfig:
     torch.save(state, folder / name)
-    return EncoderConfig(name, folder, input_size=SIZE, bfloat16=False)
+    return EncoderConfig(name, folder, input_size=SIZE, bfloat16=False, engine="torch")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,228 @@
+"""What an image costs from its file to its fingerprint, against the plain loop and the processor's own limit.
+
+    python -m bench.encode [--photos FOLDER] [--images N] [--memory N]
+
+All sides take the same files in one run, in turns, so that a drift of the machine shows in all of them:
+plain, one by one    PIL opens it, torchvision's transform, the network in torch eager float32, one image a time
+plain, in batches    the same, 32 images a time
+each engine          what the encoder does: decoding in threads, at reduced size where the format can, while the network
+                     runs
+The limit is what the processor multiplies in large matrices, over what the network needs (1.82 GFLOP at 224 pixels;
+an image of another size by its area).
+"""
+
+import gc
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+from PIL import Image
+from platformdirs import user_cache_path
+from rich.console import Console
+from rich.table import Table
+from torchvision import transforms
+
+from bench.pipeline import SHARED
+from imagetools.decode import decode, find_images
+from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
+from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.networks import load_network
+
+ROUNDS = 3
+GFLOP_AT_224 = 3.64
+"""Multiplications and additions of ResNet-18 (He et al. 2016, table 1: 1.8 billion multiply-adds)."""
+
+MATRIX = 1536
+SIZES = {"400 × 533": (400, 533), "12 megapixels": (3000, 4000)}
+
+STARTED = """
+import time
+began = time.monotonic()
+from pathlib import Path
+from PIL import Image
+from platformdirs import user_cache_path
+from imagetools.fingerprint import Encoder, EncoderConfig
+encoder = Encoder.load(EncoderConfig(engine={engine!r}, kept=user_cache_path("imagetools")))
+encoder.encode([Image.new("RGB", (9, 9), "red")])
+print(time.monotonic() - began)
+"""
+
+
+@click.command()
+@click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
+@click.option("--images", default=192, show_default=True, help="Files of each size.")
+@click.option("--memory", default=0, show_default=True, help="Also encode so many images, and watch the memory.")
+def main(photos: Path | None, images: int, memory: int) -> None:
+    """Compare the ways from a file to a fingerprint."""
+    console = Console()
+    folder = photos or (SHARED if SHARED.is_dir() else Path(__file__).resolve().parents[1] / "cli" / "samples")
+    sources = [folder / path for path in find_images(folder)]
+    console.print(f"{usable_cores()} cores, bfloat16 {'native' if processor_computes_bfloat16() else 'not native'}")
+    encoders = {name: Encoder.load(_config(name)) for name in ("torch", "openvino")}
+    limits = _print_limits(console, encoders["torch"].config.input_size)
+    with tempfile.TemporaryDirectory() as scratch:
+        for label, size in SIZES.items():
+            count = images if size[0] < 1000 else max(8, images // 8)
+            files = _written(Path(scratch) / label, sources, size, count)
+            _compare(console, label, files, encoders, limits)
+        _model_alone(console, encoders, limits)
+        _starts(console)
+        if memory:
+            _watch_memory(console, encoders["openvino"], files_of(Path(scratch) / "400 × 533"), memory)
+
+
+def _config(engine: str) -> EncoderConfig:
+    return EncoderConfig(engine=engine, kept=user_cache_path("imagetools"))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files in a folder."""
+    return sorted(folder.iterdir())
+
+
+def _written(folder: Path, sources: Sequence[Path], size: tuple[int, int], count: int) -> list[Path]:
+    folder.mkdir()
+    step = max(1, len(sources) // count)
+    for i in range(count):
+        with Image.open(sources[i * step % len(sources)]) as photo:
+            photo.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05}.jpg", quality=88)
+    return files_of(folder)
+
+
+def _compare(
+    console: Console, label: str, files: Sequence[Path], encoders: dict[str, Encoder], limits: dict[str, float]
+) -> None:
+    plain = Plain(encoders["torch"].config.input_size)
+    ways: dict[str, Callable[[], npt.NDArray[np.float32]]] = {
+        "plain, one by one": lambda: plain.encode(files, 1),
+        "plain, in batches": lambda: plain.encode(files, 32),
+    }
+    pool = ThreadPoolExecutor(usable_cores())
+    for name, encoder in encoders.items():
+        ways[f"encoder, {name}"] = lambda encoder=encoder: _encoded(encoder, pool, files)  # type: ignore[misc]
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for way in ways.values():
+        way()
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            began = time.monotonic()
+            found[name] = way()
+            took[name].append(time.monotonic() - began)
+    pool.shutdown()
+    rates = {name: len(files) / statistics.median(seconds) for name, seconds in took.items()}
+    table = Table("", "images/s", "ms an image", "× one by one", "of the limit", title=f"{len(files)} JPEGs, {label}")
+    for name, rate in rates.items():
+        engine = encoders[name.removeprefix("encoder, ")].engine.name if name.startswith("encoder") else "float32"
+        limit = limits["bfloat16" if "bfloat16" in engine else "float32"]
+        share = f"{rate / limit:.0%}"
+        table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}", f"{rate / rates['plain, one by one']:.2f}", share)
+    console.print(table)
+    near = (found["encoder, torch"] * found["encoder, openvino"]).sum(axis=1).min()
+    console.print(f"least cosine between the engines: {near:.6f}")
+
+
+class Plain:
+    """The loop that everybody writes first."""
+
+    def __init__(self, side: int) -> None:
+        data = (Path(__file__).resolve().parents[1] / "imagetools" / "models" / DEFAULT_MODEL).read_bytes()
+        self._network = load_network(DEFAULT_MODEL, data)
+        self._transform = transforms.Compose(
+            [
+                transforms.Resize((side, side)),
+                transforms.ToTensor(),
+                transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION),
+            ]
+        )
+
+    @torch.inference_mode()
+    def encode(self, files: Sequence[Path], size: int) -> npt.NDArray[np.float32]:
+        """Fingerprints, `size` images a time."""
+        rows = []
+        for i in range(0, len(files), size):
+            batch = torch.stack([self._transform(Image.open(file).convert("RGB")) for file in files[i : i + size]])
+            rows.append(torch.nn.functional.normalize(self._network(batch)).numpy())
+        return np.concatenate(rows)
+
+
+def _encoded(encoder: Encoder, pool: ThreadPoolExecutor, files: Sequence[Path]) -> npt.NDArray[np.float32]:
+    side = encoder.config.input_size
+
+    def prepared(file: Path) -> npt.NDArray[np.uint8]:
+        return encoder.prepare(decode(file.read_bytes(), file.name, box=(side, side)))
+
+    return encoder.encode_prepared(pool.map(prepared, files))
+
+
+def _print_limits(console: Console, side: int) -> dict[str, float]:
+    """Images a second that the processor's multiplications allow, by arithmetic."""
+    gflop = GFLOP_AT_224 * (side / 224) ** 2
+    limits = {}
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        left, right = (torch.randn(MATRIX, MATRIX).to(kind) for _ in range(2))
+        seconds = []
+        for _ in range(6):
+            began = time.monotonic()
+            left @ right
+            seconds.append(time.monotonic() - began)
+        rate = 2 * MATRIX**3 / min(seconds) / 1e9
+        limits[name] = rate / gflop
+        console.print(f"limit by {name} multiplication: {rate:.0f} GFLOP/s, {limits[name]:.0f} images/s of {side} px")
+    return limits
+
+
+def _model_alone(console: Console, encoders: dict[str, Encoder], limits: dict[str, float]) -> None:
+    side = encoders["torch"].config.input_size
+    pixels = np.random.default_rng(0).integers(0, 256, (128, side, side, 3), dtype=np.uint8)
+    table = Table("the network alone", "images/s", "of the limit")
+    for encoder in encoders.values():
+        encoder.engine.run(pixels)
+        seconds = []
+        for _ in range(ROUNDS):
+            began = time.monotonic()
+            encoder.engine.run(pixels)
+            seconds.append(time.monotonic() - began)
+        rate = len(pixels) / statistics.median(seconds)
+        limit = limits["bfloat16" if "bfloat16" in encoder.engine.name else "float32"]
+        table.add_row(encoder.engine.name, f"{rate:.1f}", f"{rate / limit:.0%}")
+    console.print(table)
+
+
+def _starts(console: Console) -> None:
+    table = Table("from the process's start to its first fingerprint", "seconds, median of three")
+    for engine in ("torch", "openvino"):
+        command = [sys.executable, "-c", STARTED.format(engine=engine)]
+        runs = [subprocess.run(command, check=True, capture_output=True) for _ in range(ROUNDS)]
+        seconds = [float(run.stdout) for run in runs]
+        table.add_row(engine, f"{statistics.median(seconds):.2f}")
+    console.print(table)
+
+
+def _watch_memory(console: Console, encoder: Encoder, files: Sequence[Path], count: int) -> None:
+    """Resident memory after each tenth of `count` images, in batches of any length."""
+    lengths: Iterator[int] = iter(np.random.default_rng(0).integers(1, 65, count).tolist())
+    process, done, marks = psutil.Process(), 0, []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        while done < count:
+            batch = [files[(done + i) % len(files)] for i in range(next(lengths))]
+            _encoded(encoder, pool, batch)
+            if done * 10 // count != (done + len(batch)) * 10 // count:
+                gc.collect()
+                marks.append(process.memory_info().rss / 2**20)
+            done += len(batch)
+    console.print(f"resident MiB over {count:,} images: {', '.join(f'{mark:.0f}' for mark in marks)}")
+
+
+if __name__ == "__main__":
+    main()
