@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -30,7 +31,7 @@ from PIL import Image
 from platformdirs import user_cache_path
 from rich.console import Console
 from rich.table import Table
-from torchvision import transforms
+from torchvision.transforms import functional
 
 from bench.pipeline import SHARED
 from imagetools.decode import decode, find_images
@@ -138,22 +139,20 @@ class Plain:
     def __init__(self, side: int) -> None:
         data = (Path(__file__).resolve().parents[1] / "imagetools" / "models" / DEFAULT_MODEL).read_bytes()
         self._network = load_network(DEFAULT_MODEL, data)
-        self._transform = transforms.Compose(
-            [
-                transforms.Resize((side, side)),
-                transforms.ToTensor(),
-                transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION),
-            ]
-        )
+        self._side = side
 
     @torch.inference_mode()
     def encode(self, files: Sequence[Path], size: int) -> npt.NDArray[np.float32]:
         """Fingerprints, `size` images a time."""
         rows = []
         for i in range(0, len(files), size):
-            batch = torch.stack([self._transform(Image.open(file).convert("RGB")) for file in files[i : i + size]])
+            batch = torch.stack([self._opened(file) for file in files[i : i + size]])
             rows.append(torch.nn.functional.normalize(self._network(batch)).numpy())
         return np.concatenate(rows)
+
+    def _opened(self, file: Path) -> torch.Tensor:
+        image: Any = functional.resize(Image.open(file).convert("RGB"), [self._side, self._side])  # type: ignore[arg-type]
+        return functional.normalize(functional.to_tensor(image), list(IMAGENET_MEAN), list(IMAGENET_DEVIATION))
 
 
 def _encoded(encoder: Encoder, pool: ThreadPoolExecutor, files: Sequence[Path]) -> npt.NDArray[np.float32]:

@@ -117,6 +117,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _openvino() -> Any:
+    """OpenVINO, without the package by which it would report its use to its makers over the network."""
+    # importing what is None here fails, and OpenVINO then takes a stand-in of its own
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino  # noqa: PLC0415 - optional
+
+    return openvino
+
+
 class TorchEngine:
     """Torch, on a GPU where there is one."""
 
@@ -156,7 +165,7 @@ class OpenVinoEngine:
         self, name: str, data: bytes, *, side: int, bfloat16: bool | None, threads: int | None, kept: Path | None
     ) -> None:
         try:
-            import openvino  # noqa: PLC0415 - optional
+            openvino = _openvino()
         except ImportError as exc:
             raise ModelError(f"{name}: the engine openvino is not installed: pip install openvino") from exc
 
