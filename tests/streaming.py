@@ -18,7 +18,7 @@ from streams.runner import Runner
 from streams.stage import Stage
 from streams.topics import Topic, end_offsets
 
-DEADLINE_S = 90.0
+DEADLINE_S = 200.0
 
 
 def scene(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:

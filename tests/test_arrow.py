@@ -116,9 +116,13 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_library_loads_neither_kafka_nor_http():
-    loaded = loaded_by("import imagetools, imagetools.matcher, imagetools.fingerprint, imagetools.index")
+    loaded = loaded_by("import imagetools, imagetools.matcher, imagetools.networks, imagetools.index")
     assert {"torch", "cv2", "ngtpy"} <= loaded
     assert not loaded & {"confluent_kafka", "aiohttp", "fastavro", "schemas", "streams", "cli", "click", "rich"}
+
+
+def test_the_fingerprint_loads_no_torch_before_it_is_needed():
+    assert "torch" not in loaded_by("import imagetools.fingerprint, imagetools.engines")
 
 
 def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():

@@ -24,7 +24,7 @@ def start(*words: str | Path, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*COMMAND, *map(str, words)], env=ENVIRON, stdout=out, stderr=out)
 
 
-def wait_for(condition: Callable[[], object], deadline_s: float = 90.0) -> None:
+def wait_for(condition: Callable[[], object], deadline_s: float = 200.0) -> None:
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline
