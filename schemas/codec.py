@@ -17,12 +17,37 @@ from fastavro.read import SchemaResolutionError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from imagetools.errors import MessageError
-from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict, from_plain, to_plain
+from schemas.records import (
+    Candidates,
+    Duplicates,
+    Embedding,
+    EncodeRequest,
+    ImageNew,
+    MatchRequest,
+    Record,
+    Reply,
+    SearchRequest,
+    Verdict,
+    from_plain,
+    to_plain,
+)
 
-R = TypeVar("R", ImageNew, Embedding, Candidates, Duplicates, Verdict)
+R = TypeVar(
+    "R", ImageNew, Embedding, Candidates, Duplicates, Verdict, EncodeRequest, SearchRequest, MatchRequest, Reply
+)
 
 MARKER = b"\xc3\x01"
-KINDS: tuple[type[Record], ...] = (ImageNew, Embedding, Candidates, Duplicates, Verdict)
+KINDS: tuple[type[Record], ...] = (
+    ImageNew,
+    Embedding,
+    Candidates,
+    Duplicates,
+    Verdict,
+    EncodeRequest,
+    SearchRequest,
+    MatchRequest,
+    Reply,
+)
 REGISTRY_TIMEOUT_S = 10
 """The client's own default is to wait for ever; after this it asks again, three times."""
 AVRO_ERRORS = (EOFError, ValueError, TypeError, LookupError, OverflowError, SchemaResolutionError)

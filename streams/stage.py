@@ -87,6 +87,9 @@ class Stage(Generic[R]):
         says how far it is. The partition stands still until it is exhausted.
         """
 
+    def released(self, partition: int) -> None:
+        """A partition went to another process: what the stage remembers grows old from now on."""
+
     def idle(self) -> None:
         """There is nothing to do at the moment. Must not take long."""
 
