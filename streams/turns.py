@@ -68,6 +68,8 @@ class Turns:
 class Sliced:
     """Takes a batch through one kind of work in slices of about SLICE_S, each in a turn of its own.
 
+    How large a slice may be is learnt from those before it.
+
     most  items that a slice has at most, however quick they are
     """
 
