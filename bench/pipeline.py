@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.announce import Announcer
-from cli.follow import Follower, reach
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, decode, find_images
 from imagetools.fingerprint import Encoder
@@ -38,6 +37,7 @@ from imagetools.matcher import Features, extract, verify
 from schemas.records import Duplicates, Verdict
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
+from streams.follow import Follower, reach
 from streams.local_kafka import LocalKafka
 from streams.matcher_consumer import CACHED_FEATURES
 from streams.topics import DUPLICATES, VERDICTS, create

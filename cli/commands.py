@@ -174,9 +174,9 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
     input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
     """
     from cli.announce import announce  # noqa: PLC0415
-    from cli.follow import reach  # noqa: PLC0415
     from cli.sources import paths_of  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     config = Config.from_env(environ)
     lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
@@ -192,9 +192,9 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
 @settings(KAFKA)
 def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
     """Print each alert as it comes, until Ctrl-C."""
-    from cli.follow import reach  # noqa: PLC0415
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     run(reach(Config.from_env(environ).kafka), as_lines=as_lines, from_beginning=from_beginning)
 
@@ -203,9 +203,9 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
 @settings(KAFKA)
 def status(environ: dict[str, str]) -> None:
     """Show how far each stage is: its lag and rate."""
-    from cli.follow import reach  # noqa: PLC0415
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     show(reach(Config.from_env(environ).kafka))
 
@@ -299,8 +299,8 @@ def topics() -> None:
 @settings(KAFKA)
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
-    from cli.follow import reach  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
     from streams.topics import create  # noqa: PLC0415
 
     made = create(reach(Config.from_env(environ).kafka), replication=replication)

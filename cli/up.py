@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from cli.follow import reach
 from cli.supervisor import StageFailed, Supervisor
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from streams.config import Config
+from streams.follow import reach
 from streams.local_kafka import LocalKafka
 from streams.topics import create
 

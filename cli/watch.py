@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.alerts import as_line, as_text, local_time
-from cli.follow import Follower
 from schemas.records import Duplicates
 from streams.config import KafkaConfig
+from streams.follow import Follower
 from streams.topics import DUPLICATES
 
 

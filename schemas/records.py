@@ -174,33 +174,21 @@ Record = ImageNew | Embedding | Candidates | Duplicates | Verdict | EncodeReques
 
 def to_plain(record: Record) -> dict[str, Any]:
     """The record as the dictionaries, lists and numbers that Avro and JSON are written from."""
-    match record:
-        case Embedding():
-            plain = {name: getattr(record, name) for name in record.__dataclass_fields__}
-            return plain | {"fingerprint": record.fingerprint.tolist()}
-        case Candidates():
-            neighbors = [_fields(n) for n in record.neighbors]
-            return _fields(record) | {"neighbors": neighbors}
-        case Duplicates():
-            return _fields(record) | {"duplicated": [_fields(d) for d in record.duplicated]}
-        case Verdict():
-            return _fields(record) | {"outcome": record.outcome.value}
-        case SearchRequest():
-            return _fields(record) | {
-                "envelope": _fields(record.envelope),
-                "fingerprint": record.fingerprint.tolist(),
-            }
-        case EncodeRequest() | MatchRequest():
-            return _fields(record) | {"envelope": _fields(record.envelope)}
-        case Reply():
-            return _fields(record) | {
-                "outcome": record.outcome.value,
-                "fingerprint": record.fingerprint.tolist(),
-                "neighbors": [_fields(n) for n in record.neighbors],
-                "duplicated": [_fields(d) for d in record.duplicated],
-            }
+    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case np.ndarray():
+            return value.tolist()
+        case StrEnum():
+            return value.value
+        case tuple() if value and isinstance(value[0], Neighbor | Duplicate):
+            return [_fields(one) for one in value]
+        case Envelope():
+            return _fields(value)
         case _:
-            return _fields(record)
+            return value
 
 
 def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
