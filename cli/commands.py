@@ -44,6 +44,12 @@ MATCH = {
     "HEIGHT": "Of that box, pixels.",
     "NB_WORKERS": "Threads of the matcher.  [default: 8]",
 }
+BRIDGE = {
+    "SERVER_PORT": "One port, with the named paths alone.  [default: 8500, 8800 and 8300, one for each contract]",
+    "BRIDGE_HOST": "The address that it listens on.  [default: 127.0.0.1]",
+    "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
+    "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
+}
 LIMIT = {"DEAD_LETTER_LIMIT": "This many dead letters in a row stop a stage; 0: never.  [default: 100]"}
 
 
@@ -99,7 +105,7 @@ def main() -> None:
                                imagetools watch              see alerts as they come
     On your own Kafka:         set KAFKA_BOOTSTRAP_SERVERS, then
                                imagetools topics create
-                               imagetools encoder | search | matcher
+                               imagetools encoder | search | matcher | bridge
     """  # noqa: D301 - click's mark for lines to keep as they are
 
 
@@ -260,6 +266,24 @@ _stage(
     IMAGES,
     MATCH,
 )
+
+
+@main.command()
+@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
+@settings(IMAGES, KAFKA, BRIDGE, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
+def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
+    """Serve HTTP: the three endpoints, uploads, alerts as they come, and a page. As many as you like may run.
+
+    BRIDGE_TOKEN, in the environment alone, is then asked of everybody but for health.
+    """
+    from http_bridge.server import main as run  # noqa: PLC0415
+    from streams.config import BridgeConfig  # noqa: PLC0415
+
+    if stop_with_stdin:
+        from cli.supervisor import stop_with_stdin as follow_stdin  # noqa: PLC0415
+
+        follow_stdin()
+    run(BridgeConfig.from_env(environ))
 
 
 @main.group()

@@ -128,17 +128,15 @@ class Asker:
     # on the thread of replies
 
     def _follow(self) -> None:
-        consumer = Consumer(
-            self._kafka.client(
-                # the client wants a name; nothing is ever committed under it
-                group_id=self._kafka.topic("asker"),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                reconnect_backoff_max_ms=RECONNECT_MS,
-                allow_auto_create_topics=False,
-                error_cb=self._heed,
-            )
+        client = self._kafka.client(
+            # the client wants a name; nothing is ever committed under it
+            group_id=self._kafka.topic("asker"),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            reconnect_backoff_max_ms=RECONNECT_MS,
+            allow_auto_create_topics=False,
         )
+        consumer = Consumer(client | {"error_cb": self._heed})
         try:
             while not self._closing.is_set():
                 if self._place is None:

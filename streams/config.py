@@ -151,19 +151,21 @@ class Config:
 class BridgeConfig:
     """Settings of the HTTP bridge.
 
-    images_dir   the root that thumbnails are made from
-    host         the address that it listens on
-    port         one port, with the named paths alone; None: CONTRACT_PORTS
-    token        asked of every request but those for health; None: of none
-    timeout_s    how long a request waits for its answer
-    in_flight    requests that may wait at a time; one more gets 429
-    neighbors    of an image that is asked about by POST /v1/duplicates, in distinct fingerprints
+    images_dir      the root that pictures are shown from
+    host            the address that it listens on
+    port            one port, with the named paths alone; None: the contracts' own
+    contract_ports  of encoder, search and matcher: each answers its contract at POST /
+    token           asked of every request but those for health; None: of none
+    timeout_s       how long a stage may take to answer
+    in_flight       requests that may wait at a time; one more gets 429
+    neighbors       of an image that is asked about by POST /v1/duplicates, in distinct fingerprints
     """
 
     kafka: KafkaConfig = KafkaConfig()
     images_dir: Path = HOME / "images"
     host: str = "127.0.0.1"
     port: int | None = None
+    contract_ports: tuple[int, int, int] = (8500, 8800, 8300)
     token: str | None = None
     timeout_s: float = 10.0
     in_flight: int = 256

@@ -27,17 +27,15 @@ class Outbox:
 
     def __init__(self, kafka: KafkaConfig, *, on_error: Callable[[KafkaError], None] = lambda _: None, **settings: Any):
         """on_error: told, on another thread, of what the client says about its connections."""
-        self._producer = Producer(
-            kafka.client(
-                linger_ms=0,
-                partitioner="murmur2_random",
-                message_timeout_ms=int(1000 * DELIVERY_S),
-                reconnect_backoff_max_ms=RECONNECT_MS,
-                allow_auto_create_topics=False,
-                error_cb=on_error,
-                **settings,
-            )
+        client = kafka.client(
+            linger_ms=0,
+            partitioner="murmur2_random",
+            message_timeout_ms=int(1000 * DELIVERY_S),
+            reconnect_backoff_max_ms=RECONNECT_MS,
+            allow_auto_create_topics=False,
+            **settings,
         )
+        self._producer = Producer(client | {"error_cb": on_error})
         self._open = True
         self._thread = threading.Thread(target=self._poll, name="outbox")
         self._thread.start()
