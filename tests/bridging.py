@@ -18,6 +18,7 @@ from streaming import running
 from streams import encoder_consumer, matcher_consumer, search_consumer
 from streams.config import Config, KafkaConfig
 from streams.requests import Desk
+from streams.service import EXIT_REFUSED
 from streams.stage import Stage
 
 ENCODER, SEARCH, MATCHER = "/api-image-encoder", "/api-contextual-search", "/api-instance-matching"
@@ -105,15 +106,7 @@ class Bridge:
 def bridge(kafka: KafkaConfig, folder: Path, *, images: Path | None = None, **environ: str) -> Iterator[Bridge]:
     """A bridge process; its log is in the folder."""
     log = folder / f"bridge-{time.monotonic_ns()}.log"
-    settings = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "PYTHONWARNINGS": "error",
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
-        "TOPIC_PREFIX": kafka.prefix,
-        "IMAGES_DIR": str(images or folder / "images"),
-        **environ,
-    }
+    settings = _settings(kafka, images or folder / "images", environ)
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", START], env=settings, stdout=out, stderr=out)
     try:
@@ -122,8 +115,8 @@ def bridge(kafka: KafkaConfig, folder: Path, *, images: Path | None = None, **en
         def listening() -> list[int]:
             text = log.read_text()
             assert process.poll() is None, text
-            said = [line for line in text.splitlines() if "listening on" in line]
-            return [int(address.rstrip("/,").rpartition(":")[2]) for address in said[0].partition("listening on ")[2].split()] if said else []
+            said = text.partition("listening on ")[2].split("\n")[0]
+            return [int(address.rstrip("/,").rpartition(":")[2]) for address in said.split()]
 
         found.ports = eventually(listening)
         yield found
@@ -133,6 +126,28 @@ def bridge(kafka: KafkaConfig, folder: Path, *, images: Path | None = None, **en
     finally:
         process.kill()
         process.wait()
+
+
+def refused_start(kafka: KafkaConfig, **environ: str) -> str:
+    """What a bridge says that refuses to start."""
+    settings = _settings(kafka, Path(), environ)
+    run = subprocess.run(
+        [sys.executable, "-c", START], env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert run.returncode == EXIT_REFUSED, run.stderr
+    return run.stderr
+
+
+def _settings(kafka: KafkaConfig, images: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONWARNINGS": "error",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "TOPIC_PREFIX": kafka.prefix,
+        "IMAGES_DIR": str(images),
+        **environ,
+    }
 
 
 def stages(kafka: KafkaConfig, images: Path, index: Path) -> list[Stage[Any]]:
