@@ -14,7 +14,7 @@ from streams.topics import DUPLICATES
 
 def watch(kafka: KafkaConfig, *, as_lines: bool, from_beginning: bool) -> None:
     """Print each alert until Ctrl-C; `as_lines`: as JSON, one line each."""
-    follower = Follower(kafka, [DUPLICATES], from_beginning=from_beginning)
+    follower = Follower(kafka, [DUPLICATES], from_beginning=from_beginning, patient=True)
     console = Console()
     if not as_lines:
         Console(stderr=True).print(f"watching {kafka.topic(DUPLICATES.name)} on {kafka.bootstrap}; Ctrl-C ends")

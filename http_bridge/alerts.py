@@ -108,7 +108,7 @@ class Alerts:
     def _follow(self) -> None:
         while not self._closing.is_set():
             try:
-                follower = Follower(reach(self._kafka), [DUPLICATES], last=KEPT)
+                follower = Follower(reach(self._kafka), [DUPLICATES], last=KEPT, patient=True)
             except (PrerequisiteMissing, KafkaException) as exc:
                 log.info("no alerts at the moment: %s", exc)
                 self._closing.wait(RETRY_S)

@@ -2,13 +2,13 @@
 
 import logging
 import threading
-from dataclasses import replace
 
 from aiohttp import web
 from confluent_kafka import KafkaException
 
 from http_bridge.refusals import answered
 from imagetools.errors import PrerequisiteMissing
+from streams.asking import Asker
 from streams.config import KafkaConfig
 from streams.follow import missing, reach
 from streams.standings import Sampler, Standing
@@ -20,19 +20,24 @@ SAMPLE_S = 2.0
 
 
 class Monitor:
-    """The newest sample.
+    """The newest sample, and what the asker of stages knows.
 
-    stages   how each is; empty while Kafka is away
-    trouble  why there is no sample; empty while all is well
+    stages  how each is; empty while Kafka is away
     """
 
-    def __init__(self, kafka: KafkaConfig) -> None:
-        self._kafka = replace(kafka, settings={"log_level": "2", **kafka.settings})
+    def __init__(self, kafka: KafkaConfig, asker: Asker) -> None:
+        self._kafka = kafka
+        self._asker = asker
+        self._trouble = "not asked yet"
         self.stages: list[Standing] = []
-        self.trouble = "not asked yet"
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="monitor")
         self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why Kafka cannot be used; empty while all is well."""
+        return self._asker.trouble or self._trouble
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -49,8 +54,7 @@ class Monitor:
                 continue
             try:
                 while not self._closing.is_set():
-                    reach(self._kafka)
-                    self.stages, self.trouble = sampler.sample(), ""
+                    self.stages, self._trouble = sampler.sample(), ""
                     self._closing.wait(SAMPLE_S)
             except (PrerequisiteMissing, KafkaException) as exc:
                 self._note(exc)
@@ -60,9 +64,9 @@ class Monitor:
 
     def _note(self, exc: Exception) -> None:
         said = missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc
-        if str(said) != self.trouble:
+        if str(said) != self._trouble:
             log.warning("%s", said)
-        self.stages, self.trouble = [], str(said)
+        self.stages, self._trouble = [], str(said)
 
 
 MONITOR = web.AppKey("monitor", Monitor)
@@ -71,9 +75,10 @@ MONITOR = web.AppKey("monitor", Monitor)
 async def status(request: web.Request) -> web.Response:
     """GET /v1/status."""
     monitor = request.app[MONITOR]
+    known = [] if monitor.trouble else monitor.stages
     stages = [
         {"stage": s.stage, "topic": s.topic, "lag": s.lag, "rate": round(s.rate, 1), "processes": s.members}
-        for s in monitor.stages
+        for s in known
     ]
     return answered({"global_status": 1, "error_message": monitor.trouble, "response": {"stages": stages}})
 

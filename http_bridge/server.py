@@ -29,6 +29,9 @@ from streams.service import EXIT_REFUSED
 
 log = logging.getLogger(__name__)
 
+RECONNECT_MS = 1000
+"""The longest pause before a lost broker is tried again; the client's own default is ten seconds."""
+
 SHUTDOWN_S = 5.0
 """How long requests at hand may take to end."""
 
@@ -139,16 +142,18 @@ async def _root(request: web.Request) -> web.StreamResponse:
 async def _connected(app: web.Application, config: BridgeConfig) -> AsyncIterator[None]:
     """What handlers ask, from the application's start to its end."""
     # quietly: what goes wrong is said by /readyz and in answers, not by the client's own log
-    kafka = replace(config.kafka, settings={"log_level": "2", **config.kafka.settings})
+    own = {"log_level": "2", "reconnect.backoff.max.ms": str(RECONNECT_MS)}
+    kafka = replace(config.kafka, settings=own | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "pictures")
-    asker, watching, following = Asker(kafka), Monitor(kafka), Alerts(kafka)
+    asker = Asker(kafka)
+    watching, following = Monitor(kafka, asker), Alerts(kafka)
     pictures = Images(kafka, ImageRoot(config.images_dir), pool)
     app[STAGES] = Stages(asker, timeout_s=config.timeout_s, bound=config.in_flight)
     app[MONITOR], app[ALERTS], app[IMAGES] = watching, following, pictures
     app[UPLOADS] = Uploads(pool, config.neighbors)
     app[METRICS].watch(watching, app[STAGES], following)
     yield
-    for one in (asker, watching, following, pictures):
+    for one in (watching, asker, following, pictures):
         await asyncio.to_thread(one.close)
     await asyncio.to_thread(pool.shutdown)
 

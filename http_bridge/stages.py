@@ -25,11 +25,6 @@ class Stages:
         self._bound = bound
         self.in_flight = 0
 
-    @property
-    def trouble(self) -> str:
-        """Why Kafka cannot be reached; empty while all is well."""
-        return self._asker.trouble
-
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place among those who wait; Refusal 429 where there is none left."""

@@ -22,7 +22,7 @@ from imagetools.errors import ImageToolsError, MessageError
 from schemas.codec import codec
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request, SearchRequest
 from streams.config import KafkaConfig
-from streams.outbox import RECONNECT_MS, BrokerAway, Outbox
+from streams.outbox import BrokerAway, Outbox
 from streams.requests import MOST_BYTES
 from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, REPLIES, SEARCH_REQUESTS, Topic
 
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 RETRY_S = 0.5
 REACH_S = 3.0
+PROBE_S = 1.0
 
 ASKED: dict[type[Request], Topic] = {
     EncodeRequest: ENCODE_REQUESTS,
@@ -133,7 +134,6 @@ class Asker:
             group_id=self._kafka.topic("asker"),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            reconnect_backoff_max_ms=RECONNECT_MS,
             allow_auto_create_topics=False,
         )
         consumer = Consumer(client | {"error_cb": self._heed})
@@ -142,6 +142,8 @@ class Asker:
                 if self._place is None:
                     self._place = self._connect(consumer)
                     continue
+                if self._trouble:
+                    self._probe(consumer)
                 message = consumer.poll(POLL_S)
                 if message is not None:
                     self._take(message)
@@ -163,6 +165,15 @@ class Asker:
             return None
         self._trouble = ""
         return _Place(name, partition, end)
+
+    def _probe(self, consumer: Consumer) -> None:
+        """Notice that Kafka is back, without a request that would."""
+        try:
+            consumer.list_topics(self._kafka.topic(REPLIES.name), timeout=PROBE_S)
+        except KafkaException as exc:
+            self._heed(exc.args[0])
+        else:
+            self._trouble = ""
 
     def _take(self, message: Message) -> None:
         error = message.error()

@@ -19,6 +19,17 @@ log = logging.getLogger(__name__)
 FETCH = 500
 REACH_S = 5.0
 
+COMES_BACK = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NETWORK_EXCEPTION,
+}
+"""What the client says of a broker that is away, and gets over by itself."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -37,9 +48,20 @@ class Follower:
     """
 
     def __init__(
-        self, kafka: KafkaConfig, topics: Sequence[Topic], *, from_beginning: bool = False, last: int = 0
+        self,
+        kafka: KafkaConfig,
+        topics: Sequence[Topic],
+        *,
+        from_beginning: bool = False,
+        last: int = 0,
+        patient: bool = False,
     ) -> None:
-        """last: begin so many messages before the end of each partition, markers of transactions counted, too."""
+        """Nothing is read yet.
+
+        last     begin so many messages before the end of each partition, markers of transactions counted, too
+        patient  wait for a broker that goes away, however long; otherwise that is a KafkaException
+        """
+        self._patient = patient
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._codec = codec(kafka.registry)
         self._consumer = Consumer(
@@ -71,7 +93,7 @@ class Follower:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.fatal() or not error.retriable():
+                if error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
                     raise KafkaException(error)
                 continue
             topic = self._topics[message.topic() or ""]

@@ -12,9 +12,6 @@ from streams.config import KafkaConfig
 DELIVERY_S = 3.0
 """How long a message may take to reach the broker; then it is away."""
 
-RECONNECT_MS = 1000
-"""The longest pause before a lost broker is tried again; the client's own default is ten seconds."""
-
 POLL_S = 0.1
 
 
@@ -31,7 +28,6 @@ class Outbox:
             linger_ms=0,
             partitioner="murmur2_random",
             message_timeout_ms=int(1000 * DELIVERY_S),
-            reconnect_backoff_max_ms=RECONNECT_MS,
             allow_auto_create_topics=False,
             **settings,
         )
