@@ -156,9 +156,9 @@ def demo(folder: Path) -> None:
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
-@settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT)
+@settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT, BRIDGE)
 def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
-    """Run the whole service until Ctrl-C; started again, it goes on where it was.
+    """Run the whole service and its page until Ctrl-C; started again, it goes on where it was.
 
     Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; without one it runs its own on this machine, with its data in
     the data folder. Logs are in the data folder, too.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Meta, Struct
 from PIL import Image
 
@@ -146,8 +147,9 @@ async def _bytes_of(request: web.Request) -> bytes:
         async for part in await request.multipart():
             if isinstance(part, BodyPartReader) and (part.filename is not None or part.name == "image"):
                 return await read_capped(_Part(part), UPLOAD.max_bytes)
-    except (ValueError, RuntimeError) as exc:
-        raise Refusal(400, f"the form cannot be read: {exc}") from exc
+    except (ValueError, RuntimeError, HttpProcessingError) as exc:
+        said = exc.message if isinstance(exc, HttpProcessingError) else exc
+        raise Refusal(422, f"image: the form cannot be read: {said}") from exc
     raise Refusal(422, "image: the form has no file")
 
 

@@ -35,8 +35,8 @@ RECONNECT_MS = 1000
 SHUTDOWN_S = 5.0
 """How long requests at hand may take to end."""
 
-MOST_LINE = 16 * 1024
-"""Of a request's first line: a path of 4,096 bytes, each as %XX, and more."""
+MOST_LINE = 64 * 1024
+"""Bytes of a request's first line: a path of 4,096 characters, each as four %XX, and more."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,13 +96,12 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
             try:
                 await site.start()
             except OSError as exc:
-                name = "the port" if config.port is None else "SERVER_PORT"
                 why = os.strerror(exc.errno) if exc.errno else exc
-                raise ConfigError(f"{name} {port} on {config.host} cannot be had: {why}") from exc
+                raise ConfigError(f"port {port} on {config.host}: {why}; SERVER_PORT names another") from exc
             number = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
             if handler is not None:
                 app[ROOTS][number] = handler
-            addresses.append(f"http://{_named(config.host)}:{number}/")
+            addresses.append(replace(config, port=number).address)
         on_listening(addresses)
         await stop.wait()
     finally:
@@ -169,9 +168,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _named(host: str) -> str:
-    if host in ("0.0.0.0", "::"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

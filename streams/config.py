@@ -171,6 +171,12 @@ class BridgeConfig:
     in_flight: int = 256
     neighbors: int = 10
 
+    @property
+    def address(self) -> str:
+        """Where a browser on this machine finds the page."""
+        name = "localhost" if self.host in ("0.0.0.0", "::") else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{name}:{self.contract_ports[0] if self.port is None else self.port}/"
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "BridgeConfig":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""

@@ -20,12 +20,14 @@ class Turns:
     """One piece of work at a time, of a batch or of a request; a waiting request goes first.
 
     Requests get at most half of the time while a batch waits: what they have used up, the batch gets before the next.
+
+    asking  requests that wait for their turn
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._busy = False
-        self._asking = 0
+        self.asking = 0
         self._waiting = 0
         self._credit = MOST_CREDIT_S
 
@@ -34,7 +36,7 @@ class Turns:
         """A slice of the batch; it should be over within SLICE_S."""
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: not self._busy and (not self._asking or self._credit <= 0))
+            self._changed.wait_for(lambda: not self._busy and (not self.asking or self._credit <= 0))
             self._waiting -= 1
             self._busy = True
         began = time.monotonic()
@@ -50,9 +52,9 @@ class Turns:
     def request(self) -> Iterator[None]:
         """A request's answer, or a part of one."""
         with self._changed:
-            self._asking += 1
+            self.asking += 1
             self._changed.wait_for(lambda: not self._busy and (self._credit > 0 or not self._waiting))
-            self._asking -= 1
+            self.asking -= 1
             self._busy = True
         began = time.monotonic()
         try:
