@@ -55,7 +55,7 @@ def test_schemathesis_finds_nothing(kafka: KafkaConfig, tmp_path: Path) -> None:
         assert tested is not None, run.stdout
         operations = sum(len(set(item) & {"get", "post", "delete"}) for item in document(token=False)["paths"].values())
         assert int(tested[1]) == operations - 1
-        assert "Traceback" not in asked.log.read_text()
+        assert "a fault while serving" not in asked.log.read_text()
 
 
 @pytest.mark.parametrize("token", [False, True])
