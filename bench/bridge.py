@@ -49,6 +49,9 @@ WARM_UP = 10
 AT_A_TIME = 16
 THROUGHPUT_S = 5.0
 READY_S = 120.0
+# as the command line sets it for the stages, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
 PATHS = {
     "encoder": "/api-image-encoder",
     "search": "/api-contextual-search",

@@ -66,7 +66,8 @@ class MatcherStage(Stage[Candidates]):
         self._target = target or images
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "match")
-        self._turns = Turns()
+        # OpenCV and the threads take any number of images at a time
+        self._turns = Turns(exclusive=False)
         self._extracting = Sliced(self._turns, 8 * workers)
         self._comparing = Sliced(self._turns, 64 * workers)
         self._cache: LRUCache[tuple[Path, str, int, int], Features] = LRUCache(CACHED_FEATURES)

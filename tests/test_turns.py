@@ -90,7 +90,7 @@ def test_requests_alone_wait_for_nobody() -> None:
 
 
 def test_slices_grow_and_shrink_to_fit_their_time() -> None:
-    for cost_s, least, most in ((0.0001, 32, 64), (0.02, 1, 4), (0.2, 1, 1)):
+    for cost_s, least, most in ((0.0001, 32, 64), (SLICE_S / 3, 1, 4), (4 * SLICE_S, 1, 1)):
         sizes: list[int] = []
 
         def work(piece: list[int], cost_s: float = cost_s, sizes: list[int] = sizes) -> list[int]:
@@ -98,9 +98,35 @@ def test_slices_grow_and_shrink_to_fit_their_time() -> None:
             spin(cost_s * len(piece))
             return [2 * one for one in piece]
 
-        slices = Sliced(Turns(), 64)
+        turns = Turns()
+        slices = Sliced(turns, 64)
+        assert slices.map(lambda piece: [len(piece)] * len(piece), range(100)) == [100] * 100, "whole while nobody asks"
+        with turns.request():
+            pass
         count = 4 * 64 if cost_s < 0.01 else 24
         assert slices.map(work, list(range(count))) == [2 * n for n in range(count)]  # type: ignore[arg-type]
         assert sum(sizes) == count
         assert all(least <= size <= most for size in sizes[4:-1]), (cost_s, sizes)
-    assert SLICE_S == 0.05
+
+
+def test_requests_beside_a_slice_begin_at_once_and_the_next_slice_waits_for_them() -> None:
+    turns, order = Turns(exclusive=False), []
+    go_on = threading.Event()
+
+    def ask() -> None:
+        with turns.request():
+            order.append("request")
+            go_on.wait()
+            order.append("answered")
+
+    with turns.batch():
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: order == ["request", "request"])
+    slices = threading.Thread(target=lambda: Sliced(turns, 1).map(lambda _: order.append("slice") or [1], [1]))
+    slices.start()
+    go_on.set()
+    for thread in (*threads, slices):
+        thread.join()
+    assert order == ["request", "request", "answered", "answered", "slice"]
