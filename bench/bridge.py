@@ -211,8 +211,8 @@ def _measure(service: Service, images: Path, held: list[str], waiting: list[str]
             if name != "nothing":
                 rates[name] = _rates(service, library, name, asked)
     _print_cost(over, direct, rates, len(held))
-    behind, left = _behind(service, bodies, waiting, len(held))
-    _print_backlog(over, behind, len(waiting), left)
+    idle, behind, left = _behind(service, bodies, waiting, len(held))
+    _print_backlog(idle, behind, len(waiting), left)
 
 
 def _in_turns(service: Service, library: InProcess, name: str, asked: list[Any]) -> tuple[Times, Times]:
@@ -260,18 +260,24 @@ async def _flood(url: str, bodies: list[bytes]) -> float:
 
 def _behind(
     service: Service, bodies: dict[str, list[Any]], waiting: list[str], decided: int
-) -> tuple[dict[str, Times], int]:
-    """The times behind a backlog, and how many images still waited at the end."""
+) -> tuple[dict[str, Times], dict[str, Times], int]:
+    """The times idle and behind a backlog, of the same requests, and how many images still waited at the end."""
+    idle = _round(service, bodies)
     service.announce(waiting, alert=True)
     # until every stage is at work
     while service.decided() <= decided + 100:
         continue
-    behind = {name: Times() for name in bodies}
+    behind = _round(service, bodies)
+    return idle, behind, decided + len(waiting) - service.decided()
+
+
+def _round(service: Service, bodies: dict[str, list[Any]]) -> dict[str, Times]:
+    times = {name: Times() for name in bodies}
     for n in range(min(len(asked) for asked in bodies.values())):
         for name, asked in bodies.items():
             data = _dump(asked[n])
-            behind[name].note(lambda name=name, data=data: service.ask(PATHS[name], data))  # type: ignore[misc]
-    return behind, decided + len(waiting) - service.decided()
+            times[name].note(lambda name=name, data=data: service.ask(PATHS[name], data))  # type: ignore[misc]
+    return times
 
 
 def _bodies(name: str, fingerprints: dict[str, Any]) -> Iterator[Any]:
