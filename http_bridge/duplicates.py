@@ -16,7 +16,7 @@ from http_bridge.bodies import read_capped
 from http_bridge.contracts import Share
 from http_bridge.refusals import Refusal, answered
 from http_bridge.stages import STAGES, Stages
-from imagetools.decode import DecodeConfig, decode
+from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
 from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest
 
 UPLOAD = DecodeConfig(max_bytes=20 * 2**20, max_pixels=50_000_000)
@@ -71,10 +71,12 @@ class Upload:
     """What the stages get of an upload.
 
     digest  SHA-256 of the bytes as they came
+    size    (width, height) of the image as it came, pixels
     """
 
     image: bytes
     digest: bytes
+    size: tuple[int, int]
 
 
 class Uploads:
@@ -113,7 +115,15 @@ async def duplicates(request: web.Request) -> web.Response:
         found = [Duplicate(path, 1.0, 0, 1.0, False, 1.0, 0.0, 1.0, 1.0, "the same file") for path in same]
         said = ""
         if other:
-            matched = await stages.ask_on(MatchRequest, "image", image=upload.image, neighbors=other)
+            width, height = upload.size
+            matched = await stages.ask_on(
+                MatchRequest,
+                "image",
+                image=upload.image,
+                neighbors=other,
+                original_width=width,
+                original_height=height,
+            )
             found += matched.duplicated
             said = matched.error_message
     return answered(DuplicatesAnswer(1, said, Duplicated([_evidence(one) for one in found], encoded.model)))
@@ -123,16 +133,17 @@ def prepare(data: bytes) -> Upload:
     """An image file's bytes as the stages get them: small enough for a message. ImageError."""
     digest = hashlib.sha256(data).digest()
     image = decode(data, "the image", box=(SENT_SIDE, SENT_SIDE), config=UPLOAD)
+    size = image.info.get(ORIGINAL_SIZE, image.size)
     if max(image.size) <= SENT_SIDE and len(data) <= SENT_BYTES:
         # as it came: another compression would only take something away
-        return Upload(data, digest)
+        return Upload(data, digest, size)
     image.thumbnail((SENT_SIDE, SENT_SIDE), Image.Resampling.LANCZOS)
     while True:
         for quality in (92, 80, 60):
             out = io.BytesIO()
             image.save(out, "JPEG", quality=quality)
             if out.tell() <= SENT_BYTES:
-                return Upload(out.getvalue(), digest)
+                return Upload(out.getvalue(), digest, size)
         image = image.reduce(2)
 
 

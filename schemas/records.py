@@ -142,6 +142,8 @@ class MatchRequest:
     candidate: str = ""
     neighbors: tuple[str, ...] = ()
     image: bytes | None = None
+    original_width: int = 0
+    original_height: int = 0
 
 
 class Answered(StrEnum):

@@ -10,7 +10,7 @@ from typing import TypeVar
 import cv2
 from cachetools import LRUCache
 
-from imagetools.decode import ImageRoot, decode
+from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
 from imagetools.errors import ImageError, MissingImage
 from imagetools.matcher import Features, MatcherConfig, Verification, extract, verify
 from schemas.records import (
@@ -165,7 +165,10 @@ class MatcherStage(Stage[Candidates]):
         if request.image is None:
             return self._features(self._source, request.candidate)
         try:
-            return extract(decode(request.image, "the image", box=self._box, config=self._images.config), self._config)
+            image = decode(request.image, "the image", box=self._box, config=self._images.config)
+            if request.original_width > 0 and request.original_height > 0:
+                image.info[ORIGINAL_SIZE] = request.original_width, request.original_height
+            return extract(image, self._config)
         except ImageError as exc:
             return exc
 

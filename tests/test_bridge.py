@@ -392,6 +392,20 @@ class TestUploads:
         answer = service.bridge.post("/v1/duplicates", b"--edge--\r\n", headers=kind)
         assert (answer.status, answer.json["global_status"]) == (422, 0)
 
+    def test_a_large_upload_is_told_by_the_size_it_came_in(self, service: Service) -> None:
+        large = scene(61, (3200, 2400))
+        large.save(service.images / "large.jpg", quality=90)
+        assert service.bridge.post("/v1/images", {"relative_path": "large.jpg", "alert": False}).status == 202
+        for factor, said in ((1, "re-encoded"), (2, "resized to 50 %")):
+            out = io.BytesIO()
+            large.reduce(factor).save(out, "JPEG", quality=80)
+
+            def edit(data: bytes = out.getvalue()) -> str:
+                found = service.bridge.post("/v1/duplicates", data).json["response"]["duplicated"]
+                return str(found[0]["edit"]) if found else ""
+
+            assert eventually(edit) == said
+
     def test_it_is_stored_nowhere(self, service: Service) -> None:
         def standing() -> tuple[set[Path], int]:
             reader = Reader(service.kafka, IMAGES_NEW).settled()
