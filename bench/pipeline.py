@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.announce import Announcer
-from cli.follow import Follower, reach
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, decode, find_images
 from imagetools.fingerprint import Encoder
@@ -38,6 +37,7 @@ from imagetools.matcher import Features, extract, verify
 from schemas.records import Duplicates, Verdict
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
+from streams.follow import Follower, reach
 from streams.local_kafka import LocalKafka
 from streams.matcher_consumer import CACHED_FEATURES
 from streams.topics import DUPLICATES, VERDICTS, create
@@ -207,7 +207,7 @@ def main(photos: Path | None, images: int) -> None:
     """Compare the stream with a plain loop over the same library."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        folder = photos or (SHARED if SHARED.is_dir() else _made(home / "photos", WARM_UP + images + ALONE))
+        folder = photos or (SHARED if SHARED.is_dir() else made_photos(home / "photos", WARM_UP + images + ALONE))
         paths = list(find_images(folder))
         wanted = WARM_UP + images + ALONE
         paths = paths[:: max(1, len(paths) // wanted)][:wanted]
@@ -247,7 +247,7 @@ def _print(plain: list[Cost], streamed: Cost, images: int) -> None:
     console.print(f"pairs: {len(ours)} in the plain loop, {len(theirs)} in the stream, {len(ours & theirs)} in both")
 
 
-def _made(folder: Path, count: int) -> Path:
+def made_photos(folder: Path, count: int) -> Path:
     """Photos made from the package's samples, where no folder is named: crops of them, no two alike."""
     samples = sorted((Path(__file__).resolve().parents[1] / "cli" / "samples").glob("*.jpg"))
     folder.mkdir(parents=True)

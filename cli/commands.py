@@ -44,6 +44,12 @@ MATCH = {
     "HEIGHT": "Of that box, pixels.",
     "NB_WORKERS": "Threads of the matcher.  [default: 8]",
 }
+BRIDGE = {
+    "SERVER_PORT": "One port, with the named paths alone.  [default: 8500, 8800 and 8300, one for each contract]",
+    "BRIDGE_HOST": "The address that it listens on.  [default: 127.0.0.1]",
+    "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
+    "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
+}
 LIMIT = {"DEAD_LETTER_LIMIT": "This many dead letters in a row stop a stage; 0: never.  [default: 100]"}
 
 
@@ -99,7 +105,7 @@ def main() -> None:
                                imagetools watch              see alerts as they come
     On your own Kafka:         set KAFKA_BOOTSTRAP_SERVERS, then
                                imagetools topics create
-                               imagetools encoder | search | matcher
+                               imagetools encoder | search | matcher | bridge
     """  # noqa: D301 - click's mark for lines to keep as they are
 
 
@@ -150,9 +156,9 @@ def demo(folder: Path) -> None:
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
-@settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT)
+@settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT, BRIDGE)
 def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
-    """Run the whole service until Ctrl-C; started again, it goes on where it was.
+    """Run the whole service and its page until Ctrl-C; started again, it goes on where it was.
 
     Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; without one it runs its own on this machine, with its data in
     the data folder. Logs are in the data folder, too.
@@ -174,9 +180,9 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
     input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
     """
     from cli.announce import announce  # noqa: PLC0415
-    from cli.follow import reach  # noqa: PLC0415
     from cli.sources import paths_of  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     config = Config.from_env(environ)
     lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
@@ -192,9 +198,9 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
 @settings(KAFKA)
 def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
     """Print each alert as it comes, until Ctrl-C."""
-    from cli.follow import reach  # noqa: PLC0415
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     run(reach(Config.from_env(environ).kafka), as_lines=as_lines, from_beginning=from_beginning)
 
@@ -203,9 +209,9 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
 @settings(KAFKA)
 def status(environ: dict[str, str]) -> None:
     """Show how far each stage is: its lag and rate."""
-    from cli.follow import reach  # noqa: PLC0415
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
 
     show(reach(Config.from_env(environ).kafka))
 
@@ -262,6 +268,24 @@ _stage(
 )
 
 
+@main.command()
+@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
+@settings(IMAGES, KAFKA, BRIDGE, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
+def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
+    """Serve HTTP: the three endpoints, uploads, alerts as they come, and a page. As many as you like may run.
+
+    BRIDGE_TOKEN, in the environment alone, is then asked of everybody but for health.
+    """
+    from http_bridge.server import main as run  # noqa: PLC0415
+    from streams.config import BridgeConfig  # noqa: PLC0415
+
+    if stop_with_stdin:
+        from cli.supervisor import stop_with_stdin as follow_stdin  # noqa: PLC0415
+
+        follow_stdin()
+    run(BridgeConfig.from_env(environ))
+
+
 @main.group()
 def kafka() -> None:
     """A real Kafka on this machine, without Docker or an installed Java."""
@@ -299,8 +323,8 @@ def topics() -> None:
 @settings(KAFKA)
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
-    from cli.follow import reach  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import reach  # noqa: PLC0415
     from streams.topics import create  # noqa: PLC0415
 
     made = create(reach(Config.from_env(environ).kafka), replication=replication)

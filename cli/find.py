@@ -26,13 +26,13 @@ from rich.text import Text
 
 from cli.alerts import as_json, as_line, as_text
 from cli.announce import announce
-from cli.follow import Follower, Seen, dead_letter, reach
 from cli.report import write_report
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, find_images
 from imagetools.errors import ImageToolsError
 from schemas.records import Duplicates, Outcome, Verdict
 from streams.config import Config, KafkaConfig
+from streams.follow import Follower, Seen, dead_letter, reach
 from streams.local_kafka import broker
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS, GroupOffsets, create, delete
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from cli.follow import reach
 from cli.supervisor import StageFailed, Supervisor
 from imagetools.errors import ConfigError, PrerequisiteMissing
-from streams.config import Config
+from streams.config import BridgeConfig, Config
+from streams.follow import reach
 from streams.local_kafka import LocalKafka
 from streams.topics import create
 
@@ -20,12 +20,12 @@ TEND_S = 0.5
 
 
 def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, matchers: int = 1) -> None:
-    """Keep Kafka and the stages running; what they know stays in `data`.
+    """Keep Kafka, the stages and the bridge running; what they know stays in `data`.
 
     ConfigError where IMAGES_DIR is no folder; PrerequisiteMissing where a stage says that a restart is no use.
     """
     console = Console()
-    config = Config.from_env(environ)
+    config, bridge = Config.from_env(environ), BridgeConfig.from_env(environ)
     if not config.images_dir.is_dir():
         raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
     data = data.resolve()
@@ -45,10 +45,11 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
         create(kafka)
         supervisor = Supervisor(settings, data / "logs")
         stack.callback(supervisor.stop)
-        for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
+        for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers), ("bridge", 1)):
             supervisor.start(stage, count)
         console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
-        console.print(Text("Announce images with `imagetools produce`, see alerts with `imagetools watch`."))
+        console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))
+        console.print(Text("Announce images with `imagetools produce`, see alerts there or with `imagetools watch`."))
         console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
         while not stop.wait(TEND_S):
             try:

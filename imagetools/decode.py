@@ -57,6 +57,9 @@ IMAGE_SUFFIXES: Final = frozenset(
 )  # fmt: skip
 """Endings of file names that are taken for images, in lower case. Decoding looks at the bytes alone."""
 
+ORIGINAL_SIZE: Final = "original size"
+"""Key in a picture's `info`: (width, height) of the image as it came, pixels, where that is not the picture's own."""
+
 _LARGE: Final = 20_000_000
 """Pixels from which images are decoded one at a time, so that a batch of huge ones does not end the process."""
 _one_large = threading.Lock()
@@ -190,6 +193,7 @@ def decode(
     box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
           quarter or an eighth of its size, never below the box on either side
 
+    Where it was decoded smaller, `info[ORIGINAL_SIZE]` is the (width, height) that it came in.
     Alpha and transparent palette entries are laid on white, 16 bits scaled to 8, CMYK converted without a colour
     profile; of an animation and of a document with pages the first.
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
@@ -216,6 +220,8 @@ def decode(
             picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
     # a profile or EXIF left here would be written out with the pixels that it no longer describes
     picture.info.clear()
+    if max(picture.size) != max(width, height):
+        picture.info[ORIGINAL_SIZE] = (height, width) if orientation >= 5 else (width, height)
     return picture
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imagetools import mbr_sift
+from imagetools.decode import ORIGINAL_SIZE
 from imagetools.mbr_sift import Codes
 
 THUMB_SIDE: Final = 16
@@ -33,7 +34,7 @@ class Keypoints:
 class Features:
     """An image as the matcher sees it.
 
-    original   (width, height) of the image as it came, pixels
+    original   (width, height) of the image as it came, before it was decoded at a half or less, pixels
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
@@ -75,7 +76,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     thumb = cv2.resize(fitted, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA)
     colours = np.asarray(thumb, dtype=np.float32)
     return Features(
-        original=image.size,
+        original=image.info.get(ORIGINAL_SIZE, image.size),
         width=width,
         height=height,
         pyramid=_pyramid(grey),

@@ -17,12 +17,41 @@ from fastavro.read import SchemaResolutionError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from imagetools.errors import MessageError
-from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict, from_plain, to_plain
+from schemas.records import (
+    Candidates,
+    Duplicates,
+    Embedding,
+    EncodeRequest,
+    ImageNew,
+    MatchRequest,
+    Record,
+    Reply,
+    SearchRequest,
+    Verdict,
+    from_plain,
+    to_plain,
+)
 
 R = TypeVar("R", ImageNew, Embedding, Candidates, Duplicates, Verdict)
+"""A record about one image, as the stages read them."""
+
+W = TypeVar(
+    "W", ImageNew, Embedding, Candidates, Duplicates, Verdict, EncodeRequest, SearchRequest, MatchRequest, Reply
+)
+"""Any record on the wire."""
 
 MARKER = b"\xc3\x01"
-KINDS: tuple[type[Record], ...] = (ImageNew, Embedding, Candidates, Duplicates, Verdict)
+KINDS: tuple[type[Record], ...] = (
+    ImageNew,
+    Embedding,
+    Candidates,
+    Duplicates,
+    Verdict,
+    EncodeRequest,
+    SearchRequest,
+    MatchRequest,
+    Reply,
+)
 REGISTRY_TIMEOUT_S = 10
 """The client's own default is to wait for ever; after this it asks again, three times."""
 AVRO_ERRORS = (EOFError, ValueError, TypeError, LookupError, OverflowError, SchemaResolutionError)
@@ -35,7 +64,7 @@ class Codec(Protocol):
     def encode(self, topic: str, record: Record) -> bytes:
         """The value to produce to `topic`."""
 
-    def decode(self, topic: str, kind: type[R], value: bytes) -> R:
+    def decode(self, topic: str, kind: type[W], value: bytes) -> W:
         """The record in a message of `topic`; MessageError where it is not of that kind."""
 
 
@@ -71,7 +100,7 @@ class SingleObject:
         fastavro.schemaless_writer(out, schema, to_plain(record))
         return out.getvalue()
 
-    def decode(self, topic: str, kind: type[R], value: bytes) -> R:
+    def decode(self, topic: str, kind: type[W], value: bytes) -> W:
         """The record; MessageError where the value is not this encoding, of another record, or damaged."""
         if value[:2] != MARKER or len(value) < 10:
             raise MessageError(f"not Avro in single-object encoding: begins with {value[:10].hex(' ') or 'nothing'}")
@@ -89,7 +118,7 @@ class SingleObject:
             raise MessageError(f"a damaged {kind.__name__}: {exc}") from exc
         if body.tell() != len(value):
             raise MessageError(f"a damaged {kind.__name__}: {len(value) - body.tell()} bytes too many")
-        record: R = from_plain(kind, plain)
+        record: W = from_plain(kind, plain)
         return record
 
 
@@ -123,7 +152,7 @@ class Registry:
         value: bytes = self._encode[type(record)](record, SerializationContext(topic, MessageField.VALUE))
         return value
 
-    def decode(self, topic: str, kind: type[R], value: bytes) -> R:
+    def decode(self, topic: str, kind: type[W], value: bytes) -> W:
         """The record; MessageError where it is not of that kind. A registry that is away is no fault of the message."""
         from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
         from confluent_kafka.serialization import (  # noqa: PLC0415
@@ -143,7 +172,7 @@ class Registry:
             raise MessageError(f"names schema {number}, which the registry does not know") from exc
         except (SerializationError, *AVRO_ERRORS) as exc:
             raise MessageError(f"not a {kind.__name__}: {exc}") from exc
-        record: R = from_plain(kind, plain)
+        record: W = from_plain(kind, plain)
         return record
 
 

@@ -3,6 +3,7 @@
 What each field means stands once, in the `.avsc` beside this file.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -103,40 +104,115 @@ class Verdict:
     reason: str = ""
 
 
-Record = ImageNew | Embedding | Candidates | Duplicates | Verdict
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Whose request it is, and where its reply goes."""
+
+    correlation_id: str
+    bridge: str
+    partition: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """encode.requests: ask for an image's fingerprint."""
+
+    envelope: Envelope
+    relative_path: str = ""
+    image: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchRequest:
+    """search.requests: ask for a fingerprint's neighbors."""
+
+    envelope: Envelope
+    fingerprint: Fingerprint
+    nb_neighbors: int
+    digest: bytes = b""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRequest:
+    """match.requests: ask which neighbors show the candidate's picture."""
+
+    envelope: Envelope
+    candidate: str = ""
+    neighbors: tuple[str, ...] = ()
+    image: bytes | None = None
+    original_width: int = 0
+    original_height: int = 0
+
+
+class Answered(StrEnum):
+    """What became of a request."""
+
+    SERVED = "served"
+    MISSING = "missing"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """replies: the answer to one request."""
+
+    correlation_id: str
+    bridge: str
+    outcome: Answered = Answered.SERVED
+    error_message: str = ""
+    model: str = ""
+    fingerprint: Fingerprint = field(default_factory=lambda: np.empty(0, np.float32))
+    neighbors: tuple[Neighbor, ...] = ()
+    duplicated: tuple[Duplicate, ...] = ()
+
+
+Request = EncodeRequest | SearchRequest | MatchRequest
+Record = ImageNew | Embedding | Candidates | Duplicates | Verdict | EncodeRequest | SearchRequest | MatchRequest | Reply
 
 
 def to_plain(record: Record) -> dict[str, Any]:
     """The record as the dictionaries, lists and numbers that Avro and JSON are written from."""
-    match record:
-        case Embedding():
-            plain = {name: getattr(record, name) for name in record.__dataclass_fields__}
-            return plain | {"fingerprint": record.fingerprint.tolist()}
-        case Candidates():
-            neighbors = [_fields(n) for n in record.neighbors]
-            return _fields(record) | {"neighbors": neighbors}
-        case Duplicates():
-            return _fields(record) | {"duplicated": [_fields(d) for d in record.duplicated]}
-        case Verdict():
-            return _fields(record) | {"outcome": record.outcome.value}
+    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case np.ndarray():
+            return value.tolist()
+        case StrEnum():
+            return value.value
+        case tuple() if value and isinstance(value[0], Neighbor | Duplicate):
+            return [_fields(one) for one in value]
+        case Envelope():
+            return _fields(value)
         case _:
-            return _fields(record)
+            return value
 
 
 def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
     """The record of that kind, from what an Avro reader gives."""
-    if kind is Embedding:
-        plain = plain | {"fingerprint": np.asarray(plain["fingerprint"], dtype=np.float32)}
-    elif kind is Candidates:
-        plain = plain | {"neighbors": tuple(Neighbor(**n) for n in plain["neighbors"])}
-    elif kind is Duplicates:
-        duplicated = tuple(
-            Duplicate(**{**d, "points": tuple(tuple(p) for p in d["points"])}) for d in plain["duplicated"]
-        )
-        plain = plain | {"duplicated": duplicated, "unreadable": tuple(plain["unreadable"])}
-    elif kind is Verdict:
-        plain = plain | {"outcome": Outcome(plain["outcome"])}
-    return kind(**plain)
+    converted = {name: _FROM_PLAIN[name](value) for name, value in plain.items() if name in _FROM_PLAIN}
+    if "outcome" in plain:
+        converted["outcome"] = (Outcome if kind is Verdict else Answered)(plain["outcome"])
+    return kind(**plain | converted)
+
+
+def _duplicate(plain: dict[str, Any]) -> Duplicate:
+    return Duplicate(**{**plain, "points": tuple(tuple(point) for point in plain["points"])})
+
+
+# in every record that has a field of such a name, it is of the one kind
+_FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "fingerprint": lambda numbers: np.asarray(numbers, dtype=np.float32),
+    "neighbors": lambda items: tuple(n if isinstance(n, str) else Neighbor(**n) for n in items),
+    "duplicated": lambda items: tuple(map(_duplicate, items)),
+    "unreadable": tuple,
+    "envelope": lambda plain: Envelope(**plain),
+}
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -8,14 +8,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
 
 from imagetools.engines import ENGINES
 from imagetools.errors import ConfigError
-from imagetools.index import DISTANCE_TYPES
-from imagetools.matcher import MatcherConfig
+
+if TYPE_CHECKING:
+    from imagetools.matcher import MatcherConfig
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +69,19 @@ class KafkaConfig:
         return self.prefix + name
 
 
+def _matcher_config() -> "MatcherConfig":
+    from imagetools.matcher import MatcherConfig  # noqa: PLC0415 - it loads OpenCV, which the bridge does without
+
+    return MatcherConfig()
+
+
 @dataclass(frozen=True)
 class Config:
-    """All settings of one process; contracts.md and DESIGN.md name the variables.
+    """All settings of one stage process; contracts.md and DESIGN.md name the variables.
 
     images_dir         the root of every relative path in the stream
+    source_dir         the root of the candidates of match requests
+    target_dir         the root of their neighbors
     models_dir         where MODELS_NAME is looked for first; then in the package
     models_name        file name of the model
     engine             what runs the model: one of imagetools.engines.ENGINES
@@ -89,6 +98,8 @@ class Config:
 
     kafka: KafkaConfig = KafkaConfig()
     images_dir: Path = HOME / "images"
+    source_dir: Path = HOME / "images"
+    target_dir: Path = HOME / "images"
     models_dir: Path = HOME / "models"
     models_name: str = "resnet18.th"
     engine: str = "auto"
@@ -100,33 +111,23 @@ class Config:
     nb_neighbors: int = 10
     nb_workers: int = 8
     dead_letter_limit: int = 100
-    matcher: MatcherConfig = MatcherConfig()
+    matcher: "MatcherConfig" = field(default_factory=_matcher_config)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Config":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""
+        from imagetools.index import DISTANCE_TYPES  # noqa: PLC0415 - it loads NGT, which the bridge does without
+        from imagetools.matcher import MatcherConfig  # noqa: PLC0415 - and this OpenCV
+
         default = cls()
         box = MatcherConfig()
-
-        def read(name: str, fallback: T, parse: Callable[[str], T]) -> T:
-            text = environ.get(name, "")
-            if not text:
-                return fallback
-            try:
-                return parse(text)
-            except ValueError as exc:
-                raise ConfigError(f"{name} is {text!r}: {exc}") from exc
-
+        read = _Reader(environ)
+        images_dir = read("IMAGES_DIR", default.images_dir, Path)
         return cls(
-            kafka=KafkaConfig(
-                bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, str),
-                prefix=read("TOPIC_PREFIX", "", _prefix),
-                settings=_librdkafka(environ),
-                group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
-                registry=read("SCHEMA_REGISTRY_URL", None, str),
-                member=read("MEMBER_NAME", None, str),
-            ),
-            images_dir=read("IMAGES_DIR", default.images_dir, Path),
+            kafka=_kafka_config(read),
+            images_dir=images_dir,
+            source_dir=read("SOURCE_DIR", _where_there(HOME / "source", images_dir), Path),
+            target_dir=read("TARGET_DIR", _where_there(HOME / "target", images_dir), Path),
             models_dir=read("MODELS_DIR", default.models_dir, Path),
             models_name=read("MODELS_NAME", default.models_name, str),
             engine=read("ENCODER_ENGINE", default.engine, _one_of(*ENGINES)),
@@ -144,6 +145,96 @@ class Config:
                 height=read("HEIGHT", box.height, _at_least(16)),
             ),
         )
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """Settings of the HTTP bridge.
+
+    images_dir      the root that pictures are shown from
+    host            the address that it listens on
+    port            one port, with the named paths alone; None: the contracts' own
+    contract_ports  of encoder, search and matcher: each answers its contract at POST /
+    token           asked of every request but those for health; None: of none
+    timeout_s       how long a stage may take to answer
+    in_flight       requests that may wait at a time; one more gets 429
+    neighbors       of an image that is asked about by POST /v1/duplicates, in distinct fingerprints
+    """
+
+    kafka: KafkaConfig = KafkaConfig()
+    images_dir: Path = HOME / "images"
+    host: str = "127.0.0.1"
+    port: int | None = None
+    contract_ports: tuple[int, int, int] = (8500, 8800, 8300)
+    token: str | None = None
+    timeout_s: float = 10.0
+    in_flight: int = 256
+    neighbors: int = 10
+
+    @property
+    def address(self) -> str:
+        """Where a browser on this machine finds the page."""
+        name = "localhost" if self.host in ("0.0.0.0", "::") else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{name}:{self.contract_ports[0] if self.port is None else self.port}/"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "BridgeConfig":
+        """The settings in `environ`; ConfigError names the first variable that is wrong."""
+        read, default = _Reader(environ), cls()
+        return cls(
+            kafka=_kafka_config(read),
+            images_dir=read("IMAGES_DIR", default.images_dir, Path),
+            host=read("BRIDGE_HOST", default.host, str),
+            port=read("SERVER_PORT", None, _port),
+            token=read("BRIDGE_TOKEN", None, str),
+            timeout_s=read("BRIDGE_TIMEOUT_S", default.timeout_s, _seconds),
+            in_flight=read("BRIDGE_IN_FLIGHT", default.in_flight, _at_least(1)),
+            neighbors=read("NB_NEIGHBORS", default.neighbors, _at_least(1)),
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one variable after the other; an empty one counts as unset."""
+
+    environ: Mapping[str, str]
+
+    def __call__(self, name: str, fallback: T, parse: Callable[[str], T]) -> T:
+        text = self.environ.get(name, "")
+        if not text:
+            return fallback
+        try:
+            return parse(text)
+        except ValueError as exc:
+            shown = "set" if "TOKEN" in name else repr(text)
+            raise ConfigError(f"{name} is {shown}: {exc}") from exc
+
+
+def _kafka_config(read: _Reader) -> KafkaConfig:
+    return KafkaConfig(
+        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, str),
+        prefix=read("TOPIC_PREFIX", "", _prefix),
+        settings=_librdkafka(read.environ),
+        group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
+        registry=read("SCHEMA_REGISTRY_URL", None, str),
+        member=read("MEMBER_NAME", None, str),
+    )
+
+
+def _where_there(folder: Path, otherwise: Path) -> Path:
+    return folder if folder.is_dir() else otherwise
+
+
+def _port(text: str) -> int:
+    if not 0 <= (number := int(text)) <= 65535:
+        raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")
+    return number
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (number := float(text)) <= 600:
+        raise ValueError("seconds above 0, at most 600")
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

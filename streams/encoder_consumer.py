@@ -1,4 +1,4 @@
-"""images.new → embeddings: give every new image its fingerprint."""
+"""images.new → embeddings: give every new image its fingerprint, and whoever asks one for an image of theirs."""
 
 import hashlib
 import logging
@@ -11,13 +11,18 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from imagetools.decode import ImageRoot, decode
-from imagetools.errors import ImageError
+from imagetools.errors import ImageError, MissingImage
 from imagetools.fingerprint import Encoder, EncoderConfig
-from schemas.records import Embedding, ImageNew
+from imagetools.paths import shown
+from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
 from streams.config import Config
+from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
+from streams.turns import Sliced, Turns
+
+Pixels = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +34,44 @@ class EncoderStage(Stage[ImageNew]):
     source = IMAGES_NEW
     kind = ImageNew
     tombstones = True
+    answer_batch = 16
 
     def __init__(self, encoder: Encoder, images: ImageRoot, threads: int | None = None) -> None:
         self._encoder = encoder
         self._images = images
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, "decode")
+        # the network takes one batch at a time
+        self._turns = Turns()
+        self._slices = Sliced(self._turns, self.batch_size)
 
     def run(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
         """An embedding for each image, null for each that is gone."""
-        read: list[tuple[bytes, npt.NDArray[np.uint8]] | ImageError | None] = []
+        return self._slices.map(self._run, batch)
 
-        def prepared() -> Iterator[npt.NDArray[np.uint8]]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """The fingerprint of each image that is asked about."""
+        asked = [request for request in requests if isinstance(request, EncodeRequest)]
+        with self._turns.request():
+            read = list(self._pool.map(self._look_at, asked))
+            fingerprints = iter(self._encoder.encode_prepared([one for one in read if not isinstance(one, ImageError)]))
+        replies = []
+        for request, one in zip(asked, read, strict=True):
+            if isinstance(one, ImageError):
+                outcome = Answered.MISSING if isinstance(one, MissingImage) else Answered.REFUSED
+                replies.append(reply_to(request, outcome, str(one)))
+            else:
+                found = {"model": self._encoder.model, "fingerprint": next(fingerprints)}
+                replies.append(reply_to(request, **found))
+        return replies
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._pool.shutdown()
+
+    def _run(self, batch: Sequence[Received[ImageNew]]) -> list[Outcome]:
+        read: list[tuple[bytes, Pixels] | ImageError | None] = []
+
+        def prepared() -> Iterator[Pixels]:
             for one in self._pool.map(self._read, batch):
                 read.append(one)
                 if isinstance(one, tuple):
@@ -61,21 +93,27 @@ class EncoderStage(Stage[ImageNew]):
             outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
         return outcomes
 
-    def close(self) -> None:
-        """End the decoding threads."""
-        self._pool.shutdown()
-
-    def _read(self, received: Received[ImageNew]) -> tuple[bytes, npt.NDArray[np.uint8]] | ImageError | None:
+    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Pixels] | ImageError | None:
         """Digest and pixels; None where the image is gone."""
         if received.record is None:
             return None
-        side = self._encoder.config.input_size
         try:
             data = self._images.read(received.path)
-            image = decode(data, received.path, box=(side, side), config=self._images.config)
-            return hashlib.sha256(data).digest(), self._encoder.prepare(image)
+            return hashlib.sha256(data).digest(), self._prepare(data, received.path)
         except ImageError as exc:
             return exc
+
+    def _look_at(self, request: EncodeRequest) -> Pixels | ImageError:
+        try:
+            if request.image is not None:
+                return self._prepare(request.image, "the image")
+            return self._prepare(self._images.read(request.relative_path), shown(request.relative_path))
+        except ImageError as exc:
+            return exc
+
+    def _prepare(self, data: bytes, name: str) -> Pixels:
+        side = self._encoder.config.input_size
+        return self._encoder.prepare(decode(data, name, box=(side, side), config=self._images.config))
 
 
 def make(config: Config) -> EncoderStage:

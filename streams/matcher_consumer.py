@@ -1,23 +1,36 @@
-"""candidates → duplicates, verdicts: verify each pair, and say what became of every image."""
+"""candidates → duplicates, verdicts: verify each pair, and say what became of every image; and pairs asked about."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
 from cachetools import LRUCache
 
-from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError
-from imagetools.matcher import Features, MatcherConfig, extract, verify
-from schemas.records import Candidates, Duplicate, Duplicates, Neighbor, Verdict
+from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
+from imagetools.errors import ImageError, MissingImage
+from imagetools.matcher import Features, MatcherConfig, Verification, extract, verify
+from schemas.records import (
+    Answered,
+    Candidates,
+    Duplicate,
+    Duplicates,
+    MatchRequest,
+    Neighbor,
+    Reply,
+    Request,
+    Verdict,
+)
 from schemas.records import Outcome as Fate
 from streams.config import Config
+from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
+from streams.turns import Sliced, Turns
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -34,12 +47,30 @@ class MatcherStage(Stage[Candidates]):
     name = "matcher"
     source = CANDIDATES
     kind = Candidates
+    # one with hundreds of neighbors holds up only itself
+    answer_threads = 4
 
-    def __init__(self, config: MatcherConfig, images: ImageRoot, workers: int) -> None:
+    def __init__(
+        self,
+        config: MatcherConfig,
+        images: ImageRoot,
+        workers: int,
+        *,
+        source: ImageRoot | None = None,
+        target: ImageRoot | None = None,
+    ) -> None:
+        """`source` and `target` are the roots of requests' candidates and neighbors; by default that of the stream."""
         self._config = config
         self._images = images
+        self._source = source or images
+        self._target = target or images
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "match")
-        self._cache: LRUCache[tuple[str, int, int], Features] = LRUCache(CACHED_FEATURES)
+        # OpenCV and the threads take any number of images at a time
+        self._turns = Turns(exclusive=False)
+        self._extracting = Sliced(self._turns, 8 * workers)
+        self._comparing = Sliced(self._turns, 64 * workers)
+        self._cache: LRUCache[tuple[Path, str, int, int], Features] = LRUCache(CACHED_FEATURES)
         self._cache_lock = threading.Lock()
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
@@ -49,12 +80,16 @@ class MatcherStage(Stage[Candidates]):
         asked = [received.record for received in batch if received.record is not None]
         seen = self._look_at(_to_compare(asked))
         pairs = [(record, n) for record in asked if _readable(seen, record.candidate) for n in record.neighbors]
-        compared = self._map(lambda pair: self._compare(seen, *pair), pairs)
+        compared = self._comparing.map(lambda piece: self._map(lambda pair: self._compare(seen, *pair), piece), pairs)
         duplicates: dict[int, list[Duplicate]] = {}
         for (record, _), duplicate in zip(pairs, compared, strict=True):
             if duplicate is not None:
                 duplicates.setdefault(id(record), []).append(duplicate)
         return [self._conclude(record, seen, duplicates.get(id(record), [])) for record in asked]
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
+        return [self._answer(request) for request in requests if isinstance(request, MatchRequest)]
 
     def close(self) -> None:
         """End the threads."""
@@ -65,22 +100,25 @@ class MatcherStage(Stage[Candidates]):
 
     def _look_at(self, paths: list[str]) -> dict[str, Seen]:
         """The features of each image, or why it has none."""
-        return dict(zip(paths, self._map(self._features, paths), strict=True))
+        found = self._extracting.map(
+            lambda piece: self._map(lambda path: self._features(self._images, path), piece), paths
+        )
+        return dict(zip(paths, found, strict=True))
 
-    def _features(self, path: str) -> Seen:
+    def _features(self, root: ImageRoot, path: str) -> Seen:
         try:
-            status = self._images.resolve(path).stat()
+            status = root.resolve(path).stat()
         except FileNotFoundError:
             status = None  # gone this moment: `open` says so in the words of all other cases
         except ImageError as exc:
             return exc
-        key = (path, status.st_size, status.st_mtime_ns) if status else None
+        key = (root.folder, path, status.st_size, status.st_mtime_ns) if status else None
         with self._cache_lock:
             known = self._cache.get(key) if key else None
         if known is not None:
             return known
         try:
-            features = extract(self._images.open(path, box=(self._config.width, self._config.height)), self._config)
+            features = extract(root.open(path, box=self._box), self._config)
         except ImageError as exc:
             return exc
         if key is not None:
@@ -96,21 +134,50 @@ class MatcherStage(Stage[Candidates]):
         ours, theirs = seen[record.candidate], seen[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
-        found = verify(ours, theirs, self._config)
-        if not found.duplicate:
-            return None
-        return Duplicate(
-            neighbor.relative_path,
-            found.score,
-            found.inliers,
-            found.agreement,
-            found.mirrored,
-            found.scale,
-            found.angle,
-            found.coverage_candidate,
-            found.coverage_neighbor,
-            found.edit,
-            found.points,
+        return _duplicate(neighbor.relative_path, verify(ours, theirs, self._config))
+
+    @property
+    def _box(self) -> tuple[int, int]:
+        return self._config.width, self._config.height
+
+    def _answer(self, request: MatchRequest) -> Reply:
+        with self._turns.request():
+            candidate = self._candidate(request)
+        if isinstance(candidate, ImageError):
+            outcome = Answered.MISSING if isinstance(candidate, MissingImage) else Answered.REFUSED
+            return reply_to(request, outcome, str(candidate))
+        root = self._target if request.image is None else self._images
+        paths = list(dict.fromkeys(request.neighbors))
+        seen: list[Duplicate | ImageError | None] = []
+        while len(seen) < len(paths):
+            piece = paths[len(seen) : len(seen) + self._workers]
+            with self._turns.request():
+                seen += self._map(lambda path: self._verified(candidate, root, path), piece)
+        errors = [one for one in seen if isinstance(one, ImageError)]
+        duplicates = [one for one in seen if isinstance(one, Duplicate)]
+        return reply_to(
+            request,
+            error_message="; ".join(f"neighbor left out: {error}" for error in errors),
+            duplicated=tuple(sorted(duplicates, key=lambda d: -d.score)),
+        )
+
+    def _candidate(self, request: MatchRequest) -> Seen:
+        if request.image is None:
+            return self._features(self._source, request.candidate)
+        try:
+            image = decode(request.image, "the image", box=self._box, config=self._images.config)
+            if request.original_width > 0 and request.original_height > 0:
+                image.info[ORIGINAL_SIZE] = request.original_width, request.original_height
+            return extract(image, self._config)
+        except ImageError as exc:
+            return exc
+
+    def _verified(self, candidate: Features, root: ImageRoot, path: str) -> Duplicate | ImageError | None:
+        features = self._features(root, path)
+        return (
+            features
+            if isinstance(features, ImageError)
+            else _duplicate(path, verify(candidate, features, self._config))
         )
 
     def _conclude(self, record: Candidates, seen: dict[str, Seen], duplicates: list[Duplicate]) -> Outcome:
@@ -146,13 +213,32 @@ def _to_compare(records: Iterable[Candidates]) -> list[str]:
     return list(paths)
 
 
+def _duplicate(relative_path: str, found: Verification) -> Duplicate | None:
+    if not found.duplicate:
+        return None
+    return Duplicate(
+        relative_path,
+        found.score,
+        found.inliers,
+        found.agreement,
+        found.mirrored,
+        found.scale,
+        found.angle,
+        found.coverage_candidate,
+        found.coverage_neighbor,
+        found.edit,
+        found.points,
+    )
+
+
 def _readable(seen: dict[str, Seen], candidate: str) -> bool:
     return not isinstance(seen.get(candidate), ImageError)
 
 
 def make(config: Config) -> MatcherStage:
     """The stage, ready to run."""
-    return MatcherStage(config.matcher, ImageRoot(config.images_dir), config.nb_workers)
+    images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
+    return MatcherStage(config.matcher, images, config.nb_workers, source=source, target=target)
 
 
 def main(config: Config | None = None) -> None:

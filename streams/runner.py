@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Generic
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -22,6 +23,7 @@ from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, Verdict
 from streams.config import KafkaConfig
 from streams.messages import headers, path_of, read_message
+from streams.requests import Beside
 from streams.stage import Headers, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
 
@@ -52,13 +54,20 @@ class Runner(Generic[R]):
         kafka: KafkaConfig,
         *,
         dead_letter_limit: int = 0,
+        beside: Beside | None = None,
         consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
-        """dead_letter_limit: this many dead letters in a row raise TooManyDeadLetters; 0: never."""
+        """Nothing is joined or sent before `run`.
+
+        dead_letter_limit  this many dead letters in a row raise TooManyDeadLetters; 0: never
+        beside             makes what is entered when the loop begins, and left when it has ended, before the stage is
+                           closed; it is given `stop`
+        """
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self.dead_letter_limit = dead_letter_limit
+        self._beside = beside(self.stop) if beside else nullcontext()
         self._codec: Codec = codec(kafka.registry)
         self._consumer = consumer(consumer_settings(kafka, stage.name))
         self._producer = producer(producer_settings(kafka, stage.name))
@@ -90,8 +99,9 @@ class Runner(Generic[R]):
                 on_revoke=self._on_revoke,
                 on_lost=self._on_revoke,
             )
-            while self._running:
-                self.step()
+            with self._beside:
+                while self._running:
+                    self.step()
         finally:
             self._consumer.close()
             self.stage.close()
@@ -204,6 +214,7 @@ class Runner(Generic[R]):
         self._rebalanced = True
         for part in partitions:
             self._restoring.pop(part.partition, None)
+            self.stage.released(part.partition)
         consumer.incremental_unassign(partitions)
         gone = {(part.topic, part.partition) for part in partitions}
         self._batch = [m for m in self._batch if (m.topic(), m.partition()) not in gone]

@@ -11,13 +11,15 @@ from dataclasses import replace
 
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index import Change, Entry, Index, IndexConfig
-from schemas.records import Candidates, Embedding, Neighbor
+from schemas.records import Answered, Candidates, Embedding, Neighbor, Reply, Request, SearchRequest
 from streams.config import Config
 from streams.replay import LogReader
+from streams.requests import reply_to
 from streams.service import serve
 from streams.snapshots import Snapshots
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, CANDIDATES, EMBEDDINGS
+from streams.turns import Sliced, Turns
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class SearchStage(Stage[Embedding]):
     source = EMBEDDINGS
     kind = Embedding
     tombstones = True
-    batch_size = 256
+    # all of a batch reaches the graph in one go, at some 1 ms an image, and requests wait for it
+    batch_size = 32
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -51,24 +54,32 @@ class SearchStage(Stage[Embedding]):
         self._unsaved = 0
         self._saved_at = time.monotonic()
         self._log_id = ""
+        # the index is for one thread at a time; NGT holds the GIL anyway
+        self._turns = Turns()
+        self._slices = Sliced(self._turns, self.batch_size)
+        self._owns = False
+        self._not_live = "this process has no index yet"
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
         """The candidates of each image; none for one that is gone."""
         change = self._index.change()
-        outcomes: list[Outcome] = []
-        for received in batch:
-            try:
-                outcomes.append(self._take(change, received, search=True))
-            except IndexMismatch as exc:
-                outcomes.append(exc)
+        outcomes = self._slices.map(lambda piece: [self._outcome(change, received) for received in piece], batch)
         self._pending = change
         return outcomes
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """The neighbors of each fingerprint in the index as it stands, which a batch at hand has not reached yet."""
+        return [self._answer(request) for request in requests if isinstance(request, SearchRequest)]
+
+    def attends(self) -> bool | None:
+        """While the log is this process's own: another one's index is older, or empty."""
+        return self._owns
 
     def committed(self, offset: int) -> None:
         """Let the index have what the committed batch brought."""
         if self._pending is not None:
-            self._unsaved += len(self._pending)
-            self._pending.apply()
+            with self._turns.batch():
+                self._apply(self._pending)
             self._pending = None
         self.offset = offset
         if self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
@@ -80,7 +91,16 @@ class SearchStage(Stage[Embedding]):
 
     def restore(self, partition: int, offset: int) -> Iterator[str]:
         """Bring the index to exactly the committed offset: from itself, a snapshot, or the log's beginning."""
-        self._pending = None
+        self._owns, self._pending = True, None
+        self._rest("replaying, 0 %")
+        return self._restore(partition, offset)
+
+    def released(self, partition: int) -> None:
+        """The log went to another process: it answers from now on."""
+        self._owns = False
+        self._rest("this process has no index")
+
+    def _restore(self, partition: int, offset: int) -> Iterator[str]:
         reader = LogReader(self._config.kafka, EMBEDDINGS.name, Embedding, partition)
         try:
             self._log_id = reader.log_id
@@ -95,11 +115,14 @@ class SearchStage(Stage[Embedding]):
                 if len(change) >= self._config.batch_size:
                     self._apply(change)
                     change = self._index.change()
+                if received is not None:
+                    self._not_live = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
                 if received is None or time.monotonic() - began > STEP_S:
-                    yield f"replaying, {(received.offset if received else first) - first:,} of {offset - first:,}"
+                    yield self._not_live
                     began = time.monotonic()
             self._apply(change)
             self.offset = offset
+            self._not_live = ""
             log.info("search: at offset %d with %d images, %d records replayed", offset, len(self._index), replayed)
         finally:
             reader.close()
@@ -110,6 +133,31 @@ class SearchStage(Stage[Embedding]):
             self._save()
         self._index.close()
         self._snapshots.close()
+
+    def _rest(self, reason: str) -> None:
+        """Answer nobody from now on, but for saying why; returns when an answer at hand has been given."""
+        with self._turns.batch():
+            self._not_live = reason
+
+    def _answer(self, request: SearchRequest) -> Reply:
+        with self._turns.request():
+            if self._not_live:
+                return reply_to(request, Answered.UNAVAILABLE, self._not_live)
+            try:
+                # looked at, and dropped
+                view = self._index.change()
+                fingerprint = view.check(request.fingerprint, model=request.model)
+                found = view.search(fingerprint, request.nb_neighbors, digest=request.digest)
+            except IndexMismatch as exc:
+                return reply_to(request, Answered.REFUSED, str(exc))
+        neighbors = tuple(Neighbor(n.relative_path, n.score, n.identical) for n in found)
+        return reply_to(request, neighbors=neighbors, model=self._index.model or "")
+
+    def _outcome(self, change: Change, received: Received[Embedding]) -> Outcome:
+        try:
+            return self._take(change, received, search=True)
+        except IndexMismatch as exc:
+            return exc
 
     def _apply(self, change: Change) -> None:
         self._unsaved += len(change)

@@ -6,7 +6,7 @@ from typing import Generic
 
 from imagetools.errors import ImageToolsError
 from schemas.codec import R
-from schemas.records import Record
+from schemas.records import Record, Reply, Request
 from streams.topics import Topic
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -49,13 +49,15 @@ Outcome = Sequence[Output] | ImageToolsError
 
 
 class Stage(Generic[R]):
-    """One stage; the runner calls its methods from one thread.
+    """One stage; the runner calls its methods from one thread, but for `answer` and `attends`.
 
-    name        names its consumer group, too
-    source      the topic that it reads
-    kind        the record there
-    tombstones  whether a null value has a meaning there
-    batch_size  how many messages it takes at most at a time
+    name            names its consumer group, too
+    source          the topic that it reads
+    kind            the record there
+    tombstones      whether a null value has a meaning there
+    batch_size      how many messages it takes at most at a time
+    answer_threads  how many calls of `answer` may run at a time
+    answer_batch    how many requests it would rather have in one
     """
 
     name: str
@@ -63,6 +65,8 @@ class Stage(Generic[R]):
     kind: type[R]
     tombstones: bool = False
     batch_size: int = 64
+    answer_threads: int = 1
+    answer_batch: int = 1
 
     def run(self, batch: Sequence[Received[R]]) -> Sequence[Outcome]:
         """The outcome of each input, in place. It changes nothing that it remembers.
@@ -87,8 +91,21 @@ class Stage(Generic[R]):
         says how far it is. The partition stands still until it is exhausted.
         """
 
+    def released(self, partition: int) -> None:
+        """A partition went to another process: what the stage remembers grows old from now on."""
+
     def idle(self) -> None:
         """There is nothing to do at the moment. Must not take long."""
 
     def close(self) -> None:
         """The stage stops."""
+
+    # requests, from other threads than the runner's
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """The reply to each request, in place. ImageRootUnavailable where nobody is to blame."""
+        raise NotImplementedError
+
+    def attends(self) -> bool | None:
+        """Whether this process alone answers the stage's requests now; None where all its processes share them."""
+        return None

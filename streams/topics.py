@@ -8,7 +8,18 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
-from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Verdict
+from schemas.records import (
+    Candidates,
+    Duplicates,
+    Embedding,
+    EncodeRequest,
+    ImageNew,
+    MatchRequest,
+    Record,
+    Reply,
+    SearchRequest,
+    Verdict,
+)
 from streams.config import KafkaConfig
 
 T = TypeVar("T")
@@ -35,7 +46,26 @@ DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
 VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
 DEAD_LETTERS = Topic("dead-letters", None, 1)
 
-TOPICS = (IMAGES_NEW, EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS, DEAD_LETTERS)
+SHORT_LIVED = {"cleanup.policy": "delete", "retention.ms": "300000", "segment.ms": "300000"}
+"""Nobody waits for an answer longer than this; a segment is only removed once it is closed."""
+
+ENCODE_REQUESTS = Topic("encode.requests", EncodeRequest, PARTITIONS, SHORT_LIVED)
+SEARCH_REQUESTS = Topic("search.requests", SearchRequest, 1, SHORT_LIVED)
+MATCH_REQUESTS = Topic("match.requests", MatchRequest, PARTITIONS, SHORT_LIVED)
+REPLIES = Topic("replies", Reply, 3, SHORT_LIVED)
+
+TOPICS = (
+    IMAGES_NEW,
+    EMBEDDINGS,
+    CANDIDATES,
+    DUPLICATES,
+    VERDICTS,
+    DEAD_LETTERS,
+    ENCODE_REQUESTS,
+    SEARCH_REQUESTS,
+    MATCH_REQUESTS,
+    REPLIES,
+)
 
 NOT_UP = {
     KafkaError._TIMED_OUT,
@@ -49,6 +79,9 @@ NOT_UP = {
 
 READS = {"encoder": IMAGES_NEW, "search": EMBEDDINGS, "matcher": CANDIDATES}
 """Each stage's consumer group, and the topic that it reads."""
+
+ANSWERS = {"encoder": ENCODE_REQUESTS, "search": SEARCH_REQUESTS, "matcher": MATCH_REQUESTS}
+"""Each stage, and the topic of the requests that it answers."""
 
 ANNOUNCED_IN = "announced-partition"
 """Header of an embedding: the partition of images.new that it was announced in."""
@@ -135,10 +168,16 @@ def _commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Top
         group.close()
 
 
+def requests_group(kafka: KafkaConfig, stage: str) -> str:
+    """The group in which a stage's processes share its requests."""
+    return kafka.topic(f"{stage}.requests")
+
+
 def delete(kafka: KafkaConfig) -> None:
     """Remove the topics and the groups under the prefix; KafkaException where a group still has members."""
     admin = AdminClient(kafka.client())
-    for group in admin.delete_consumer_groups([kafka.topic(s) for s in READS], request_timeout=TIMEOUT_S).values():
+    groups = [kafka.topic(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
+    for group in admin.delete_consumer_groups(groups, request_timeout=TIMEOUT_S).values():
         _ignore(group, KafkaError.GROUP_ID_NOT_FOUND)
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagetools.errors import ConfigError
-from streams.config import EXACTLY_ONCE, Config, KafkaConfig
+from streams.config import EXACTLY_ONCE, BridgeConfig, Config, KafkaConfig
 
 
 def read(**environ: str) -> Config:
@@ -156,3 +157,62 @@ def test_a_topic_has_the_prefix():
 def test_a_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         read().batch_size = 3  # type: ignore[misc]
+
+
+BRIDGE_VARIABLES = [
+    ("IMAGES_DIR", "/data", "images_dir", Path("/data")),
+    ("BRIDGE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+    ("SERVER_PORT", "9000", "port", 9000),
+    ("BRIDGE_TOKEN", "a secret", "token", "a secret"),
+    ("BRIDGE_TIMEOUT_S", "2.5", "timeout_s", 2.5),
+    ("BRIDGE_IN_FLIGHT", "8", "in_flight", 8),
+    ("NB_NEIGHBORS", "50", "neighbors", 50),
+    ("KAFKA_BOOTSTRAP_SERVERS", "a:1", "kafka", KafkaConfig("a:1")),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "field", "expected"), BRIDGE_VARIABLES, ids=[v[0] for v in BRIDGE_VARIABLES])
+def test_each_variable_of_the_bridge_sets_its_own_field_alone(name, text, field, expected):
+    config = BridgeConfig.from_env({name: text})
+    assert getattr(config, field) == expected
+    assert replace(config, **{field: getattr(BridgeConfig(), field)}) == BridgeConfig()
+    assert BridgeConfig.from_env({name: ""}) == BridgeConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SERVER_PORT", "65536"), ("SERVER_PORT", "-1"), ("SERVER_PORT", "http"), ("BRIDGE_TIMEOUT_S", "0"),
+        ("BRIDGE_TIMEOUT_S", "nan"), ("BRIDGE_TIMEOUT_S", "601"), ("BRIDGE_IN_FLIGHT", "0"), ("NB_NEIGHBORS", "none"),
+    ],
+)  # fmt: skip
+def test_a_wrong_variable_of_the_bridge_is_named(name, text):
+    with pytest.raises(ConfigError, match=name):
+        BridgeConfig.from_env({name: text})
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        (BridgeConfig(), "http://127.0.0.1:8500/"),
+        (BridgeConfig(host="0.0.0.0", port=80), "http://localhost:80/"),
+        (BridgeConfig(host="::1", port=9000), "http://[::1]:9000/"),
+    ],
+)
+def test_the_address_of_the_page(config, address):
+    assert config.address == address
+
+
+def test_source_and_target_are_the_folder_of_images_unless_they_are_named_or_there(tmp_path, monkeypatch):
+    config = read(IMAGES_DIR="/data")
+    assert (config.source_dir, config.target_dir) == (Path("/data"), Path("/data"))
+    config = read(IMAGES_DIR="/data", SOURCE_DIR="/source", TARGET_DIR="/target")
+    assert (config.images_dir, config.source_dir, config.target_dir) == (
+        Path("/data"),
+        Path("/source"),
+        Path("/target"),
+    )
+    monkeypatch.setattr("streams.config.HOME", tmp_path)
+    (tmp_path / "source").mkdir()
+    config = read(IMAGES_DIR="/data")
+    assert (config.source_dir, config.target_dir) == (tmp_path / "source", Path("/data"))

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from imagetools.decode import FORMATS, IMAGE_SUFFIXES, DecodeConfig, ImageRoot, decode, find_images
+from imagetools.decode import FORMATS, IMAGE_SUFFIXES, ORIGINAL_SIZE, DecodeConfig, ImageRoot, decode, find_images
 from imagetools.errors import (
     BrokenImage,
     ImageError,
@@ -111,6 +111,15 @@ class TestPictures:
             full, reduced = decode(data, "a"), decode(data, "a", box=box)
             for have, had, asked in zip(reduced.size, full.size, box, strict=True):
                 assert min(had, asked) <= have <= had
+
+    def test_a_photo_decoded_smaller_tells_the_size_that_it_came_in(self) -> None:
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        plain, turned_too = packed(photo(1600, 1200), "JPEG"), packed(photo(1600, 1200), "JPEG", exif=turned)
+        assert decode(plain, "a", box=(160, 160)).info == {ORIGINAL_SIZE: (1600, 1200)}
+        assert decode(turned_too, "a", box=(160, 160)).info == {ORIGINAL_SIZE: (1200, 1600)}
+        assert decode(plain, "a").info == {}
+        assert decode(plain, "a", box=(1600, 1600)).info == {}
 
     def test_a_large_photo_is_decoded_at_an_eighth_for_a_small_box(self) -> None:
         data = packed(photo(1600, 2400), "JPEG")

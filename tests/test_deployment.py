@@ -1,5 +1,6 @@
 """The deployment files: what the compose file runs is run here, as processes instead of containers."""
 
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import click
 import pytest
@@ -28,7 +30,7 @@ from cryptography.x509.oid import NameOID
 from streaming import Reader, group_pairs, pairs_of, write_groups
 
 from cli.commands import main
-from streams.config import Config, KafkaConfig
+from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.java import JavaProcess, fetch, free_ports, java
 from streams.local_kafka import KAFKA, VERSION, LocalKafka
 from streams.topics import DUPLICATES, VERDICTS
@@ -86,7 +88,7 @@ def test_the_dockerfile_passes_hadolint() -> None:
 
 def test_all_stages_and_the_creation_of_topics_are_there() -> None:
     assert {tuple(service["command"]) for service in OURS.values()} == {
-        ("topics", "create"), *((stage,) for stage in STAGES)
+        ("topics", "create"), ("bridge",), *((stage,) for stage in STAGES)
     }  # fmt: skip
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{VERSION}"
 
@@ -108,7 +110,7 @@ def test_every_command_is_one_of_the_command_line(name: str) -> None:
 def test_every_variable_is_one_that_is_read(name: str, caplog: pytest.LogCaptureFixture) -> None:
     given = Noting(environment(OURS[name]))
     with caplog.at_level(logging.WARNING):
-        config = Config.from_env(given)
+        config = (BridgeConfig if name == "bridge" else Config).from_env(given)
     assert caplog.records == []
     assert config.kafka.bootstrap == "kafka:19092"
     passed_on = {"KAFKA_" + setting.upper().replace(".", "_") for setting in config.kafka.settings}
@@ -121,14 +123,21 @@ def test_every_volume_is_where_its_stage_looks() -> None:
     assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro"}
     assert mounts(SERVICES["search"]) == {index: "rw"}
     assert mounts(SERVICES["matcher"]) == {images: "ro"}
+    assert mounts(SERVICES["bridge"]) == {images: "ro"}
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert all(path in dockerfile for path in (images, models, index))
 
 
 def test_stages_start_after_the_topics_and_the_topics_after_kafka() -> None:
     assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-    for stage in STAGES:
+    for stage in (*STAGES, "bridge"):
         assert SERVICES[stage]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+
+
+def test_the_documented_ports_of_the_bridge_are_open_to_this_machine_alone() -> None:
+    ports = {int(port.split(":")[2]): port.split(":")[0] for port in SERVICES["bridge"]["ports"]}
+    assert ports == dict.fromkeys(BridgeConfig().contract_ports, "127.0.0.1")
+    assert environment(SERVICES["bridge"])["BRIDGE_HOST"] == "0.0.0.0"
 
 
 def test_the_image_holds_every_file_of_the_packages(tmp_path: Path) -> None:
@@ -250,13 +259,13 @@ class Compose:
         tried = subprocess.run([self.here(word) for word in command], check=False, capture_output=True)
         return tried.returncode == 0
 
-    def start(self, name: str, **folders: Path) -> "subprocess.Popen[bytes]":
-        """One of our services; `folders` are what its volumes hold, by the variable that names their place."""
+    def start(self, name: str, **more: object) -> "subprocess.Popen[bytes]":
+        """One of our services; `more` names the places of its volumes, and a free port, by their variables."""
         settings = {variable: self.here(value) for variable, value in environment(OURS[name]).items()}
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "imagetools", *OURS[name]["command"]],
-                env={"PATH": os.environ["PATH"], **settings, **{k: str(v) for k, v in folders.items()}},
+                env={"PATH": os.environ["PATH"], **settings, **{k: str(v) for k, v in more.items()}},
                 stdout=log,
                 stderr=log,
             )
@@ -278,6 +287,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path: Path) -> None:
     images = tmp_path / "images"
     write_groups(images, 2)
+    (port,) = free_ports(1)
     topics = compose.start("topics")
     assert topics.wait(DEADLINE_S) == 0, (tmp_path / "topics.log").read_text()
     with ExitStack() as stack:
@@ -285,6 +295,7 @@ def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path:
             "encoder": compose.start("encoder", IMAGES_DIR=images),
             "search": compose.start("search", INDEX_DIR=tmp_path / "location"),
             "matcher": compose.start("matcher", IMAGES_DIR=images),
+            "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port),
         }
         for stage in stages.values():
             stack.callback(stage.wait)
@@ -294,6 +305,9 @@ def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path:
         reader = Reader(KafkaConfig(compose.outside), DUPLICATES, VERDICTS)
         reader.until(lambda seen: len(seen.seen["verdicts"]) == 6)
         reader.close()
+        with urlopen(f"http://127.0.0.1:{port}/v1/duplicates", (images / "0.png").read_bytes()) as answer:
+            found = json.loads(answer.read())["response"]["duplicated"]
+        assert "0 re-encoded.jpg" in {one["relative_path"] for one in found}
         assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(2)
         for stage in stages.values():
             stage.terminate()

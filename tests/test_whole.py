@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
 from streaming import group_pairs, scene, write_groups
 
+from streams.java import free_ports
 from streams.local_kafka import LocalKafka
 
 COMMAND = [sys.executable, "-m", "imagetools"]
@@ -118,13 +120,14 @@ def test_interrupted_or_killed_it_leaves_no_process_behind(tmp_path, number, cod
 def test_the_service_goes_on_where_it_was(tmp_path):
     images = tmp_path / "images"
     write_groups(images, 3)
-    (port,) = free_port()
+    port, http = free_ports(2)
     settings = ["--kafka-bootstrap-servers", f"127.0.0.1:{port}"]
 
     def up() -> subprocess.Popen[bytes]:
         log = tmp_path / "up.log"
         before = log.read_text().count("Ctrl-C stops it") if log.exists() else 0
-        process = start("up", "--data", tmp_path / "data", "--images-dir", images, "--port", str(port), log=log)
+        ports = ["--port", str(port), "--server-port", str(http)]
+        process = start("up", "--data", tmp_path / "data", "--images-dir", images, *ports, log=log)
         wait_for(lambda: process.poll() is None and log.read_text().count("Ctrl-C stops it") > before)
         return process
 
@@ -144,6 +147,9 @@ def test_the_service_goes_on_where_it_was(tmp_path):
     wait_for(lambda: "late.webp" in (tmp_path / "alerts").read_text())
     status = subprocess.run([*COMMAND, "status", *settings], env=ENVIRON, check=True, capture_output=True, text=True)
     assert "images.new" in status.stdout
+    assert f"Page and HTTP at http://127.0.0.1:{http}/" in (tmp_path / "up.log").read_text()
+    with urlopen(f"http://127.0.0.1:{http}/v1/images/late.webp") as picture:
+        assert picture.headers["Content-Type"] == "image/jpeg"
     watching.send_signal(signal.SIGINT)
     assert watching.wait(30) == 0
     started = descendants(service)
@@ -174,9 +180,3 @@ def settled(settings: list[str]) -> bool:
     status = subprocess.run([*COMMAND, "status", *settings], env=ENVIRON, check=True, capture_output=True, text=True)
     lags = [line.split("│")[4].strip() for line in status.stdout.splitlines() if line.startswith("│")]
     return lags == ["0", "0", "0"]
-
-
-def free_port() -> list[int]:
-    from streams.java import free_ports  # noqa: PLC0415
-
-    return free_ports(1)

@@ -1,5 +1,6 @@
 """Following topics from a point on, as a reader of committed records without a group."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,14 +8,27 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from imagetools.errors import PrerequisiteMissing
+from imagetools.errors import MessageError, PrerequisiteMissing
 from schemas.codec import codec
 from streams.config import KafkaConfig
 from streams.messages import headers
 from streams.topics import Topic, end_offsets
 
+log = logging.getLogger(__name__)
+
 FETCH = 500
 REACH_S = 5.0
+
+COMES_BACK = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NETWORK_EXCEPTION,
+}
+"""What the client says of a broker that is away, and gets over by itself."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +43,25 @@ class Seen:
 class Follower:
     """Reads topics side by side, from their beginning or their end.
 
+    A message that is not what its topic holds is passed over with a warning.
     PrerequisiteMissing where a topic does not exist.
     """
 
-    def __init__(self, kafka: KafkaConfig, topics: Sequence[Topic], *, from_beginning: bool) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        topics: Sequence[Topic],
+        *,
+        from_beginning: bool = False,
+        last: int = 0,
+        patient: bool = False,
+    ) -> None:
+        """Nothing is read yet.
+
+        last     begin so many messages before the end of each partition, markers of transactions counted, too
+        patient  wait for a broker that goes away, however long; otherwise that is a KafkaException
+        """
+        self._patient = patient
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._codec = codec(kafka.registry)
         self._consumer = Consumer(
@@ -50,7 +79,7 @@ class Follower:
                 [
                     TopicPartition(name, number, offset)
                     for name in self._topics
-                    for number, offset in end_offsets(admin, name, earliest=from_beginning).items()
+                    for number, offset in _starts(admin, name, from_beginning=from_beginning, last=last).items()
                 ]
             )
         except KafkaException as exc:
@@ -64,18 +93,33 @@ class Follower:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.fatal() or not error.retriable():
+                if error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
                     raise KafkaException(error)
                 continue
             topic = self._topics[message.topic() or ""]
             value = message.value()
             kind: type[Any] | None = topic.kind
-            record = self._codec.decode(message.topic() or "", kind, value) if kind and value else None
+            try:
+                record = self._codec.decode(message.topic() or "", kind, value) if kind and value else None
+            except MessageError as exc:
+                log.warning("%s, partition %s, offset %s: %s", *_place(message), exc)
+                continue
             yield Seen(topic, record, message)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
+
+
+def _starts(admin: AdminClient, name: str, *, from_beginning: bool, last: int) -> dict[int, int]:
+    firsts = end_offsets(admin, name, earliest=True)
+    if from_beginning:
+        return firsts
+    return {number: max(firsts[number], end - last) for number, end in end_offsets(admin, name).items()}
+
+
+def _place(message: Message) -> tuple[str | None, int | None, int | None]:
+    return message.topic(), message.partition(), message.offset()
 
 
 def reach(kafka: KafkaConfig) -> KafkaConfig:

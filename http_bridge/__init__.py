@@ -1,0 +1,1 @@
+"""HTTP in front of the stream: the three old endpoints, more than those, and a page. It holds no model and no index."""

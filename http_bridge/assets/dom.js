@@ -1,0 +1,25 @@
+// Elements from plain values. Text is always a text node: nothing that a server or a file name says becomes markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function build(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export function html(tag, attributes = {}, ...children) {
+  return build(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, tag), attributes, children);
+}
+
+// A path below the folder of images, as the address of its picture.
+export function pictureOf(path, side) {
+  return `/v1/images/${path.split("/").map(encodeURIComponent).join("/")}?side=${side}`;
+}

@@ -1,0 +1,98 @@
+// Two pictures side by side in one drawing: the matched region outlined, a line for each pair of matching points.
+
+import { html, pictureOf, svg } from "./dom.js";
+import { regions } from "./geometry.js";
+
+const HEIGHT = 800;
+const GAP = 40;
+// pictures as long and thin as a screenshot still get a fair share
+const SHAPES = [0.5, 2];
+
+function load(address) {
+  return new Promise((resolve) => {
+    const image = new Image();
+    image.onload = () => resolve({ address, shape: image.naturalWidth / image.naturalHeight || 1 });
+    image.onerror = () => resolve({ address: null, shape: 1 });
+    image.src = address;
+  });
+}
+
+// The box that a picture of this shape is drawn in, from `left` on.
+function boxOf(shape, left) {
+  const width = HEIGHT * Math.min(SHAPES[1], Math.max(SHAPES[0], shape));
+  const scale = Math.min(width / shape, HEIGHT);
+  return { left, width, x: left + (width - scale * shape) / 2, y: (HEIGHT - scale) / 2, w: scale * shape, h: scale };
+}
+
+const place = (box, [x, y]) => [box.x + x * box.w, box.y + y * box.h];
+
+function shown(picture, box) {
+  if (picture.address !== null) {
+    return svg("image", { href: picture.address, x: box.x, y: box.y, width: box.w, height: box.h, preserveAspectRatio: "none" });
+  }
+  return svg("g", {},
+    svg("rect", { class: "blank", x: box.x, y: box.y, width: box.w, height: box.h }),
+    svg("text", { class: "gone", x: box.x + box.w / 2, y: box.y + box.h / 2 }, "cannot be shown"));
+}
+
+function outline(region, box) {
+  const points = region.map((point) => place(box, point).map((v) => v.toFixed(1)).join(",")).join(" ");
+  return ["region-rim", "region"].map((kind) => svg("polygon", { class: kind, points }));
+}
+
+function marks(points, here, there) {
+  const group = svg("g", { class: "marks" });
+  for (const point of points) {
+    const [one, two] = [place(here, point.slice(0, 2)), place(there, point.slice(2, 4))];
+    group.append(svg("line", { class: "line", x1: one[0], y1: one[1], x2: two[0], y2: two[1] }));
+  }
+  for (const point of points) {
+    for (const [x, y] of [place(here, point.slice(0, 2)), place(there, point.slice(2, 4))]) {
+      group.append(svg("circle", { class: "dot", cx: x, cy: y, r: 7 }));
+    }
+  }
+  return group;
+}
+
+async function draw(drawing, addresses, found) {
+  const pictures = await Promise.all(addresses.map(load));
+  const here = boxOf(pictures[0].shape, 0);
+  const there = boxOf(pictures[1].shape, here.width + GAP);
+  drawing.setAttribute("viewBox", `0 0 ${there.left + there.width} ${HEIGHT}`);
+  const [inside, outside] = regions(found.points);
+  drawing.append(shown(pictures[0], here), shown(pictures[1], there));
+  drawing.append(...outline(inside, here), ...outline(outside, there), marks(found.points, here, there));
+}
+
+function evidence(found) {
+  if (found.edit === "the same file") return "identical bytes";
+  const agrees = `${Math.round(100 * found.agreement)} % of the overlap agrees`;
+  return found.points.length ? `${found.inliers} matching points, ${agrees}` : `too plain for matching points, ${agrees}`;
+}
+
+// A figure of the candidate beside one of its duplicates. `address` is the candidate's picture, `name` what it is called.
+export function pair(address, name, link, found) {
+  const label = `${name} beside ${found.relative_path}: ${found.edit || "duplicate"}`;
+  const drawing = svg("svg", { class: "picture", role: "img", "aria-label": label, viewBox: `0 0 ${2 * HEIGHT + GAP} ${HEIGHT}` });
+  draw(drawing, [address, pictureOf(found.relative_path, 640)], found);
+  const score = html("span", { class: found.score >= 0.9 ? "score sure" : "score", title: "How sure: 1 is certain" }, found.score.toFixed(2));
+  return html("figure", { class: "pair" }, drawing,
+    html("figcaption", {},
+      html("div", { class: "names" },
+        link ? html("a", { href: link }, html("bdi", {}, name)) : html("bdi", {}, name),
+        html("a", { href: pictureOf(found.relative_path, 2048) }, html("bdi", {}, found.relative_path))),
+      html("p", { class: "says" }, score, html("span", { class: "edit" }, found.edit || "duplicate"),
+        html("span", { class: "evidence" }, evidence(found)))));
+}
+
+// The first pairs, and the others behind a fold that draws them when it is opened.
+export function pairs(all, make, first = 1) {
+  const nodes = all.slice(0, first).map(make);
+  const rest = all.slice(first);
+  if (rest.length) {
+    const fold = html("details", {}, html("summary", {}, `${rest.length} more`));
+    fold.addEventListener("toggle", () => fold.open && fold.children.length === 1 && fold.append(...rest.map(make)));
+    nodes.push(fold);
+  }
+  return nodes;
+}

@@ -1,0 +1,137 @@
+"""Images by their path: announced, removed, and shown as small pictures."""
+
+import asyncio
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct
+from PIL import Image
+
+from http_bridge.bodies import read_json
+from http_bridge.contracts import Path, Whole
+from http_bridge.refusals import Refusal, answered
+from imagetools.decode import ImageRoot
+from imagetools.errors import ImageError
+from imagetools.paths import require_path, require_utf8, shown
+from schemas.codec import codec
+from schemas.records import ImageNew
+from streams.config import KafkaConfig
+from streams.outbox import Outbox
+from streams.topics import IMAGES_NEW
+
+SIDES = (64, 2048)
+"""Least and largest longer side of a picture that is shown, pixels."""
+
+DEFAULT_SIDE = 640
+SHOWN_S = 300
+"""How long a browser may keep a picture."""
+
+
+class ImageBody(Struct, forbid_unknown_fields=True):
+    """An image that is there now.
+
+    request_id  the announcer's own number, which comes back in every record that follows; without it, the time in
+                milliseconds
+    alert       false: load it silently, compared with nothing
+    """
+
+    relative_path: Path
+    request_id: Whole | None = None
+    alert: bool = True
+
+
+class Announced(Struct):
+    """What the broker has taken."""
+
+    relative_path: str
+    request_id: int | None
+
+
+class AnnounceAnswer(Struct):
+    """The envelope of an announcement."""
+
+    global_status: int
+    error_message: str
+    response: Announced
+
+
+Side = Annotated[int, Meta(ge=SIDES[0], le=SIDES[1])]
+
+
+class Images:
+    """The folder of images, and the topic that they are announced on."""
+
+    def __init__(self, kafka: KafkaConfig, root: ImageRoot, pool: ThreadPoolExecutor) -> None:
+        self._topic = kafka.topic(IMAGES_NEW.name)
+        self._encode = codec(kafka.registry).encode
+        self._root = root
+        self._pool = pool
+        # one path's messages stay in order
+        self._outbox = Outbox(kafka, enable_idempotence=True)
+
+    async def announce(self, record: ImageNew) -> None:
+        """Announce an image; returns when the broker has it. BrokerAway."""
+        await self._outbox.send(self._topic, self._encode(self._topic, record), record.relative_path.encode())
+
+    async def remove(self, relative_path: str) -> None:
+        """Announce that an image is gone. BrokerAway."""
+        await self._outbox.send(self._topic, None, relative_path.encode())
+
+    async def shown(self, relative_path: str, side: int) -> bytes:
+        """A JPEG of at most `side` pixels. ImageError, ImageRootUnavailable."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._shown, relative_path, side)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._outbox.close()
+
+    def _shown(self, relative_path: str, side: int) -> bytes:
+        image = self._root.open(relative_path, box=(side, side))
+        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=82)
+        return out.getvalue()
+
+
+IMAGES = web.AppKey("images", Images)
+
+
+async def announce(request: web.Request) -> web.Response:
+    """POST /v1/images."""
+    body = await read_json(request, ImageBody)
+    path = _fit_for_a_message("relative_path", body.relative_path)
+    number = int(time.time() * 1000) if body.request_id is None else body.request_id
+    await request.app[IMAGES].announce(ImageNew(number, path, body.alert))
+    return answered(AnnounceAnswer(1, "", Announced(path, number)), 202)
+
+
+async def remove(request: web.Request) -> web.Response:
+    """DELETE /v1/images/{path}."""
+    path = _fit_for_a_message("path", request.match_info["path"])
+    await request.app[IMAGES].remove(path)
+    return answered(AnnounceAnswer(1, "", Announced(path, None)), 202)
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /v1/images/{path}: never the file itself, always a picture made of it."""
+    text = request.query.get("side", str(DEFAULT_SIDE))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and SIDES[0] <= int(text) <= SIDES[1]):
+        raise Refusal(422, f"side: a whole number from {SIDES[0]} to {SIDES[1]} is needed")
+    data = await request.app[IMAGES].shown(request.match_info["path"], int(text))
+    keep = {"Cache-Control": f"private, max-age={SHOWN_S}"}
+    return web.Response(body=data, content_type="image/jpeg", headers=keep)
+
+
+def _fit_for_a_message(field: str, path: str) -> str:
+    try:
+        require_path(shown(path), path)
+        require_utf8(path)
+    except ImageError as exc:
+        raise Refusal(422, f"{field}: {exc}") from exc
+    if not path.strip("/."):
+        raise Refusal(422, f"{field}: {path!r} is no file's path")
+    return path
