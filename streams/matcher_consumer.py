@@ -22,8 +22,8 @@ from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
 T = TypeVar("T")
 U = TypeVar("U")
 
-CACHED_FEATURES = 2048
-"""Images whose features are kept, some 50 KB each."""
+CACHED_BYTES = 256 * 1024 * 1024
+"""Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
 Seen = Features | ImageError
 
@@ -39,7 +39,9 @@ class MatcherStage(Stage[Candidates]):
         self._config = config
         self._images = images
         self._pool = ThreadPoolExecutor(workers, "match")
-        self._cache: LRUCache[tuple[str, int, int], Features] = LRUCache(CACHED_FEATURES)
+        self._cache: LRUCache[tuple[str, int, int], Features] = LRUCache(
+            CACHED_BYTES, getsizeof=lambda features: features.nbytes
+        )
         self._cache_lock = threading.Lock()
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
@@ -83,7 +85,7 @@ class MatcherStage(Stage[Candidates]):
             features = extract(self._images.open(path, box=(self._config.width, self._config.height)), self._config)
         except ImageError as exc:
             return exc
-        if key is not None:
+        if key is not None and features.nbytes <= CACHED_BYTES:
             with self._cache_lock:
                 self._cache[key] = features
         return features
