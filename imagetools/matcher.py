@@ -67,9 +67,9 @@ class Verification:
     gate: str
 
 
-# A pair needs this many descriptors within this many of 128 bits: two in three unrelated pairs have not
+# A pair needs this many descriptors within this many of 128 bits: three in four unrelated pairs have not
 _COARSE_GATE: Final = 2
-_COARSE_NEAR: Final = 21
+_COARSE_NEAR: Final = 20
 # The largest keypoints of one image, asked before all others: half the work for the many pairs that end there
 _ASKED_FIRST: Final = 128
 _MIN_MATCHES: Final = 4
