@@ -43,6 +43,7 @@ class Features:
     views      float32 (8, 256): the 16 × 16 grey thumbnail in its four quarter turns, then its mirror image's; each
                of mean 0 and length 1, or all 0 for a picture of one shade
     colours    float32 (16, 16, 3), the thumbnail in colour, 0 to 255
+    shade      float32 (3,), its mean colour
     key        orders the two images of a pair, and tells equal pixels
     """
 
@@ -55,6 +56,7 @@ class Features:
     count: int
     views: NDArray[np.float32]
     colours: NDArray[np.float32]
+    shade: NDArray[np.float32]
     key: bytes
 
     @property
@@ -93,8 +95,16 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         count=len(descriptors),
         views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
         colours=colours,
-        key=hashlib.blake2b(f"{image.size}".encode() + pixels.tobytes(), digest_size=16).digest(),
+        shade=colours.mean(axis=(0, 1)),
+        key=_key(pixels),
     )
+
+
+def _key(pixels: NDArray[np.uint8]) -> bytes:
+    # SHA-256 is what processors have instructions for
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _fitted(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:

@@ -223,9 +223,13 @@ def _better(maps: tuple[Map, ...], first: Features, second: Features) -> tuple[M
 def _by_whole(first: Features, second: Features) -> _Laid | None:
     likeness = first.views @ second.views[0]
     view = int(likeness.argmax())
+    alike = likeness[view] >= _WHOLE_CORRELATION
+    # no turn brings colours nearer than their means
+    if not alike and np.abs(first.shade - second.shade).mean() >= _SAME_COLOURS:
+        return None
     colours = first.colours[:, ::-1] if view >= 4 else first.colours
     gap = float(np.abs(np.rot90(colours, view % 4) - second.colours).mean())
-    if likeness[view] < _WHOLE_CORRELATION and gap >= _SAME_COLOURS:
+    if not alike and gap >= _SAME_COLOURS:
         return None
     affine = geometry.whole_picture_map(view, (first.width, first.height), (second.width, second.height))
     compared = agreement.compare(affine, first.pyramid, second.pyramid)
