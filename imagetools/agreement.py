@@ -43,7 +43,6 @@ class Agreement:
     hole        largest connected region in which most of what is textured disagrees, as a share of the overlap
     textured    share of the overlap that is textured
     correlation of the whole overlap
-    side        longer side of the overlap, in pixels of the comparison
     """
 
     share: float
@@ -52,10 +51,9 @@ class Agreement:
     hole: float
     textured: float
     correlation: float
-    side: float
 
 
-NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
@@ -129,10 +127,9 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     weaker, stronger = np.minimum(spread_here, spread_there), np.maximum(spread_here, spread_there)
     textured = ((weaker > _TEXTURE**2) | (stronger > _STRONG_TEXTURE**2)) & inside
     whole = _correlation(here[inside], there[inside])
-    side = float(max(here.shape))
     values = local[textured]
     if not len(values):
-        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, whole, side)
+        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, whole)
     return Agreement(
         share=float((values > _AGREES).mean()),
         strict=float((values > 0.85).mean()),
@@ -140,7 +137,6 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
         hole=_largest_hole(textured, textured & (local > _AGREES), inside) / area,
         textured=len(values) / area,
         correlation=whole,
-        side=side,
     )
 
 

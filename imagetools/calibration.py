@@ -19,16 +19,12 @@ class Evidence:
     whole      the whole pictures are laid over each other, without keypoints
     inliers    matches that agree with the map
     agreement  of the overlap
-    covered    share of that image which is covered more, 0 to 1
-    likeness   correlation of the whole pictures' thumbnails, -1 to 1; 0 with keypoints
     gap        mean difference of the thumbnails' colours, 0 to 255; 0 with keypoints
     """
 
     whole: bool
     inliers: int
     agreement: Agreement
-    covered: float
-    likeness: float = 0.0
     gap: float = 0.0
 
 

@@ -154,10 +154,8 @@ def _by_keypoints(first: Features, second: Features) -> tuple[_Laid | None, str]
     if agreed is None:
         return None, "no common geometry"
     maps, points = agreed
-    sizes = (first.width, first.height), (second.width, second.height)
     affine, compared = _better(maps, first, second)
-    covered = max(geometry.covered_shares(affine, *sizes))
-    evidence = Evidence(whole=False, inliers=len(points), agreement=compared, covered=covered)
+    evidence = Evidence(whole=False, inliers=len(points), agreement=compared)
     return _Laid(affine, evidence, points, calibration.score_of(evidence)), ""
 
 
@@ -235,7 +233,7 @@ def _by_whole(first: Features, second: Features) -> _Laid | None:
         return None
     affine = geometry.whole_picture_map(view, (first.width, first.height), (second.width, second.height))
     compared = agreement.compare(affine, first.pyramid, second.pyramid)
-    evidence = Evidence(True, 0, compared, 1.0, float(likeness[view]), gap)
+    evidence = Evidence(whole=True, inliers=0, agreement=compared, gap=gap)
     return _Laid(affine, evidence, (), calibration.score_of(evidence))
 
 

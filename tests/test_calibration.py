@@ -9,10 +9,8 @@ from imagetools.agreement import NOTHING, Agreement
 from imagetools.calibration import Evidence, logistic, score_of, terms_of
 
 SHARES = st.floats(0, 1)
-AGREEMENTS = st.builds(Agreement, SHARES, SHARES, SHARES, SHARES, SHARES, st.floats(-1, 1), st.just(96.0))
-EVIDENCE = st.builds(
-    Evidence, st.booleans(), st.integers(4, 300), AGREEMENTS, SHARES, st.floats(-1, 1), st.floats(0, 255)
-)
+AGREEMENTS = st.builds(Agreement, SHARES, SHARES, SHARES, SHARES, SHARES, st.floats(-1, 1))
+EVIDENCE = st.builds(Evidence, st.booleans(), st.integers(4, 300), AGREEMENTS, st.floats(0, 255))
 
 
 @given(EVIDENCE)
@@ -42,7 +40,7 @@ def test_more_inliers_never_score_less_and_a_larger_gap_never_more(evidence: Evi
 @pytest.mark.parametrize("whole", [False, True])
 def test_there_is_a_weight_for_every_term(whole: bool) -> None:
     weights = coefficients.WHOLE if whole else coefficients.KEYPOINTS
-    terms = terms_of(Evidence(whole, 4, NOTHING, 1.0, gap=200.0))
+    terms = terms_of(Evidence(whole, 4, NOTHING, gap=200.0))
     assert len(terms) == len(weights)
     assert min(weights[1:]) >= 0
     assert logistic(terms, weights) < 0.01
