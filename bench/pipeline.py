@@ -39,7 +39,7 @@ from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.follow import Follower, reach
 from streams.local_kafka import LocalKafka
-from streams.matcher_consumer import CACHED_FEATURES
+from streams.matcher_consumer import CACHED_BYTES
 from streams.topics import DUPLICATES, VERDICTS, create
 
 WARM_UP = 64
@@ -69,7 +69,7 @@ class PlainLoop:
         self._images = ImageRoot(images)
         self._encoder = Encoder.load()
         self._index = Index()
-        self._features: LRUCache[str, Features] = LRUCache(CACHED_FEATURES)
+        self._features: LRUCache[str, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda seen: seen.nbytes)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
         self._matchers = ThreadPoolExecutor(config.nb_workers)
         self._order = itertools.count()

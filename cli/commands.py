@@ -40,8 +40,8 @@ SEARCH = {
 }
 MATCH = {
     "THRESHOLD": "The score from which a pair is called a duplicate.  [default: 0.75]",
-    "WIDTH": "Of the box that images are fitted to, pixels.",
-    "HEIGHT": "Of that box, pixels.",
+    "WIDTH": "Of the box that images are fitted to, pixels.  [default: 160]",
+    "HEIGHT": "Of that box, pixels.  [default: 160]",
     "NB_WORKERS": "Threads of the matcher.  [default: 8]",
 }
 BRIDGE = {

@@ -19,17 +19,17 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
     verdict = "duplicate" if found.duplicate else "no duplicate"
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
     table = Table("evidence", "", show_header=False)
-    rows = {
-        "edit": found.edit,
-        "stopped at": found.gate,
-        "inliers": str(found.inliers),
-        "agreement": f"{found.agreement:.2f}",
-        "mirrored": "yes" if found.mirrored else "no",
-        "scale": f"{found.scale:.2f}",
-        "angle": f"{found.angle:.1f}°",
-        "covered of A": f"{found.coverage_candidate:.0%}",
-        "covered of B": f"{found.coverage_neighbor:.0%}",
-    }
+    rows = {"edit": found.edit, "stopped at": found.gate}
+    if found.coverage_candidate:
+        rows |= {
+            "inliers": str(found.inliers) if found.inliers else "none, whole pictures compared",
+            "agreement": f"{found.agreement:.2f}",
+            "mirrored": "yes" if found.mirrored else "no",
+            "scale": f"{found.scale:.2f}",
+            "angle": f"{round(found.angle, 1) + 0.0:.1f}°",  # no -0.0
+            "covered of A": f"{found.coverage_candidate:.0%}",
+            "covered of B": f"{found.coverage_neighbor:.0%}",
+        }
     for name, text in rows.items():
         if text:
             table.add_row(name, Text(text))

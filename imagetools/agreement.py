@@ -4,6 +4,7 @@ Matching keypoints only say that something is shared: a floor, a logo, an app ar
 spot of the overlap is asked, by its local correlation, whether it shows the same on both sides.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +16,21 @@ from imagetools.geometry import Map, compose, determinant, inverse
 
 Grey = NDArray[np.uint8]
 Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
 WORKING_SIDE: Final = 96
 _WINDOW: Final = (7, 7)
 # Standard deviation, in grey levels, from which a window counts as textured
 _TEXTURE: Final = 4.0
+# and from which it does on one side alone: blur and JPEG take what is fainter
+_STRONG_TEXTURE: Final = 12.0
 _NOISE: Final = np.float32(2.0)
 _AGREES: Final = 0.6
+# A hole is looked for with a window of this part of the overlap's longer side
+_HOLE_WINDOWS: Final = 7
+# and where this part of it is textured
+_HOLE_TEXTURED: Final = 0.35
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,9 @@ class Agreement:
     share       of the textured windows, those whose local correlation is above .6
     strict      the same above .85
     mean        mean local correlation of the textured windows
-    hole        largest connected region of textured disagreement, as a share of the overlap
+    hole        largest connected region in which most of what is textured disagrees, as a share of the overlap
     textured    share of the overlap that is textured
     correlation of the whole overlap
-    side        longer side of the overlap, in pixels of the comparison
     """
 
     share: float
@@ -44,10 +51,9 @@ class Agreement:
     hole: float
     textured: float
     correlation: float
-    side: float
 
 
-NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
@@ -108,40 +114,47 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     weight = _mean(valid)
     # a window that is mostly outside says little
     inside = (weight > 0.5) & (valid > 0)
-    area = int(inside.sum())
+    area = int(np.count_nonzero(inside))
     if area < 16:
         return NOTHING
     weight = np.maximum(weight, np.float32(1e-3))
-    here, there = (here - here.mean()) * valid, (there - there.mean()) * valid
+    here, there = (here - here[inside].mean()) * valid, (there - there[inside].mean()) * valid
     mean_here, mean_there = _mean(here) / weight, _mean(there) / weight
     spread_here = np.maximum(_mean(here * here) / weight - mean_here * mean_here, 0)
     spread_there = np.maximum(_mean(there * there) / weight - mean_there * mean_there, 0)
     common = _mean(here * there) / weight - mean_here * mean_there
     local = common / np.sqrt((spread_here + _NOISE) * (spread_there + _NOISE))
-    textured = (np.maximum(spread_here, spread_there) > _TEXTURE**2) & inside
-    count = int(textured.sum())
-    whole = float(np.corrcoef(here[inside], there[inside])[0, 1]) if _varies(here[inside], there[inside]) else 0.0
-    side = float(max(here.shape))
-    if not count:
-        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, whole, side)
+    weaker, stronger = np.minimum(spread_here, spread_there), np.maximum(spread_here, spread_there)
+    textured = ((weaker > _TEXTURE**2) | (stronger > _STRONG_TEXTURE**2)) & inside
+    whole = _correlation(here[inside], there[inside])
     values = local[textured]
+    if not len(values):
+        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, whole)
     return Agreement(
         share=float((values > _AGREES).mean()),
         strict=float((values > 0.85).mean()),
         mean=float(values.mean()),
-        hole=_largest_region(textured & (local < _AGREES)) / area,
-        textured=count / area,
+        hole=_largest_hole(textured, textured & (local > _AGREES), inside) / area,
+        textured=len(values) / area,
         correlation=whole,
-        side=side,
     )
 
 
-def _varies(here: Plane, there: Plane) -> bool:
-    return min(float(here.std()), float(there.std())) > 0.5
+def _correlation(here: Plane, there: Plane) -> float:
+    here, there = here - here.mean(), there - there.mean()
+    spread = float(here @ here) * float(there @ there)
+    # below half a grey level there is nothing but rounding to compare
+    return float(here @ there) / math.sqrt(spread) if spread > (0.25 * len(here)) ** 2 else 0.0
 
 
-def _largest_region(disagrees: NDArray[np.bool_]) -> int:
-    # thin lines of disagreement run along every edge of a slightly misplaced copy; they are no region
-    opened = cv2.morphologyEx(disagrees.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> int:
+    """Return the pixels of the largest connected region around which less than half of what is textured agrees.
+
+    The region is asked as a whole, since a third of the windows of two different pictures agree by chance.
+    """
+    window = max(3, max(textured.shape) // _HOLE_WINDOWS) | 1
+    there = cv2.boxFilter(textured.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
+    same = cv2.boxFilter(agrees.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
+    hole = (same < 0.5 * there) & (there > _HOLE_TEXTURED) & inside
+    count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=4)
     return int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -38,12 +38,13 @@ class Features:
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
-    keypoints  of the image, then of its mirror image (left and right exchanged), n each
+    keypoints  of the image, largest first, then of its mirror image (left and right exchanged), n each
     codes      MBR-SIFT codes in the same order
     count      n
     views      float32 (8, 256): the 16 × 16 grey thumbnail in its four quarter turns, then its mirror image's; each
                of mean 0 and length 1, or all 0 for a picture of one shade
     colours    float32 (16, 16, 3), the thumbnail in colour, 0 to 255
+    shade      float32 (3,), its mean colour
     key        orders the two images of a pair, and tells equal pixels
     """
 
@@ -56,7 +57,15 @@ class Features:
     count: int
     views: NDArray[np.float32]
     colours: NDArray[np.float32]
+    shade: NDArray[np.float32]
     key: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, for a cache to count."""
+        points: tuple[NDArray[Any], ...] = (self.keypoints.at, self.keypoints.frame)
+        codes = (self.codes.coarse, self.codes.fine)
+        return sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.views, self.colours))
 
 
 def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: int, contrast: float) -> Features:
@@ -87,8 +96,16 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         count=len(descriptors),
         views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
         colours=colours,
-        key=hashlib.blake2b(f"{image.size}".encode() + pixels.tobytes(), digest_size=16).digest(),
+        shade=colours.mean(axis=(0, 1)),
+        key=_key(pixels),
     )
+
+
+def _key(pixels: NDArray[np.uint8]) -> bytes:
+    # SHA-256 is what processors have instructions for
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _fitted(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
@@ -104,17 +121,21 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     if min(grey.shape) < _SMALLEST_FOR_SIFT:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
     # made anew: a SIFT object holds its pyramid and is not safe to share between threads
-    sift = cv2.SIFT.create(nfeatures=max_keypoints, contrastThreshold=contrast)
+    # without the precise upscale keypoints lie a quarter of a pixel right and below
+    sift = cv2.SIFT.create(nfeatures=max_keypoints, contrastThreshold=contrast, enable_precise_upscale=True)
     found, descriptors = sift.detectAndCompute(grey, None)
     # for no keypoints the descriptors are None in OpenCV 4 and an empty array in OpenCV 5
     if not found:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
     # equal responses make SIFT return a few more than it was asked for
-    values = np.array([(*point.pt, point.size, point.angle) for point in found[:max_keypoints]], dtype=np.float32)
+    strongest = sorted(range(len(found)), key=lambda i: -found[i].response)[:max_keypoints]
+    # the large ones survive shrinking and blur, so that the matcher asks them first
+    strongest.sort(key=lambda i: -found[i].size)
+    values = np.array([(*found[i].pt, found[i].size, found[i].angle) for i in strongest], dtype=np.float32)
     at = values[:, 0] + 1j * values[:, 1]
     frame = values[:, 2] * np.exp(1j * np.radians(values[:, 3]))
     return Keypoints(at.astype(np.complex64), frame.astype(np.complex64)), np.asarray(
-        descriptors[:max_keypoints], np.float32
+        descriptors[strongest], np.float32
     )
 
 

@@ -19,6 +19,9 @@ _CONE: Final = 0.12
 _LEEWAY: Final = 4.0
 _HYPOTHESES: Final = 64
 _REFINED: Final = 3
+_FEWEST: Final = 3
+# With this many inliers the first map is not improved on by the next
+_CLEARLY: Final = 16
 _TOLERANCES: Final = (8.0, 5.0, 3.5, 3.0)
 # A photo stretched from 16:9 to a square is 1.8 times as wide for its height; more than 2.5 is a chance map
 _LARGEST_STRETCH: Final = 2.5
@@ -30,23 +33,26 @@ _AFFINE_FROM: Final = 5
 class Consensus:
     """A map and the matches that agree with it.
 
-    affine   from the query to the index image
-    inliers  intp (k,), rows of the matches, each keypoint of the index image and of the query once at most
+    affine      from the query to the index image
+    inliers     intp (k,), rows of the matches, each keypoint of the index image and of the query once at most
+    similarity  the map without stretch that fits the inliers best: those in one corner, or on one line, leave an
+                affine map free to stretch the rest of the picture
     """
 
     affine: Map
     inliers: NDArray[np.intp]
+    similarity: Map | None
 
 
 def find_consensus(query: Points, query_frame: Points, index: Points, index_frame: Points) -> Consensus | None:
-    """Return the map that most matches agree on, or None where fewer than three agree.
+    """Return the map that most matches agree on, or None where hardly any agree.
 
     Each of the best matches proposes the similarity that takes its own keypoint, with size and direction, to the
     other's; no random sampling, so equal matches give equal maps. The best few are refined to affine maps.
     query, query_frame, index, index_frame  complex64 (k,), one a match, best first
     """
     seeds = min(_HYPOTHESES, len(query))
-    if seeds < 3:
+    if seeds < _FEWEST:
         return None
     turn = index_frame[:seeds] / query_frame[:seeds]
     away = turn[:, np.newaxis] * (query - query[:seeds, np.newaxis])
@@ -56,7 +62,7 @@ def find_consensus(query: Points, query_frame: Points, index: Points, index_fram
     votes = alike.sum(axis=1)
     best: Consensus | None = None
     for seed in np.argsort(-votes, kind="stable")[:_REFINED]:
-        if votes[seed] < 3 or (best is not None and votes[seed] <= len(best.inliers)):
+        if votes[seed] < _FEWEST or (best is not None and len(best.inliers) >= min(votes[seed], _CLEARLY)):
             break
         refined = _refine(query, index, np.flatnonzero(alike[seed]))
         if refined is not None and (best is None or len(refined.inliers) > len(best.inliers)):
@@ -73,16 +79,24 @@ def _refine(query: Points, index: Points, agreeing: NDArray[np.intp]) -> Consens
         if fitted is None:
             return None
         affine = fitted
-        agreeing = agreeing_matches(affine, query, index, tolerance)
-    if affine is None or len(agreeing) < 3:
+        agreeing = _near(affine, query, index, tolerance)
+    if affine is None:
         return None
-    return Consensus(affine, agreeing)
+    agreeing = agreeing_matches(affine, query, index, _TOLERANCES[-1])
+    if len(agreeing) < _FEWEST:
+        return None
+    similarity = _fit_similarity(query[agreeing], index[agreeing])
+    plain = similarity is not None and is_plausible(similarity)
+    return Consensus(affine, agreeing, similarity if plain else None)
+
+
+def _near(affine: Map, query: Points, index: Points, tolerance: float) -> NDArray[np.intp]:
+    return np.flatnonzero(np.abs(apply(affine, query) - index) < tolerance * max(1.0, scale_of(affine)))
 
 
 def agreeing_matches(affine: Map, query: Points, index: Points, tolerance: float) -> NDArray[np.intp]:
     """Return the rows within `tolerance` pixels, measured in the image that is shrunk, each keypoint once."""
-    gap = np.abs(apply(affine, query) - index)
-    near = np.flatnonzero(gap < tolerance * max(1.0, scale_of(affine)))
+    near = _near(affine, query, index, tolerance)
     # SIFT repeats a keypoint for each of its directions, and one spot is one piece of evidence
     for side in (query, index):
         _, first = np.unique(np.round(side[near]), return_index=True)
@@ -101,26 +115,34 @@ def fit_map(query: Points, index: Points) -> Map | None:
 
 
 def _fit_affine(query: Points, index: Points) -> Map | None:
-    centre = query.mean()
-    away = query - centre
-    rows = np.stack([away.real, away.imag, np.ones(len(query))], axis=1).astype(np.float64)
-    normal = rows.T @ rows
-    if np.linalg.det(normal) < 1e-3 * len(query) ** 3:
+    centre, middle = _middle(query), _middle(index)
+    away = query - np.complex64(centre)
+    # the least squares of two centred coordinates, written out: a solver's overhead is ten times the work
+    rows = np.asarray(away, dtype=np.complex128).view(np.float64).reshape(-1, 2)
+    target = np.asarray(index - np.complex64(middle), dtype=np.complex128).view(np.float64).reshape(-1, 2)
+    (xx, xy), (_, yy) = (rows.T @ rows).tolist()
+    spread = xx * yy - xy * xy
+    if spread < 1e-3 * len(query) ** 2:
         return None
-    target = np.stack([index.real, index.imag], axis=1).astype(np.float64)
-    solution: Map = np.asarray(np.linalg.solve(normal, rows.T @ target).T, dtype=np.float64)
-    solution[:, 2] -= solution[:, :2] @ [centre.real, centre.imag]
-    return solution
+    linear = (target.T @ rows) @ np.array([[yy, -xy], [-xy, xx]]) / spread
+    shift = np.array([middle.real, middle.imag]) - linear @ [centre.real, centre.imag]
+    return np.column_stack([linear, shift])
 
 
 def _fit_similarity(query: Points, index: Points) -> Map | None:
-    away, target = query - query.mean(), index - index.mean()
+    centre, middle = _middle(query), _middle(index)
+    away, target = query - np.complex64(centre), index - np.complex64(middle)
     spread = float(np.vdot(away, away).real)
     if spread < 1e-3:
         return None
     turn = complex(np.vdot(away, target)) / spread
-    shift = complex(index.mean()) - turn * complex(query.mean())
+    shift = middle - turn * centre
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _middle(points: Points) -> complex:
+    # ndarray.mean takes five times as long for a few points
+    return complex(points.sum()) / len(points)
 
 
 def apply(affine: Map, points: Points) -> NDArray[np.complex128]:
@@ -146,8 +168,16 @@ def is_plausible(affine: Map) -> bool:
     """Tell whether an edit could have made this map: no mirroring, no extreme scale or stretch."""
     if determinant(affine) <= 0:
         return False
-    larger, smaller = np.linalg.svd(affine[:, :2], compute_uv=False)
-    return bool(smaller > _SCALES[0] and larger < _SCALES[1] and larger < _LARGEST_STRETCH * smaller)
+    larger, smaller = stretches(affine)
+    return smaller > _SCALES[0] and larger < _SCALES[1] and larger < _LARGEST_STRETCH * smaller
+
+
+def stretches(affine: Map) -> tuple[float, float]:
+    """Return by how much lengths grow in the direction that grows most, and in the one that grows least."""
+    (a, b, _), (c, d, _) = affine.tolist()
+    # singular values of a 2 × 2 matrix
+    turning, mirroring = math.hypot(a + d, c - b), math.hypot(a - d, c + b)
+    return (turning + mirroring) / 2, abs(turning - mirroring) / 2
 
 
 def compose(outer: Map, inner: Map) -> Map:

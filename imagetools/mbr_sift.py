@@ -62,10 +62,14 @@ def encode(descriptors: Descriptors) -> Codes:
 
 def coarse_distances(queries: Bits, codes: Bits) -> Bits:
     """Return the Hamming distances, uint8 (n, m), 0 to 128, of coarse codes (n, 16) to (m, 16)."""
-    left, right = queries.view(np.uint64), codes.view(np.uint64)
+    left = queries.view(np.uint64)
+    # each word of all codes beside each other, or the inner loop strides and is not vectorised
+    right = np.ascontiguousarray(codes.view(np.uint64).T)
     # one 64-bit word at a time: the three-dimensional exclusive or takes fifteen times as long
-    distances = np.bitwise_count(np.bitwise_xor.outer(left[:, 0], right[:, 0]))
-    distances += np.bitwise_count(np.bitwise_xor.outer(left[:, 1], right[:, 1]))
+    unequal = np.bitwise_xor.outer(left[:, 0], right[0])
+    distances: Bits = np.bitwise_count(unequal)
+    np.bitwise_xor.outer(left[:, 1], right[1], out=unequal)
+    distances += np.bitwise_count(unequal)
     return distances
 
 

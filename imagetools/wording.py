@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imagetools.geometry import Map, determinant
+from imagetools.geometry import Map, determinant, stretches
 
 # A turn, a stretch or a cut below these is what fitting a map gets wrong, not an edit
 _TURN_SLACK = 4.0
 _STRETCH_SLACK = 1.06
 _WHOLE = 0.94
+# Smaller holes are where fine texture did not survive
+_COVERED = 0.06
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ def shape_of(affine: Map, neighbor: tuple[int, int], candidate: tuple[int, int])
         linear = linear @ np.diag([-1.0, 1.0])
     # y points down, so that a counter-clockwise turn has a positive upper right entry
     angle = math.degrees(math.atan2(linear[0, 1] - linear[1, 0], linear[0, 0] + linear[1, 1]))
-    larger, smaller = np.linalg.svd(linear, compute_uv=False)
+    larger, smaller = stretches(affine)
     scale = math.sqrt(larger * smaller) * max(neighbor) / max(candidate)
-    return Shape(mirrored, scale, 180.0 if angle <= -179.995 else angle, float(larger / max(smaller, 1e-9)))
+    return Shape(mirrored, scale, 180.0 if angle <= -179.995 else angle, larger / max(smaller, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def describe(shape: Shape, looks: Looks, coverage_candidate: float, coverage_nei
         words.append("padded" if looks.flat > 0.9 else "pasted into a larger picture")
     elif coverage_candidate < _WHOLE:
         words.append("partly pasted into another picture")
-    if looks.covered > 0.03:
+    if looks.covered > _COVERED:
         words.append("partly covered")
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")

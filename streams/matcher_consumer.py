@@ -35,8 +35,8 @@ from streams.turns import Sliced, Turns
 T = TypeVar("T")
 U = TypeVar("U")
 
-CACHED_FEATURES = 2048
-"""Images whose features are kept, some 50 KB each."""
+CACHED_BYTES = 256 * 1024 * 1024
+"""Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
 Seen = Features | ImageError
 
@@ -70,7 +70,9 @@ class MatcherStage(Stage[Candidates]):
         self._turns = Turns(exclusive=False)
         self._extracting = Sliced(self._turns, 8 * workers)
         self._comparing = Sliced(self._turns, 64 * workers)
-        self._cache: LRUCache[tuple[Path, str, int, int], Features] = LRUCache(CACHED_FEATURES)
+        self._cache: LRUCache[tuple[Path, str, int, int], Features] = LRUCache(
+            CACHED_BYTES, getsizeof=lambda features: features.nbytes
+        )
         self._cache_lock = threading.Lock()
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
@@ -121,7 +123,7 @@ class MatcherStage(Stage[Candidates]):
             features = extract(root.open(path, box=self._box), self._config)
         except ImageError as exc:
             return exc
-        if key is not None:
+        if key is not None and features.nbytes <= CACHED_BYTES:
             with self._cache_lock:
                 self._cache[key] = features
         return features

@@ -64,7 +64,7 @@ def test_no_two_samples_are_duplicates() -> None:
 @pytest.mark.parametrize("angle", [0.0, 20.0, 90.0, 163.0])
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.25])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_known_warp_is_recovered_within_two_pixels(angle: float, scale: float, mirrored: bool) -> None:
+def test_a_known_warp_is_recovered_to_a_pixel(angle: float, scale: float, mirrored: bool) -> None:
     picture = photo(SAMPLES[3]).resize((300, 400))
     source = ImageOps.mirror(picture) if mirrored else picture
     affine = cv2.getRotationMatrix2D((149.5, 199.5), angle, scale)
@@ -76,15 +76,28 @@ def test_a_known_warp_is_recovered_within_two_pixels(angle: float, scale: float,
     assert found.scale == pytest.approx(scale, rel=0.02)
     assert abs((found.angle - angle + 180) % 360 - 180) < 1
     assert len(found.points) == min(64, found.inliers)
-    assert found.inliers >= 20
+    assert found.inliers >= 12
     points = np.array(found.points) * [300, 400, 300, 400] - 0.5
     there = points[:, 2:]
     if mirrored:
         there = np.column_stack([299 - there[:, 0], there[:, 1]])
     off = np.linalg.norm(there @ affine[:, :2].T + affine[:, 2] - points[:, :2], axis=1)
-    # a pixel of the fitted image is about two of these
-    assert np.median(off) < 2
+    # a pixel of the fitted image is two and a half of these
+    assert np.median(off) < 1
     assert off.max() < 10
+
+
+@pytest.mark.parametrize("picture", photos(4), ids=range(4))
+def test_keypoints_turn_with_the_picture(picture: Image.Image) -> None:
+    picture = picture.resize((160, 160))
+    ours, theirs = (extract(image, CONFIG) for image in (picture, picture.transpose(Image.Transpose.ROTATE_180)))
+    expected = np.complex64(159 + 159j) - ours.keypoints.at[: ours.count]
+    away = theirs.keypoints.at[: theirs.count] - expected[:, np.newaxis]
+    nearest = away[np.arange(ours.count), np.abs(away).argmin(axis=1)]
+    nearest = nearest[np.abs(nearest) < 1.5]
+    assert len(nearest) > 0.8 * ours.count
+    assert abs(np.median(nearest.real)) < 0.02
+    assert abs(np.median(nearest.imag)) < 0.02
 
 
 def _swapped(found: Verification) -> tuple[object, ...]:
@@ -115,7 +128,8 @@ def test_the_verdict_is_the_same_both_ways(one: int, other: int, edit: str, seed
 
 
 @given(st.integers(0, len(SAMPLES) - 1), st.sampled_from(list(EDITS)), st.integers())
-@settings(max_examples=40, deadline=None)
+# none of 600 differed, but a detector that sees other pixels promises no more than that: the same examples each time
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_turning_a_copy_does_not_change_the_verdict(number: int, edit: str, seed: int) -> None:
     other = photo(SAMPLES[(number + 5) % len(SAMPLES)])
     copy = EDITS[edit](photo(SAMPLES[number]), random.Random(seed), other)
@@ -163,6 +177,9 @@ def test_copies_of_a_picture_without_keypoints_are_found(number: int) -> None:
     blurred = photo(SAMPLES[number]).filter(ImageFilter.GaussianBlur(40))
     for copy in (_reencoded(blurred, 40), blurred.resize((150, 110)), ImageOps.mirror(blurred)):
         assert _verify(copy, blurred).duplicate
+    for other in (1, 5, 9):
+        strange = photo(SAMPLES[number + other]).filter(ImageFilter.GaussianBlur(40))
+        assert not _verify(strange, blurred).duplicate
 
 
 def test_threads_see_what_one_sees() -> None:

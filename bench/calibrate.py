@@ -1,0 +1,140 @@
+"""Fit the matcher's score on photos that `bench.quality` does not report on, and write its weights.
+
+    python -m bench.calibrate [--photos FOLDER] [--count N] [--seed N]
+
+The mix: all edits of the photos and copies of plain pictures, each as often; against them random pairs, look-alikes,
+shared overlays and different plain pictures, a fourth each. Both sides weigh the same. A pair that no map lays over
+each other has the score 0 and no part in the fit. Of a copy only the way that shows it best is taught as one, since a
+crop laid over the whole picture shows nothing; of a pair that is none, every way.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from scipy.optimize import minimize
+
+from bench import pairs as known
+from bench.detectors import Detector, matcher
+from bench.pairs import SHARED, Pair, Photos, Picture
+from imagetools import calibration
+from imagetools.matcher import Evidence, MatcherConfig, weigh
+
+WRITTEN: Final = Path(calibration.__file__).with_name("coefficients.py")
+RANDOM: Final = 30_000
+ROUNDS: Final = 6
+RIDGE: Final = 1e-5
+"""Keeps the weights finite where a term alone would separate the two sides."""
+
+Plane = npt.NDArray[np.float64]
+
+
+def look_at(pairs: Iterable[Pair], compared: Sequence[Detector]) -> dict[str, tuple[Any, ...]]:
+    """Return what each detector keeps of every picture of the pairs, by the picture's name; on all cores."""
+    pictures = {picture.name: picture for pair in pairs for picture in (pair.first, pair.second)}
+    cv2.setNumThreads(1)
+
+    def look(picture: Picture) -> tuple[Any, ...]:
+        image = picture.make()
+        return tuple(detector.look(image) for detector in compared)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(pictures, pool.map(look, pictures.values()), strict=True))
+
+
+def weights_of(pairs: Sequence[Pair]) -> Plane:
+    """Return each pair's weight: copies and others each sum to 1, and each kind of either weighs the same."""
+    groups = [(pair.copy, pair.name if pair.kind == "copy" else pair.kind) for pair in pairs]
+    size, kinds = Counter(groups), Counter(copy for copy, _ in set(groups))
+    return np.array([1 / (size[group] * kinds[group[0]]) for group in groups])
+
+
+def fit(evidence: Sequence[Sequence[Evidence]], copy: Sequence[bool], weight: Plane) -> dict[bool, tuple[float, ...]]:
+    """Return the weights of the terms, by whether the evidence is of whole pictures."""
+    weights: dict[bool, tuple[float, ...]] = {}
+    for _ in range(ROUNDS):
+        rows: dict[bool, list[tuple[tuple[float, ...], bool, float]]] = {False: [], True: []}
+        for ways, truth, share in zip(evidence, copy, weight, strict=True):
+            # before there are weights, the way with keypoints
+            taught = (max(ways, key=partial(_plausibility, weights)),) if truth and ways else ways
+            for way in taught:
+                rows[way.whole].append((calibration.terms_of(way), truth, share))
+        weights = {whole: _regress(*zip(*rows[whole], strict=True)) for whole in rows}
+    return weights
+
+
+def _plausibility(weights: dict[bool, tuple[float, ...]], way: Evidence) -> float:
+    if not weights:
+        return float(not way.whole)
+    return calibration.logistic(calibration.terms_of(way), weights[way.whole])
+
+
+def _regress(terms: Sequence[Sequence[float]], truth: Sequence[bool], weight: Sequence[float]) -> tuple[float, ...]:
+    """Weighted logistic regression with a ridge; no weight but the first, of the constant, is below 0."""
+    x, y, w = np.array(terms), np.array(truth, dtype=float), np.array(weight)
+
+    def cost(beta: Plane) -> tuple[float, Plane]:
+        logit = x @ beta
+        loss = float(w @ (np.logaddexp(0, logit) - y * logit)) + RIDGE * float(beta[1:] @ beta[1:])
+        slope = x.T @ (w * (1 / (1 + np.exp(-np.clip(logit, -60, 60))) - y))
+        slope[1:] += 2 * RIDGE * beta[1:]
+        return loss, slope
+
+    limits = [(None, None), *[(0.0, None)] * (x.shape[1] - 1)]
+    found = minimize(cost, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": 5000})
+    if not found.success:
+        raise click.ClickException(f"the fit did not converge: {found.message}")
+    return tuple(round(float(value), 4) for value in found.x)
+
+
+def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: int) -> list[Pair]:
+    """Return pairs of every kind from one side."""
+    paths = photos.sample(side, count, seed)
+    # more photos make more random pairs, which cost little
+    wide = photos.sample(side, max(count, math.ceil(math.sqrt(2 * unrelated)) + 1), seed)
+    return [
+        *known.copies(photos, paths, seed),
+        *known.lookalikes(photos, side),
+        *known.overlaid(photos, paths, count // 2, seed),
+        *known.plain(photos, paths, count // 2, seed),
+        *known.unrelated(photos, wide, unrelated, seed),
+    ]
+
+
+@click.command()
+@click.option("--photos", default=SHARED, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder.")
+@click.option("--count", default=150, show_default=True, help="Photos to edit.")
+@click.option("--seed", default=1, show_default=True)
+def main(photos: Path, count: int, seed: int) -> None:
+    """Fit the score and write imagetools/coefficients.py."""
+    config = MatcherConfig()
+    pairs = gather(Photos(photos), "fit", count, seed, RANDOM)
+    looks = look_at(pairs, [matcher(config)])
+    evidence = [weigh(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
+    weights = fit(evidence, [pair.copy for pair in pairs], weights_of(pairs))
+    copies = sum(pair.copy for pair in pairs)
+    made = f"python -m bench.calibrate --count {count} --seed {seed}"
+    text = f'''"""The weights of `calibration`, in the order of its terms.
+
+Fitted by `{made}`
+at {config.width} × {config.height}, on {len(pairs):,} pairs, of which {copies:,} are copies.
+"""
+
+KEYPOINTS = {weights[False]}
+WHOLE = {weights[True]}
+'''
+    WRITTEN.write_text(text)
+    Console().print(text, markup=False)
+
+
+if __name__ == "__main__":
+    main()

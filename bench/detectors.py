@@ -1,0 +1,66 @@
+"""What is measured against each other: this matcher, the plain ratio test of older tools, and a perceptual hash."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+
+from imagetools import mbr_sift
+from imagetools.matcher import MatcherConfig, extract, verify
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A way to tell copies: `look` at each image once, `score` each pair, a copy from `threshold` on."""
+
+    name: str
+    look: Callable[[Image.Image], Any]
+    score: Callable[[Any, Any], float]
+    threshold: float
+
+
+def matcher(config: MatcherConfig) -> Detector:
+    """Return this project's matcher."""
+    return Detector(
+        "matcher",
+        lambda image: extract(image, config),
+        lambda one, two: verify(one, two, config).score,
+        config.threshold,
+    )
+
+
+_RATIO_SIDE: Final = 128
+_RATIO: Final = 0.75
+
+
+def ratio_test() -> Detector:
+    """SIFT with a ratio test and no geometry, as in the tool that this one descends from.
+
+    Images at 128 × 128; the descriptors of one and their mirror twins are matched with those of the other, and good
+    matches / (2 · keypoints of the richer image) above .1 makes a duplicate.
+    """
+    return Detector("ratio test", _sift, _good_share, np.nextafter(0.1, 1))
+
+
+def perceptual_hash() -> Detector:
+    """The 64-bit pHash; a copy at a Hamming distance of 10 at most, imagededup's default."""
+    return Detector("pHash", imagehash.phash, lambda one, two: 1 - float(one - two) / 64, 1 - 10 / 64)
+
+
+def _sift(image: Image.Image) -> mbr_sift.Descriptors:
+    small = np.asarray(image.convert("L").resize((_RATIO_SIDE, _RATIO_SIDE), Image.Resampling.LANCZOS))
+    found, descriptors = cv2.SIFT.create().detectAndCompute(small, None)
+    return np.asarray(descriptors, dtype=np.float32) if found else np.empty((0, 128), dtype=np.float32)
+
+
+def _good_share(one: mbr_sift.Descriptors, two: mbr_sift.Descriptors) -> float:
+    if not len(one) or len(two) < 2:
+        return 0.0
+    queries = np.concatenate([one, mbr_sift.mirror_twin(one)])
+    nearest = cv2.BFMatcher(cv2.NORM_L2).knnMatch(queries, two, k=2)
+    good = sum(first.distance < _RATIO * second.distance for first, second in nearest)
+    return good / (2 * max(len(one), len(two)))

@@ -1,0 +1,195 @@
+"""How well copies are told from what is none: this matcher, the plain ratio test and a perceptual hash in one run.
+
+    python -m bench.quality [--photos FOLDER ...] [--count N] [--random N] [--width W --height H] [--failures FOLDER]
+
+Each pair of images is judged alone, with no search before it. The pairs come from photos that `bench.calibrate` did
+not see. Milliseconds are CPU time of one thread, with features cached.
+"""
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from scipy.special import betaincinv
+
+from bench import detectors
+from bench.calibrate import gather, look_at, weights_of
+from bench.detectors import Detector
+from bench.pairs import SHARED, Pair, Photos
+from cli.picture import pair_picture
+from imagetools.matcher import MatcherConfig, extract, verify
+
+TIMED: Final = 300
+"""Pairs of each sort, and images, whose time is taken."""
+
+BINS: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one detector said of all pairs."""
+
+    detector: Detector
+    scores: npt.NDArray[np.float64]
+
+    @property
+    def called(self) -> npt.NDArray[np.bool_]:
+        """Which pairs it calls copies."""
+        return self.scores >= self.detector.threshold
+
+
+def bounds(hits: int, of: int) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of a share, 95 % each side."""
+    low = float(betaincinv(hits, of - hits + 1, 0.05)) if hits else 0.0
+    high = float(betaincinv(hits + 1, of - hits, 0.95)) if hits < of else 1.0
+    return low, high
+
+
+def judge(pairs: Sequence[Pair], detector: Detector, looks: dict[str, Any]) -> Judged:
+    """Score every pair."""
+    with ThreadPoolExecutor() as pool:
+        scored = pool.map(lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name]), pairs)
+        return Judged(detector, np.fromiter(scored, dtype=np.float64, count=len(pairs)))
+
+
+def rates(pairs: Sequence[Pair], judged: Sequence[Judged]) -> Table:
+    """One row a group: how many pairs, and the share that each detector calls copies."""
+    table = Table("pairs", "", "number", *(one.detector.name for one in judged), title="called copies, % (95 % bound)")
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, pair in enumerate(pairs):
+        groups[pair.kind, pair.name].append(i)
+        groups[pair.kind, "all"].append(i)
+    for (kind, name), rows in groups.items():
+        if name != "all" and rows == groups[kind, "all"]:
+            continue
+        cells = []
+        for one in judged:
+            hits = int(one.called[rows].sum())
+            low, high = bounds(hits, len(rows))
+            bound = f"≥ {100 * low:.2f}" if pairs[rows[0]].copy else f"≤ {100 * high:.3f}"
+            cells.append(f"{100 * hits / len(rows):.2f} ({bound})")
+        table.add_row(kind, name, f"{len(rows):,}", *cells)
+    return table
+
+
+def precision(pairs: Sequence[Pair], judged: Sequence[Judged]) -> Iterator[str]:
+    """Precision and recall of each detector on the bench's mix, with as many copies as others."""
+    truth, weight = np.array([pair.copy for pair in pairs]), weights_of(pairs)
+    for one in judged:
+        found, false = weight[truth & one.called].sum(), weight[~truth & one.called].sum()
+        yield f"{one.detector.name}: precision {found / max(found + false, 1e-12):.4f}, recall {found:.4f}"
+
+
+def reliability(pairs: Sequence[Pair], judged: Judged) -> Table:
+    """What a score is worth: of the pairs in each range, the weight of those that are copies."""
+    table = Table("score", "pairs", "mean score", "share of copies", title="the score against the truth, at even odds")
+    truth, weight = np.array([pair.copy for pair in pairs]), weights_of(pairs)
+    for low, high in itertools.pairwise(BINS):
+        rows = (judged.scores >= low) & ((judged.scores < high) | (high == 1.0))
+        if total := weight[rows].sum():
+            mean, share = (weight * judged.scores)[rows].sum() / total, weight[rows & truth].sum() / total
+            table.add_row(f"{low} to {high}", f"{rows.sum():,}", f"{mean:.3f}", f"{share:.3f}")
+    return table
+
+
+def times(pairs: Sequence[Pair], looks: Sequence[dict[str, Any]], judged: Sequence[Judged]) -> Table:
+    """Median and 90th percentile of CPU milliseconds."""
+    table = Table("CPU ms, median (90 %)", *(one.detector.name for one in judged))
+    kinds = {"copy": "a copy", "random": "a random pair", "look-alike": "a look-alike"}
+    for kind, words in kinds.items():
+        rows = [i for i, pair in enumerate(pairs) if pair.kind == kind]
+        rows = rows[:: max(1, len(rows) // TIMED)]
+        if not rows:
+            continue
+        cells = []
+        for one, seen in zip(judged, looks, strict=True):
+            named = [(seen[pairs[i].first.name], seen[pairs[i].second.name]) for i in rows]
+            cells.append(_spread([_timed(one.detector.score, *two) for two in named]))
+        table.add_row(words, *cells)
+    pictures = {pair.first.name: pair.first for pair in pairs if pair.kind == "copy"}
+    images = [picture.make() for picture in list(pictures.values())[:TIMED]]
+    table.add_row(
+        "an image's features", *(_spread([_timed(one.detector.look, image) for image in images]) for one in judged)
+    )
+    return table
+
+
+def _timed(work: Callable[..., Any], *of: Any) -> float:
+    began = time.thread_time()
+    work(*of)
+    return 1000 * (time.thread_time() - began)
+
+
+def _spread(milliseconds: Sequence[float]) -> str:
+    middle, long = np.percentile(milliseconds, [50, 90])
+    return f"{middle:.2f} ({long:.2f})"
+
+
+def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: MatcherConfig) -> int:
+    """Write a picture of each pair that the matcher gets wrong; returns how many there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wrong = [i for i, pair in enumerate(pairs) if judged.called[i] != pair.copy]
+    for i in wrong[:200]:
+        pair = pairs[i]
+        images: list[Image.Image] = [pair.first.make(), pair.second.make()]
+        found = verify(extract(images[0], config), extract(images[1], config), config)
+        says = f"{pair.kind} ({pair.name}): {found.score:.2f} {found.edit or found.gate}, {found.inliers} inliers"
+        pair_picture(images[0], images[1], found.points, says).save(folder / f"{pair.kind} {pair.name} {i}.png")
+    return len(wrong)
+
+
+@click.command()
+@click.option("--photos", "folders", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folders of photos, look-alikes listed in lookalikes.tsv.  [default: ../shared/photos]")  # fmt: skip
+@click.option(
+    "--count", default=200, show_default=True, help="Photos to edit; half as many overlay and plain pairs of each sort."
+)
+@click.option("--random", "unrelated", default=50_000, show_default=True, help="Random pairs at most.")
+@click.option("--seed", default=2, show_default=True)
+@click.option("--width", default=MatcherConfig().width, show_default=True, help="Of the matcher's box, pixels.")
+@click.option("--height", default=MatcherConfig().height, show_default=True)
+@click.option("--side", type=click.Choice(["report", "fit"]), default="report", show_default=True,
+              help="The photos that the fit did not see, or those that it saw, to choose settings with.")  # fmt: skip
+@click.option("--alone", is_flag=True, help="The matcher without the two others.")
+@click.option("--failures", type=click.Path(path_type=Path), help="Write a picture of each wrong verdict here.")
+def main(
+    folders: tuple[Path, ...], count: int, unrelated: int, seed: int, width: int, height: int, side: Any, alone: bool,
+    failures: Path | None,
+) -> None:  # fmt: skip
+    """Measure the matcher."""
+    console = Console()
+    config = MatcherConfig(width=width, height=height)
+    pairs = [pair for folder in folders or (SHARED,) for pair in gather(Photos(folder), side, count, seed, unrelated)]
+    compared = [detectors.matcher(config)]
+    if not alone:
+        compared += [detectors.ratio_test(), detectors.perceptual_hash()]
+    cv2.setNumThreads(1)
+    looked = look_at(pairs, compared)
+    looks = [{name: seen[i] for name, seen in looked.items()} for i in range(len(compared))]
+    judged = [judge(pairs, detector, seen) for detector, seen in zip(compared, looks, strict=True)]
+    console.print(
+        f"{len(pairs):,} pairs of {len(looks[0]):,} pictures, box {width} × {height}, threshold {config.threshold}"
+    )
+    console.print(rates(pairs, judged))
+    for line in precision(pairs, judged):
+        console.print(line)
+    console.print(reliability(pairs, judged[0]))
+    console.print(times(pairs, looks, judged))
+    if failures is not None:
+        console.print(f"{save_failures(failures, pairs, judged[0], config)} wrong verdicts, pictured in {failures}")
+
+
+if __name__ == "__main__":
+    main()
