@@ -25,9 +25,10 @@ from imagetools.errors import ModelError
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
 from imagetools.networks import load_network
 from training.augment import AugmentConfig, edited, plain
-from training.loop import CHECKPOINT, LATEST, LOG, RunMismatch, TrainConfig, Trainer, _evened
+from training.loop import CHECKPOINT, LATEST, LOG, RunMismatch, TrainConfig, Trainer
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
 from training.photos import MIN_PHOTOS, Photos, TooFewPhotos, read_photos, stored_photos
+from training.projection import _evened
 from training.retrieval import Recall, measure, ranks_of
 
 QUICK = TrainConfig(steps=6, size=32, batch=8, memory=16, rate=1e-3)

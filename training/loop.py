@@ -8,7 +8,6 @@ import copy
 import json
 import math
 import os
-import random
 import re
 import signal
 import threading
@@ -26,28 +25,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import nn
 
-from imagetools.edits import EDITS
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16
 from imagetools.errors import ImageToolsError, ModelError
-from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder
+from imagetools.fingerprint import Encoder
 from imagetools.networks import PROJECTION, Projection, dimension_of
-from training.augment import AugmentConfig, edited, pillow_copies, plain
+from training.augment import AugmentConfig, edited, plain
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
 from training.photos import Photos
+from training.projection import fit_projection
 
 Tensor = torch.Tensor
 
 CHECKPOINT, LOG, LATEST = "checkpoint.pt", "log.jsonl", "latest.th"
 TIMED_STEPS: Final = 8
 """Steps after the first, which is slow, whose median time tells how many fit into the minutes given."""
-
-FITTED: Final = 2_000
-"""Photos at most that a new projection is fitted to."""
-HARD: Final = ("crop40", "patch", "collage", "screenshot")
-"""Edits that change a fingerprint most, and so have to be shrunk most: each photo is fitted with one of them, too."""
-EVENING = 0.5
-"""How far a new projection evens out the variances along the photos' main axes: 0 not at all, 1 to the same. Measured:
-0, ¼ and ½ of it put 93.7, 93.9 and 94.3 % of edited copies' originals among the first ten, none at all 91.4 %."""
 
 TWINS: Final = 0.9
 """Cosine of two originals' fingerprints from which they are taken for the same picture, and not for strangers: a
@@ -231,13 +222,12 @@ class Trainer:
             log.write_text("".join(line + "\n" for line in lines if _step_of(line) <= self.step), "utf-8")
 
     def export(self, path: Path) -> None:
-        """Write the slow copy as a float16 torchvision state dict without fc; ModelError for numbers too large."""
-        half = {
-            re.sub("^fc[.]", PROJECTION, name): (value.half() if value.is_floating_point() else value)
-            .cpu()
-            .contiguous()
-            for name, value in self._slow.state_dict().items()
-        }
+        """Write the slow copy: a torchvision state dict in float16, without a classifier, with the projection if any.
+
+        ModelError for numbers that are too large for it.
+        """
+        state = {re.sub("^fc[.]", PROJECTION, name): value for name, value in self._slow.state_dict().items()}
+        half = {name: (v.half() if v.is_floating_point() else v).cpu().contiguous() for name, v in state.items()}
         broken = [name for name, value in half.items() if not torch.isfinite(value).all()]
         if broken:
             raise ModelError(f"{path}: numbers that are not finite in {broken[0]}: the training has diverged")
@@ -296,15 +286,14 @@ class Trainer:
                 for q, s, t in zip(queries, shows, touches, strict=True)
             ]
         loss = torch.stack(losses).mean()
-        alone = [q[s.sum(1) == 1] for q, s in zip(queries, shows, strict=True)]
-        spread = [koleo(q) for q in alone if len(q) > 1]
+        # a collage is near all that it shows, and no one photo's fingerprint is to be read from it
+        alone = [s.sum(1) == 1 for s in shows]
+        spread = [koleo(q[one]) for q, one in zip(queries, alone, strict=True) if one.sum() > 1]
         if spread:
             loss = loss + config.spread * torch.stack(spread).mean()
-        if self._teacher is not None and self._head is not None:
-            taught = self._taught(originals)
-            rows_alone = [r[s.sum(1) == 1] for r, s in zip(rows.chunk(config.views), shows, strict=True)]
-            targets = torch.cat([taught[s.sum(1) == 1] for s in shows])
-            loss = loss + config.taught * distance_to_teacher(self._head(torch.cat(rows_alone)), targets)
+        if self._teacher is not None and self._head is not None and torch.cat(alone).any():
+            taught = self._taught(self._teacher, originals).repeat(config.views, 1)[torch.cat(alone)]
+            loss = loss + config.taught * distance_to_teacher(self._head(rows[torch.cat(alone)]), taught)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
@@ -367,73 +356,36 @@ class Trainer:
 
     @torch.no_grad()
     def _fit(self) -> None:
-        """Let the projection shrink what edits change in a fingerprint, and even out how far photos spread.
-
-        First the differences between copies and their originals are made as wide in all directions, then the originals'
-        main axes in part: linear discriminant analysis with a class a photo, as Radenović et al. 2019, §3.4, whiten.
-        All is centred on the originals' mean: a network that ends in averages of what is never negative has its
-        fingerprints on one side, where the half of a collage weighs less than what all photos have in common.
-        """
-        count = min(len(self._photos), FITTED)
-        chosen = np.random.default_rng(self.config.seed).permutation(len(self._photos))[:count]
-        rng = torch.Generator(self.device).manual_seed(self.config.seed)
-        shares = replace(self.config.augment, plain=0.0)
-        known, changed = [], []
-        for part in np.array_split(chosen, max(1, count // 64)):
-            photos, aspects = self._photos_of(np.sort(part))
-            originals = self._body(plain(photos, DEFAULT_INPUT_SIZE))
-            copies = [edited(photos, aspects, DEFAULT_INPUT_SIZE, rng, shares).pixels]
-            for edits in (tuple(EDITS), HARD):
-                made = pillow_copies(photos, aspects, edits, random.Random(f"{self.config.seed} {part[0]}"))
-                copies.append(plain(made.to(self.device), DEFAULT_INPUT_SIZE))
-            known.append(originals)
-            changed += [self._body(pixels) - originals for pixels in copies]
-        rows, edits_of = np.concatenate(known), np.concatenate(changed)
-        mean = rows.mean(axis=0)
-        weight = _evened(edits_of.T @ edits_of / len(edits_of), 1.0, 0.1).T
-        centred = (rows - mean) @ weight.T
-        weight = _evened(centred.T @ centred / count, EVENING, 0.03).T @ weight
-        # lengths near 1, as the network's own
-        weight /= np.linalg.norm((rows - mean) @ weight.T, axis=1).mean()
+        """Fit the projection to the photos, which nothing has been learned from yet."""
+        body = copy.copy(self.network)
+        body._modules = {**self.network._modules, "fc": nn.Identity()}
+        weight, bias = fit_projection(
+            lambda pixels: F.normalize(self._describe(body, pixels), dim=1),
+            self._photos,
+            torch.Generator(self.device).manual_seed(self.config.seed),
+            replace(self.config.augment, plain=0.0),
+        )
         for network in (self.network, self._slow):
             projection = network.get_submodule("fc")
             projection.get_parameter("weight").copy_(torch.from_numpy(weight))
-            projection.get_parameter("bias").copy_(torch.from_numpy(-weight @ mean))
+            projection.get_parameter("bias").copy_(torch.from_numpy(bias))
         self._unfitted = False
-
-    def _body(self, pixels: Tensor) -> npt.NDArray[np.float64]:
-        """Unit vectors before the projection."""
-        body = copy.copy(self.network)
-        body._modules = {**self.network._modules, "fc": nn.Identity()}
-        rows: npt.NDArray[np.float64] = F.normalize(self._describe(body, pixels), dim=1).double().cpu().numpy()
-        return rows
 
     def _photos_of(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pixels, uint8 (n, 3, p, p), and aspects, on the device."""
         pixels = torch.from_numpy(self._photos.pixels[rows]).to(self.device).permute(0, 3, 1, 2)
         return pixels, torch.from_numpy(self._photos.aspects[rows]).to(self.device)
 
-    def _taught(self, originals: Tensor) -> Tensor:
-        assert self._teacher is not None
-        side = self._teacher.config.input_size
+    def _taught(self, teacher: Encoder, originals: Tensor) -> Tensor:
+        side = teacher.config.input_size
         pixels = F.interpolate(originals, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        rows = self._teacher.encode_prepared(list(_bytes(pixels)))
+        rows = teacher.encode_prepared(list(_bytes(pixels)))
         return torch.from_numpy(rows).to(self.device)
 
 
 def _twins(keys: Tensor, every: Tensor) -> Tensor:
     """Which originals are the same picture: bool (n, m)."""
     return keys @ every.T > TWINS
-
-
-def _evened(covariance: npt.NDArray[np.float64], power: float, least: float) -> npt.NDArray[np.float64]:
-    """Axes, one a column, along which the variance v becomes v ** (1 − power).
-
-    least  share of the mean variance that is added to each, so that the thinnest axes are not blown up
-    """
-    spread, axes = np.linalg.eigh(covariance)
-    stretched: npt.NDArray[np.float64] = axes * (np.maximum(spread, 0) + least * spread.mean()) ** (-power / 2)
-    return stretched
 
 
 def _bytes(pixels: Tensor) -> npt.NDArray[np.uint8]:
