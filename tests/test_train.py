@@ -1,5 +1,6 @@
 """Training: losses against plain loops, a run that goes on as if never interrupted, and a file every stage can load."""
 
+import io
 import json
 import math
 import os
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
 from streaming import scene
 
 from cli.commands import main
+from cli.train import compared
 from imagetools.decode import ImageRoot
+from imagetools.edits import EDITS
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.errors import ModelError
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
@@ -464,3 +468,14 @@ def test_the_command_is_interrupted_goes_on_and_writes_a_model(tmp_path, hundred
     code, said = ask()
     assert (code, "already there" in said) == (1, True)
     assert ask("--resume")[0] == 1
+
+
+def test_the_comparison_shows_each_edit_and_all_of_them():
+    before = Recall({edit: np.array([1.0, 200.0]) for edit in EDITS})
+    after = Recall({edit: np.array([1.0, 9.0]) for edit in EDITS})
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(compared({"before": before, "after": after}))
+    lines = [line.split("│") for line in console.export_text().splitlines() if line.startswith("│")]
+    cells = {name.strip(): (first.split(), second.split()) for _, name, first, second, _ in lines}
+    assert set(cells) == {"all", *EDITS}
+    assert cells["all"] == cells["collage"] == (["50.0", "50.0", "50.0"], ["50.0", "100.0", "100.0"])
