@@ -233,7 +233,7 @@ def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> 
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The model file to write.")
 @click.option("--minutes", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Time.")
-@click.option("--steps", type=click.IntRange(0), help="So many batches; 0: fit the projection alone.")
+@click.option("--steps", type=click.IntRange(0), help="So many batches; 0: only a new projection.")
 @click.option(
     "--from", "model", type=click.Path(path_type=Path), help="Start from this file.  [default: the package's]"
 )

@@ -83,13 +83,14 @@ def train(order: Order, config: TrainConfig, console: Console | None = None) -> 
     with _progress(console) as progress:
         trainer.run(_shown(progress, console))
     trainer.export(order.out)
-    try:
-        draw(run / LOG, run / PLOT)
-    except PrerequisiteMissing as exc:
-        console.print(str(exc))
+    if trainer.step:
+        try:
+            draw(run / LOG, run / PLOT)
+        except PrerequisiteMissing as exc:
+            console.print(str(exc))
     for name in (CHECKPOINT, LATEST, PIXELS, NAMES):
         (run / name).unlink(missing_ok=True)
-    console.print(f"{order.out} is written; the log and its plot are in {run}")
+    console.print(f"{order.out} is written; the log is in {run}")
     return _compare(order, photos, config.seed, console) if order.measure else {}
 
 
