@@ -133,7 +133,7 @@ class Trainer:
         self._deviation = torch.tensor(IMAGENET_DEVIATION, device=self.device).view(shape)
         self.network = copy.deepcopy(network).eval().to(self.device).to(memory_format=torch.channels_last)
         dimension = dimension_of(name, self.network, config.size)
-        # one that was fitted to many photos of all kinds does better on garments than one fitted to 2,000 garments alone
+        # one fitted to photos of all kinds serves garments better than one fitted to fewer garments alone
         self._unfitted = config.projection and not isinstance(self.network.fc, Projection)
         if self._unfitted:
             self.network.fc = Projection(dimension, dimension).to(self.device)
