@@ -229,6 +229,54 @@ def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> 
     run(a, b, picture, Config.from_env(environ).matcher)
 
 
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The model file to write.")
+@click.option("--minutes", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Time.")
+@click.option("--steps", type=click.IntRange(0), help="So many batches; 0: only a new projection.")
+@click.option(
+    "--from", "model", type=click.Path(path_type=Path), help="Start from this file.  [default: the package's]"
+)
+@click.option("--teacher", type=click.Path(path_type=Path), help="Learn from this model's fingerprints, too.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Pixels of a view's side.")
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(4), help="Photos a step.")
+@click.option("--rate", default=2e-4, show_default=True, type=click.FloatRange(0, 0.1, min_open=True), help="Learning.")
+@click.option("--exclude", multiple=True, metavar="PREFIX", help="Leave out paths in DIR that begin so.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and steps give the same model.")
+@click.option("--measure/--no-measure", default=True, help="Retrieval on held-out photos, before and after.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted or killed.")
+def train(
+    folder: Path, out: Path, model: Path | None, teacher: Path | None, exclude: tuple[str, ...], measure: bool,
+    resume: bool, **numbers: Any,
+) -> None:  # fmt: skip
+    """Adapt the fingerprint to the photos in DIR, and write a model file for MODELS_NAME.
+
+    Needs no labels: the network learns to tell edited copies of a photo from all other photos. A tenth of the photos,
+    at most a hundred, is kept apart to measure with. Beside the file, NAME.training holds the run: a checkpoint, the
+    log and its plot, and the held-out photos' paths. Ctrl-C leaves a checkpoint.
+    """
+    _calm_threads()
+    from cli.train import Order, stop_kept  # noqa: PLC0415
+    from cli.train import train as run  # noqa: PLC0415
+    from training.loop import TrainConfig  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(Order(folder, out, model, teacher, exclude, resume, measure), TrainConfig(**numbers))
+    except KeyboardInterrupt:
+        stop_kept(out)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _calm_threads() -> None:
+    """Let OpenMP's threads sleep soon.
+
+    They spin for milliseconds first, which doubles the CPU time of a network next to another busy process. It is read
+    when torch is loaded, so this has to come before.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
     @main.command(name, help=text)
     @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
@@ -240,9 +288,7 @@ def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
     )
     @settings(KAFKA, *groups, LIMIT)
     def run(environ: dict[str, str], stop_with_stdin: bool, start_from: str | None) -> None:
-        # OpenMP's threads spin for milliseconds before they sleep, which doubles the encoder's CPU time next to another
-        # busy stage. It is read when torch is loaded, so it has to be set before.
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+        _calm_threads()
 
         from dataclasses import replace  # noqa: PLC0415
         from importlib import import_module  # noqa: PLC0415

@@ -17,7 +17,7 @@ from imagetools.errors import ModelError
 
 DEFAULT_MODEL = "resnet18.th"
 DEFAULT_INPUT_SIZE = 160
-"""Pixels. At 224 the default model finds .7 points more of the originals among its first ten, for twice the time."""
+"""Pixels. At 224 its network finds .7 points more of the originals among the first ten, for twice the time."""
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""

@@ -1,16 +1,18 @@
 """Model files → torch networks that turn normalised pixels into vectors.
 
-Two kinds of file are read: a torchvision ResNet state dict, with weights_only, so that nothing in it is run; and a
-TorchScript archive, which is a program of torch's own operators and no Python.
+Two kinds of file are read: a torchvision ResNet state dict, with a `Projection` or without, by weights_only, so that
+nothing in it is run; and a TorchScript archive, which is a program of torch's own operators and no Python.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision.models import resnet
 
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
@@ -23,6 +25,27 @@ ARCHITECTURES: dict[tuple[str, tuple[int, ...]], Any] = {
     ("bottleneck", (3, 4, 23, 3)): resnet.resnet101,
 }
 """By kind of block and number of blocks in each of the four layers (He et al. 2016, table 1)."""
+
+
+PROJECTION = "projection."
+"""What the names of a projection's tensors begin with; `fc.`, where a torchvision ResNet has it, is a classifier's."""
+
+
+class Projection(nn.Module):
+    """A linear map of unit vectors, in place of a ResNet's classifier: centred and stretched, copies are told better.
+
+    weight  (dimension, width), width as the network's own
+    bias    (dimension,)
+    """
+
+    def __init__(self, width: int, dimension: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dimension, width))
+        self.bias = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, width) → (n, dimension)."""
+        return functional.linear(functional.normalize(rows.float(), dim=1), self.weight, self.bias)
 
 
 class FromPixels(nn.Module):
@@ -107,7 +130,12 @@ def _resnet(name: str, loaded: object) -> nn.Module:
     if make is None:
         raise ModelError(f"{name}: not a torchvision ResNet-18, 34, 50 or 101 (blocks {blocks}, {kind})")
     network: nn.Module = make(weights=None)
+    width: int = network.fc.in_features  # type: ignore[union-attr, assignment]
     network.fc = nn.Identity()
+    weight = state.get(f"{PROJECTION}weight")
+    if weight is not None and weight.ndim == 2:
+        network.fc = Projection(width, len(weight))
+        state = {re.sub(f"^{re.escape(PROJECTION)}", "fc.", key): value for key, value in state.items()}
     try:
         network.load_state_dict(state)
     except RuntimeError as exc:

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +236,30 @@ def test_a_model_in_the_folder_goes_before_that_of_the_package(tmp_path, encoder
 def test_a_path_in_models_name_is_refused(tmp_path, name):
     with pytest.raises(ModelError):
         Encoder.load(EncoderConfig(name, tmp_path))
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_projection_is_applied_to_unit_vectors_and_sets_the_dimension(tmp_path, engine):
+    torch.manual_seed(0)
+    state = resnet.resnet18(weights=None).state_dict()
+    weight, bias = torch.randn(40, 512), torch.randn(40)
+    images = [scene(seed) for seed in range(3)]
+    before = Encoder.load(saved(tmp_path, "plain.th", state)).encode(images)
+    projected = saved(tmp_path, "projected.th", state | {"projection.weight": weight, "projection.bias": bias})
+    encoder = Encoder.load(replace(projected, engine=engine))
+    assert encoder.dimension == 40
+    expected = before @ weight.numpy().T + bias.numpy()
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode(images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("projection.weight", torch.zeros(40, 100)), ("projection.weight", torch.zeros(40)),
+     ("projection.bias", torch.zeros(3)), ("projection.bias", torch.full((40,), torch.nan))],
+    ids=["width", "shape", "bias", "nan"],
+)  # fmt: skip
+def test_a_projection_that_does_not_fit_is_refused(tmp_path, name, value):
+    state = resnet.resnet18(weights=None).state_dict()
+    fitting = {"projection.weight": torch.zeros(40, 512), "projection.bias": torch.zeros(40)}
+    refused(saved(tmp_path, "broken.th", state | fitting | {name: value}))

