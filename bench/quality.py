@@ -69,8 +69,8 @@ def rates(pairs: Sequence[Pair], judged: Sequence[Judged]) -> Table:
     table = Table("pairs", "", "number", *(one.detector.name for one in judged), title="called copies, % (95 % bound)")
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, pair in enumerate(pairs):
-        groups[pair.kind, pair.name].append(i)
         groups[pair.kind, "all"].append(i)
+        groups[pair.kind, pair.name].append(i)
     for (kind, name), rows in groups.items():
         if name != "all" and rows == groups[kind, "all"]:
             continue
