@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -14,13 +14,6 @@ T = TypeVar("T")
 
 MOST_JSON = 2**20
 """Bytes of a JSON body; the largest that fits one Kafka message is a little less."""
-
-
-class Chunks(Protocol):
-    """What a body, or a part of one, is read from."""
-
-    def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
-        """Its bytes, as they come."""
 
 
 async def read_capped(content: Any, limit: int) -> bytes:
