@@ -23,7 +23,7 @@ UPLOAD = DecodeConfig(max_bytes=20 * 2**20, max_pixels=50_000_000)
 """What an upload may cost: bytes of the file, pixels as its header says."""
 
 SENT_SIDE = 1024
-"""Longer side of what the stages get of it, pixels: they look at 208 at most."""
+"""Longer side of what the stages get of it, pixels: they look at 160 at most."""
 
 SENT_BYTES = 600_000
 """Most that they get, so that it fits one message."""

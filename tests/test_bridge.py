@@ -114,7 +114,9 @@ class TestContracts:
         (one,) = answer.json["response"]["duplicated"]
         assert set(one) == {"relative_path", "score"}
         root, config = ImageRoot(service.images), MatcherConfig()
-        ours, theirs = (extract(root.open(p, box=(208, 208)), config) for p in ("0.png", "0 resized.jpg"))
+        ours, theirs = (
+            extract(root.open(p, box=(config.width, config.height)), config) for p in ("0.png", "0 resized.jpg")
+        )
         assert one == {"relative_path": "0 resized.jpg", "score": pytest.approx(verify(ours, theirs, config).score)}
 
     @pytest.mark.parametrize("count", [0, 1, 7, 9])
