@@ -40,10 +40,10 @@ $(READY): pyproject.toml scripts/setup
 	@scripts/setup
 	@touch $@
 
-$(VENV)/ready-for-test: $(READY)
+$(VENV)/ready-for-test: pyproject.toml scripts/setup
 	@scripts/setup test
-	@touch $@
+	@touch $(READY) $@
 
-$(VENV)/ready-for-bench: $(READY)
+$(VENV)/ready-for-bench: pyproject.toml scripts/setup
 	@scripts/setup test,bench
-	@touch $@
+	@touch $(READY) $@
