@@ -8,7 +8,7 @@ plain, in batches    the same, 32 images a time
 each engine          what the encoder does: decoding in threads, at reduced size where the format can, while the network
                      runs
 The limit is what the processor multiplies in large matrices, over what the network needs (1.82 GFLOP at 224 pixels;
-an image of another size by its area).
+an image of another size by its area). A network can pass it: some convolutions are done in fewer multiplications.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """What runs a model: torch, which always works, or OpenVINO, which is faster on a processor and starts sooner.
 
-Measured on two cores without bfloat16: OpenVINO takes 1.6 times as many images a second as torch, and its process is
-ready in a tenth of the time, since a model that was converted once is kept and torch is not loaded at all
+Measured on two cores without bfloat16: OpenVINO takes 1.3 times as many images a second as torch, and its process is
+ready in a seventh of the time, since a model that was converted once is kept and torch is not loaded at all
 (`bench.encode`). Both give the same fingerprints, to within a cosine of .9999.
 """
 
