@@ -51,9 +51,13 @@ class Turns:
         """A slice of the batch; it should be over within SLICE_S."""
         with self._changed:
             self._begin_waiting()
-            self._changed.wait_for(self._batch_may)
+            while not self._batch_may(left := self._left()):
+                # the end of the requests' credit is nobody's doing: no one else would tell of it
+                self._changed.wait(left if left > 0 else None)
             self._end_waiting()
             self._slices += 1
+            # beside a slice, requests may begin once it no longer waits
+            self._changed.notify_all()
         began = time.monotonic()
         try:
             yield
@@ -79,10 +83,10 @@ class Turns:
                 self._requests -= 1
                 self._changed.notify_all()
 
-    def _batch_may(self) -> bool:
+    def _batch_may(self, left: float) -> bool:
         if self._slices or (self._exclusive and self._requests):
             return False
-        return not (self.asking or self._requests) or self._left() <= 0
+        return not (self.asking or self._requests) or left <= 0
 
     def _request_may(self) -> bool:
         if self._exclusive and (self._slices or self._requests):

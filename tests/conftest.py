@@ -1,6 +1,8 @@
 """A real Kafka for every test that needs one, each under a prefix of its own."""
 
 import os
+import sys
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -34,3 +36,22 @@ def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
     create(config)
     yield config
     delete(config)
+
+
+_status = 0
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remember how the tests ended."""
+    global _status  # noqa: PLW0603 - pytest tells it here and ends elsewhere
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that a failed test left waiting keeps no process from ending."""
+    left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    if left and _status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)

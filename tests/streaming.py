@@ -155,7 +155,7 @@ def running(*stages: Stage[Any], kafka: KafkaConfig, **options: Any) -> Iterator
         except BaseException as exc:
             raised.append(exc)
 
-    threads = [threading.Thread(target=run, args=(runner,)) for runner in runners]
+    threads = [threading.Thread(target=run, args=(runner,), daemon=True) for runner in runners]
     for thread in threads:
         thread.start()
     try:

@@ -455,7 +455,7 @@ class TestImageRoot:
                 (folder / "album").unlink()
                 (folder / "aside").rename(folder / "album")
 
-        swapping = threading.Thread(target=swap)
+        swapping = threading.Thread(target=swap, daemon=True)
         swapping.start()
         read = refused = 0
         deadline = time.monotonic() + 20

@@ -72,7 +72,7 @@ def test_ctrl_c_does_not_reach_it(web_server: JavaProcess) -> None:
 
 def test_it_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     started: list[JavaProcess] = []
-    thread = threading.Thread(target=lambda: started.append(JavaProcess(WEB_SERVER, log=tmp_path / "log")))
+    thread = threading.Thread(target=lambda: started.append(JavaProcess(WEB_SERVER, log=tmp_path / "log")), daemon=True)
     thread.start()
     thread.join()
     wait_until(lambda: "Serving" in started[0].output())
@@ -182,7 +182,7 @@ class RepositoryRequest(SimpleHTTPRequestHandler):
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     with Repository(tmp_path / "repository") as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         _configure_jgo(tmp_path, monkeypatch, f"http://127.0.0.1:{server.server_address[1]}")
         yield server
         server.shutdown()

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
 from bridging import eventually
 
+from streams import turns as streams_turns
 from streams.turns import SLICE_S, Sliced, Turns
 
 RUN_S = 1.0
+PATIENCE_S = 60.0
 
 
 def spin(seconds: float) -> None:
@@ -18,11 +21,13 @@ def spin(seconds: float) -> None:
 
 
 def in_threads(*work: Callable[[], object]) -> None:
-    threads = [threading.Thread(target=one) for one in work]
+    threads = [threading.Thread(target=one, daemon=True) for one in work]
     for thread in threads:
         thread.start()
+    until = time.monotonic() + PATIENCE_S
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, until - time.monotonic()))
+    assert not any(thread.is_alive() for thread in threads), "who waits for a turn is never called"
 
 
 def test_there_is_never_more_than_one_at_work() -> None:
@@ -49,12 +54,12 @@ def test_a_request_comes_before_the_next_slice() -> None:
             order.append("request")
 
     with turns.batch():
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         asked.wait()
         eventually(lambda: turns.asking)
         slices = threading.Thread(
-            target=lambda: Sliced(turns, 1).map(lambda piece: order.append("slice") or piece, [1])
+            target=lambda: Sliced(turns, 1).map(lambda piece: order.append("slice") or piece, [1]), daemon=True
         )
         slices.start()
     thread.join()
@@ -77,6 +82,22 @@ def test_requests_that_never_end_leave_half_of_the_time_to_the_batch() -> None:
     # requests may first use up what they have saved
     assert spent["batch"] >= (spent["request"] - RUN_S) * 0.8
     assert spent["request"] >= spent["batch"] * 0.8
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_all_go_on_when_the_credit_of_the_requests_ends_while_everybody_waits(
+    exclusive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so short that it often ends between the batch's look at it and a request's
+    monkeypatch.setattr(streams_turns, "MOST_CREDIT_S", 2e-5)
+    turns = Turns(exclusive=exclusive)
+
+    def work(turn: Callable[[], object]) -> None:
+        for _ in range(2000):
+            with turn():  # type: ignore[attr-defined]
+                pass
+
+    in_threads(lambda: work(turns.batch), *[lambda: work(turns.request)] * 3)
 
 
 def test_requests_alone_wait_for_nobody() -> None:
@@ -120,11 +141,13 @@ def test_requests_beside_a_slice_begin_at_once_and_the_next_slice_waits_for_them
             order.append("answered")
 
     with turns.batch():
-        threads = [threading.Thread(target=ask) for _ in range(2)]
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
         eventually(lambda: order == ["request", "request"])
-    slices = threading.Thread(target=lambda: Sliced(turns, 1).map(lambda _: order.append("slice") or [1], [1]))
+    slices = threading.Thread(
+        target=lambda: Sliced(turns, 1).map(lambda _: order.append("slice") or [1], [1]), daemon=True
+    )
     slices.start()
     go_on.set()
     for thread in (*threads, slices):
