@@ -20,8 +20,6 @@ from pathlib import Path
 
 import click
 import cv2
-import numpy as np
-import numpy.typing as npt
 import psutil
 from cachetools import LRUCache
 from PIL import Image
@@ -30,8 +28,8 @@ from rich.table import Table
 
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot, decode, find_images
-from imagetools.fingerprint import Encoder
+from imagetools.decode import ImageRoot, find_images
+from imagetools.fingerprint import Encoder, Prepared
 from imagetools.index import Entry, Index, Neighbor
 from imagetools.matcher import Features, extract, verify
 from schemas.records import Duplicates, Verdict
@@ -82,13 +80,15 @@ class PlainLoop:
         for batch in _batches(paths, EncoderStage.batch_size):
             start = time.monotonic()
             read = list(self._decoders.map(self._read, batch))
-            fingerprints = self._encoder.encode_prepared([pixels for _, pixels in read])
+            described = self._encoder.describe([prepared for _, prepared in read])
             encoded = time.monotonic()
             change = self._index.change()
             found: list[tuple[str, list[Neighbor]]] = []
-            for path, (digest, _), fingerprint in zip(batch, read, fingerprints, strict=True):
-                found.append((path, change.search(fingerprint, self._config.nb_neighbors, digest=digest)))
-                change.add(Entry(next(self._order), path, digest=digest), fingerprint)
+            for path, (digest, _), seen in zip(batch, read, described, strict=True):
+                inside = [row for _, row in seen.parts]
+                near = change.search(seen.fingerprint, self._config.nb_neighbors, digest=digest, parts=inside)
+                found.append((path, near))
+                change.add(Entry(next(self._order), path, digest=digest), seen.fingerprint, parts=inside)
             change.apply()
             searched = time.monotonic()
             cost.pairs |= self._match(found)
@@ -104,11 +104,9 @@ class PlainLoop:
         self._matchers.shutdown()
         self._index.close()
 
-    def _read(self, path: str) -> tuple[bytes, npt.NDArray[np.uint8]]:
+    def _read(self, path: str) -> tuple[bytes, Prepared]:
         data = self._images.read(path)
-        side = self._encoder.config.input_size
-        image = decode(data, path, box=(side, side))
-        return hashlib.sha256(data).digest(), self._encoder.prepare(image)
+        return hashlib.sha256(data).digest(), self._encoder.read(data, path)
 
     def _match(self, found: list[tuple[str, list[Neighbor]]]) -> set[frozenset[str]]:
         needed = dict.fromkeys(

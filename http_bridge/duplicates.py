@@ -109,6 +109,7 @@ async def duplicates(request: web.Request) -> web.Response:
             nb_neighbors=uploads.neighbors,
             digest=upload.digest,
             model=encoded.model,
+            parts=encoded.parts,
         )
         same = [n.relative_path for n in searched.neighbors if n.identical]
         other = tuple(n.relative_path for n in searched.neighbors if not n.identical)

@@ -1,7 +1,7 @@
 """Fingerprints: one unit-length vector an image, from a network that was trained for copies."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode
 from imagetools.engines import Engine, open_engine
 from imagetools.errors import ModelError
+from imagetools.parts import Part, find_parts
 
 DEFAULT_MODEL = "resnet18.th"
 DEFAULT_INPUT_SIZE = 160
@@ -21,6 +23,30 @@ DEFAULT_INPUT_SIZE = 160
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
+
+
+FINEST = 4
+"""A part is read at most so many times as fine as the whole."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """An image as the network takes it.
+
+    whole  uint8 (size, size, 3)
+    parts  the pictures inside it, each with its pixels as those of the whole
+    """
+
+    whole: npt.NDArray[np.uint8]
+    parts: tuple[tuple[Part, npt.NDArray[np.uint8]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """An image's fingerprint, float32 (dimension,), and that of each picture inside it."""
+
+    fingerprint: npt.NDArray[np.float32]
+    parts: tuple[tuple[Part, npt.NDArray[np.float32]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +112,37 @@ class Encoder:
         """An RGB image as the network takes it: uint8 (size, size, 3). Thread-safe."""
         side = self.config.input_size
         return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+    def read(self, data: bytes, name: str, config: DecodeConfig = DEFAULT_CONFIG) -> Prepared:
+        """The bytes of an image file as the network takes them, parts included; ImageError. Thread-safe.
+
+        name  what errors call it
+        """
+        side = self.config.input_size
+        image = decode(data, name, box=(side, side), config=config)
+        parts = find_parts(image)
+        if parts and ORIGINAL_SIZE in image.info:
+            # so that the smallest of them has as many pixels as the network takes
+            least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
+            finer = min(FINEST * side, round(side / least))
+            fine = decode(data, name, box=(finer, finer), config=config)
+        else:
+            fine = image
+        return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts))
+
+    def describe(self, images: Iterable[Prepared]) -> list[Described]:
+        """The fingerprints of what `read` gave; what other threads read meanwhile is not waited for."""
+        taken: list[Prepared] = []
+
+        def pixels() -> Iterator[npt.NDArray[np.uint8]]:
+            for image in images:
+                taken.append(image)
+                yield image.whole
+                for _, part in image.parts:
+                    yield part
+
+        rows = iter(self.encode_prepared(pixels()))
+        return [Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts)) for image in taken]
 
     def encode(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """Fingerprints of RGB images: float32 (n, dimension), finite, of unit length."""

@@ -34,9 +34,13 @@ MEMBERS_PER_NODE = 5
 """Of a node, a search returns the earliest member and at most four more: 5,000 copies of one image must not make 12.5
 million pairs, and grouping by the earliest still joins them all."""
 
+NEIGHBORS_PER_PART = 3
+"""Of a part of an image that asks, at most so many of the nearest are taken in besides those of the whole. One would
+do in a collection of thousands: what a part shows is nearly always the nearest of all."""
+
 DISTANCE_TYPES = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
 
-FORMAT = 1
+FORMAT = 2
 """Of a saved index; one of another format is refused."""
 
 
@@ -113,7 +117,9 @@ class Index:
         self._home = tempfile.TemporaryDirectory(prefix="index-", dir=folder, ignore_cleanup_errors=True)
         self._graph: Any = None
         self._nodes: dict[int, _Node] = {}
-        self._entries: dict[str, tuple[int, Entry]] = {}
+        # each image's nodes: of the whole, then of its parts
+        self._entries: dict[str, tuple[tuple[int, ...], Entry]] = {}
+        self._parts = 0
         self._digests: dict[bytes, int] = {}
         if self.dimension is not None:
             self._create()
@@ -138,10 +144,19 @@ class Index:
         """The nearest images, best first; `nb_neighbors` counts distinct fingerprints. Empty index: none."""
         return self.change().search(fingerprint, nb_neighbors)
 
-    def add(self, relative_path: str, fingerprint: Vector, *, order: int, digest: bytes = b"", model: str = "") -> None:
+    def add(
+        self,
+        relative_path: str,
+        fingerprint: Vector,
+        *,
+        order: int,
+        digest: bytes = b"",
+        model: str = "",
+        parts: Sequence[Vector] = (),
+    ) -> None:
         """Add one image, or replace it."""
         change = self.change()
-        change.add(Entry(order, relative_path, digest=digest), fingerprint, model=model)
+        change.add(Entry(order, relative_path, digest=digest), fingerprint, model=model, parts=parts)
         change.apply()
 
     def remove(self, relative_path: str) -> None:
@@ -168,12 +183,13 @@ class Index:
             if self._graph is not None:
                 self._graph.save()
                 shutil.copytree(self._graph_folder, draft / "graph")
-            nodes = np.fromiter((node for node, _ in self._entries.values()), np.int64, len(self))
+            nodes = [nodes for nodes, _ in self._entries.values()]
             kept = [entry for _, entry in self._entries.values()]
             paths = [entry.relative_path.encode() for entry in kept]
             np.savez(
                 draft / "entries.npz",
-                nodes=nodes,
+                nodes=np.array(list(chain.from_iterable(nodes)), np.int64),
+                node_ends=np.cumsum([len(one) for one in nodes], dtype=np.int64),
                 orders=np.array([entry.order for entry in kept], np.int64),
                 announced=np.array([entry.announced for entry in kept], np.int64),
                 sources=np.array([entry.source for entry in kept], np.int64),
@@ -244,33 +260,37 @@ class Index:
             shutil.copytree(saved / "graph", self._graph_folder)
             self._open()
         with np.load(saved / "entries.npz", allow_pickle=False) as table:
-            ends = table["path_ends"].tolist()
+            ends, node_ends, nodes = (table[name].tolist() for name in ("path_ends", "node_ends", "nodes"))
             paths, digests = table["paths"].tobytes(), table["digests"].tobytes()
-            names = ("nodes", "orders", "announced", "sources", "digested")
+            names = ("orders", "announced", "sources", "digested")
             rows = zip(*(table[name].tolist() for name in names), strict=True)
-            for i, (node, order, announced, source, digested) in enumerate(rows):
+            for i, (order, announced, source, digested) in enumerate(rows):
                 path = paths[ends[i - 1] if i else 0 : ends[i]].decode()
                 digest = digests[32 * i : 32 * i + 32] if digested else b""
-                self._attach(node, Entry(order, path, announced, digest, source))
+                own = tuple(nodes[node_ends[i - 1] if i else 0 : node_ends[i]])
+                self._attach(own, Entry(order, path, announced, digest, source))
         info: dict[str, Any] = head["info"]
         return info
 
-    def _attach(self, node: int, entry: Entry) -> None:
-        if node not in self._nodes:
-            vector = np.asarray(self._graph.get_object(node), np.float32)
-            self._nodes[node] = _Node(vector)
-        insort(self._nodes[node].members, entry)
-        self._entries[entry.relative_path] = (node, entry)
+    def _attach(self, nodes: tuple[int, ...], entry: Entry) -> None:
+        for node in nodes:
+            if node not in self._nodes:
+                vector = np.asarray(self._graph.get_object(node), np.float32)
+                self._nodes[node] = _Node(vector)
+            insort(self._nodes[node].members, entry)
+        self._entries[entry.relative_path] = (nodes, entry)
+        self._parts += len(nodes) - 1
         if entry.digest:
-            self._digests[entry.digest] = node
+            self._digests[entry.digest] = nodes[0]
 
-    def _detach(self, relative_path: str) -> int:
-        node, entry = self._entries.pop(relative_path)
-        members = self._nodes[node].members
-        members.remove(entry)
-        if entry.digest and not any(other.digest == entry.digest for other in members):
+    def _detach(self, relative_path: str) -> tuple[int, ...]:
+        nodes, entry = self._entries.pop(relative_path)
+        for node in nodes:
+            self._nodes[node].members.remove(entry)
+        self._parts -= len(nodes) - 1
+        if entry.digest and not any(other.digest == entry.digest for other in self._nodes[nodes[0]].members):
             del self._digests[entry.digest]
-        return node
+        return nodes
 
     def _nearest(self, vector: Vector, size: int) -> list[tuple[int, float]]:
         """The nearest nodes and their scores, best first."""
@@ -321,14 +341,16 @@ class Change:
         self._index = index
         self._gone: set[str] = set()
         self._masked: Counter[int] = Counter()
-        self._added: dict[str, tuple[int, Entry]] = {}
+        self._parts = 0
+        self._added: dict[str, tuple[tuple[int, ...], Entry]] = {}
         self._digests: dict[bytes, int] = {}
         self._members: dict[int, list[Entry]] = {}
         # nodes that exist only here have negative numbers: -1 is row 0
         self._rows = np.empty((0, index.dimension or 0), np.float32)
         self._count = 0
         self._model = index.model
-        self._last: tuple[Vector, list[tuple[int, float]]] | None = None
+        # what was just searched for is often added next
+        self._recent: dict[bytes, list[tuple[int, float]]] = {}
 
     def __len__(self) -> int:
         """How many images were added or removed."""
@@ -340,22 +362,42 @@ class Change:
             return self._added[relative_path][1]
         return None if relative_path in self._gone else self._index.entry(relative_path)
 
-    def search(self, fingerprint: Vector, nb_neighbors: int, *, digest: bytes = b"") -> list[Neighbor]:
+    def search(
+        self, fingerprint: Vector, nb_neighbors: int, *, digest: bytes = b"", parts: Sequence[Vector] = ()
+    ) -> list[Neighbor]:
         """The nearest images, best first; `nb_neighbors` counts distinct fingerprints.
 
         digest  of the image that asks: neighbors with the same bytes are marked
+        parts   fingerprints of the pictures inside it; the nearest NEIGHBORS_PER_PART of each come on top
         IndexMismatch for a fingerprint of another dimension, or one that is not finite.
         """
-        hits = self._hits(self._index._checked(fingerprint), nb_neighbors)
+        found: dict[str, Neighbor] = {}
         # with equal bytes the fingerprints may still differ in their last bits, and so stand on a node further away
         twin = self._node_of(digest) if digest else None
-        if twin is not None and self._live(twin):
-            hits = [(twin, 1.0), *(hit for hit in hits if hit[0] != twin)][:nb_neighbors]
-        found: list[Neighbor] = []
+        first = twin if twin is not None and self._live(twin) else None
+        self._find(found, self._index._checked(fingerprint), nb_neighbors, digest, first)
+        for part in parts:
+            self._find(found, self._index._checked(part), min(nb_neighbors, NEIGHBORS_PER_PART), digest, None)
+        return sorted(found.values(), key=lambda neighbor: -neighbor.score) if parts else list(found.values())
+
+    def _find(self, found: dict[str, Neighbor], vector: Vector, size: int, digest: bytes, first: int | None) -> None:
+        """Add the images of the nearest nodes, `first` before all; nodes that show nothing new do not count."""
+        # an image with parts stands on several nodes
+        hits = self._hits(vector, size + min(size, self._index._parts + self._parts))
+        if first is not None:
+            hits = [(first, 1.0), *(hit for hit in hits if hit[0] != first)]
+        own: set[str] = set()
         for node, score in hits:
-            for entry in self._shown(node, digest):
-                found.append(Neighbor(entry.relative_path, score, bool(digest) and entry.digest == digest))
-        return found
+            if size <= 0:
+                break
+            shown = [entry for entry in self._shown(node, digest) if entry.relative_path not in own]
+            for entry in shown:
+                own.add(entry.relative_path)
+                known = found.get(entry.relative_path)
+                if known is None or known.score < score:
+                    same = bool(digest) and entry.digest == digest
+                    found[entry.relative_path] = Neighbor(entry.relative_path, score, same)
+            size -= bool(shown)
 
     def check(self, fingerprint: Vector, *, model: str = "") -> Vector:
         """The fingerprint as float32 (d,); IndexMismatch where `add` would refuse it."""
@@ -366,42 +408,49 @@ class Change:
             raise IndexMismatch(f"a fingerprint of the model {model}; this index holds those of {self._model}")
         return vector
 
-    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "") -> None:
-        """Add an image, or replace it.
+    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> None:
+        """Add an image, or replace it; it is found by the fingerprints of the pictures inside it, too.
 
         IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
         """
         vector = self.check(fingerprint, model=model)
+        inside = [self.check(part, model=model) for part in parts]
         self._model = self._model or model or None
         self.remove(entry.relative_path)
         node = self._node_of(entry.digest) if entry.digest else None
         if node is None:
-            node = self._same_node(vector)
-        if node is None:
-            node = self._new_node(vector)
-        self._added[entry.relative_path] = (node, entry)
+            node = self._node_for(vector)
+        nodes = [node]
         insort(self._members.setdefault(node, []), entry)
+        for part in inside:
+            # two equal parts are on one node, which the first has made
+            if (other := self._node_for(part)) not in nodes:
+                nodes.append(other)
+                insort(self._members.setdefault(other, []), entry)
+        self._added[entry.relative_path] = (tuple(nodes), entry)
+        self._parts += len(nodes) - 1
         if entry.digest:
             self._digests[entry.digest] = node
 
     def remove(self, relative_path: str) -> None:
         """Forget an image; one that is not there is no error."""
         if relative_path in self._added:
-            self._last = None
-            node, entry = self._added.pop(relative_path)
-            members = self._members[node]
-            members.remove(entry)
-            if entry.digest and not any(other.digest == entry.digest for other in members):
+            self._recent.clear()
+            nodes, entry = self._added.pop(relative_path)
+            self._parts -= len(nodes) - 1
+            for node in nodes:
+                self._members[node].remove(entry)
+            if entry.digest and not any(other.digest == entry.digest for other in self._members[nodes[0]]):
                 self._digests.pop(entry.digest, None)
         elif relative_path not in self._gone and (known := self._index._entries.get(relative_path)):
-            self._last = None
+            self._recent.clear()
             self._gone.add(relative_path)
-            self._masked[known[0]] += 1
+            self._masked.update(known[0])
 
     def apply(self) -> None:
         """Make the index what this change has seen; the change is done with then."""
         index = self._index
-        emptied = {index._detach(path) for path in self._gone}
+        emptied = {node for path in self._gone for node in index._detach(path)}
         index.model = self._model
         numbers: dict[int, int] = {}
         for node in sorted((n for n in self._members if n < 0 and self._members[n]), reverse=True):
@@ -411,8 +460,8 @@ class Change:
                 index._create()
             numbers[node] = int(index._graph.insert(vector))
             index._nodes[numbers[node]] = _Node(vector)
-        for node, entry in self._added.values():
-            index._attach(numbers.get(node, node), entry)
+        for nodes, entry in self._added.values():
+            index._attach(tuple(numbers.get(node, node) for node in nodes), entry)
         if numbers:
             index._graph.build_index(index.config.threads)
         for node in emptied:
@@ -433,15 +482,16 @@ class Change:
             nearest = np.argsort(distances, kind="stable")
             own = [(-int(row) - 1, self._index._score(float(distances[row]))) for row in nearest]
             hits = sorted(hits + [hit for hit in own if self._live(hit[0])][:size], key=lambda hit: -hit[1])
-        self._last = (vector, hits)
+        self._recent[vector.tobytes()] = hits
         return hits[:size]
+
+    def _node_for(self, vector: Vector) -> int:
+        node = self._same_node(vector)
+        return self._new_node(vector) if node is None else node
 
     def _same_node(self, vector: Vector) -> int | None:
         """The node that this fingerprint may share, if any."""
-        if self._last is not None and np.array_equal(self._last[0], vector):
-            hits = self._last[1]
-        else:
-            hits = self._hits(vector, 1)
+        hits = self._recent.get(vector.tobytes()) or self._hits(vector, 1)
         for node, _ in hits[:1]:
             known = self._rows[-node - 1] if node < 0 else self._index._nodes[node].vector
             if 1.0 - float(_cosines(vector, known[None])[0]) <= SAME_NODE:
@@ -456,6 +506,7 @@ class Change:
             self._rows = rows
         self._rows[self._count] = vector
         self._count += 1
+        self._recent.clear()
         return -self._count
 
     def _live(self, node: int) -> bool:

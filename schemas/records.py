@@ -26,6 +26,17 @@ class ImageNew:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A picture inside an image: its box, as shares of width and height, and its fingerprint."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
     """embeddings: the fingerprint of one image at one content."""
 
@@ -35,6 +46,7 @@ class Embedding:
     model: str
     digest: bytes
     alert: bool = True
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,7 @@ class SearchRequest:
     nb_neighbors: int
     digest: bytes = b""
     model: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,7 @@ class Reply:
     error_message: str = ""
     model: str = ""
     fingerprint: Fingerprint = field(default_factory=lambda: np.empty(0, np.float32))
+    parts: tuple[Part, ...] = ()
     neighbors: tuple[Neighbor, ...] = ()
     duplicated: tuple[Duplicate, ...] = ()
 
@@ -187,6 +201,8 @@ def _plain(value: Any) -> Any:
             return value.value
         case tuple() if value and isinstance(value[0], Neighbor | Duplicate):
             return [_fields(one) for one in value]
+        case tuple() if value and isinstance(value[0], Part):
+            return [{name: _plain(field) for name, field in _fields(one).items()} for one in value]
         case Envelope():
             return _fields(value)
         case _:
@@ -205,11 +221,16 @@ def _duplicate(plain: dict[str, Any]) -> Duplicate:
     return Duplicate(**{**plain, "points": tuple(tuple(point) for point in plain["points"])})
 
 
+def _part(plain: dict[str, Any]) -> Part:
+    return Part(**{**plain, "fingerprint": np.asarray(plain["fingerprint"], np.float32)})
+
+
 # in every record that has a field of such a name, it is of the one kind
 _FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
     "fingerprint": lambda numbers: np.asarray(numbers, dtype=np.float32),
     "neighbors": lambda items: tuple(n if isinstance(n, str) else Neighbor(**n) for n in items),
     "duplicated": lambda items: tuple(map(_duplicate, items)),
+    "parts": lambda items: tuple(map(_part, items)),
     "unreadable": tuple,
     "envelope": lambda plain: Envelope(**plain),
 }

@@ -6,23 +6,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
-import numpy as np
-import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from imagetools.decode import ImageRoot, decode
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, MissingImage
-from imagetools.fingerprint import Encoder, EncoderConfig
+from imagetools.fingerprint import Described, Encoder, EncoderConfig, Prepared
 from imagetools.paths import shown
-from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
+from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Part, Reply, Request
 from streams.config import Config
 from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
 from streams.turns import Sliced, Turns
-
-Pixels = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +49,17 @@ class EncoderStage(Stage[ImageNew]):
         asked = [request for request in requests if isinstance(request, EncodeRequest)]
         with self._turns.request():
             read = list(self._pool.map(self._look_at, asked))
-            fingerprints = iter(self._encoder.encode_prepared([one for one in read if not isinstance(one, ImageError)]))
+            described = iter(self._encoder.describe([one for one in read if not isinstance(one, ImageError)]))
         replies = []
         for request, one in zip(asked, read, strict=True):
             if isinstance(one, ImageError):
                 outcome = Answered.MISSING if isinstance(one, MissingImage) else Answered.REFUSED
                 replies.append(reply_to(request, outcome, str(one)))
             else:
-                found = {"model": self._encoder.model, "fingerprint": next(fingerprints)}
-                replies.append(reply_to(request, **found))
+                found = next(described)
+                replies.append(
+                    reply_to(request, model=self._encoder.model, fingerprint=found.fingerprint, parts=_parts(found))
+                )
         return replies
 
     def close(self) -> None:
@@ -69,16 +67,16 @@ class EncoderStage(Stage[ImageNew]):
         self._pool.shutdown()
 
     def _run(self, batch: Sequence[Received[ImageNew]]) -> list[Outcome]:
-        read: list[tuple[bytes, Pixels] | ImageError | None] = []
+        read: list[tuple[bytes, Prepared] | ImageError | None] = []
 
-        def prepared() -> Iterator[Pixels]:
+        def prepared() -> Iterator[Prepared]:
             for one in self._pool.map(self._read, batch):
                 read.append(one)
                 if isinstance(one, tuple):
                     yield one[1]
 
         # the threads read on while the network runs
-        fingerprints = iter(self._encoder.encode_prepared(prepared()))
+        described = iter(self._encoder.describe(prepared()))
         outcomes: list[Outcome] = []
         for received, one in zip(batch, read, strict=True):
             if isinstance(one, ImageError):
@@ -86,34 +84,38 @@ class EncoderStage(Stage[ImageNew]):
                 continue
             embedding = None
             if received.record is not None and one is not None:
-                new = received.record
+                new, found = received.record, next(described)
                 model, digest = self._encoder.model, one[0]
-                embedding = Embedding(new.request_id, received.path, next(fingerprints), model, digest, new.alert)
+                embedding = Embedding(
+                    new.request_id, received.path, found.fingerprint, model, digest, new.alert, _parts(found)
+                )
             origin = ((ANNOUNCED_IN, str(received.partition).encode()),)
             outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
         return outcomes
 
-    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Pixels] | ImageError | None:
+    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Prepared] | ImageError | None:
         """Digest and pixels; None where the image is gone."""
         if received.record is None:
             return None
         try:
             data = self._images.read(received.path)
-            return hashlib.sha256(data).digest(), self._prepare(data, received.path)
+            return hashlib.sha256(data).digest(), self._encoder.read(data, received.path, self._images.config)
         except ImageError as exc:
             return exc
 
-    def _look_at(self, request: EncodeRequest) -> Pixels | ImageError:
+    def _look_at(self, request: EncodeRequest) -> Prepared | ImageError:
         try:
             if request.image is not None:
-                return self._prepare(request.image, "the image")
-            return self._prepare(self._images.read(request.relative_path), shown(request.relative_path))
+                data, name = request.image, "the image"
+            else:
+                data, name = self._images.read(request.relative_path), shown(request.relative_path)
+            return self._encoder.read(data, name, self._images.config)
         except ImageError as exc:
             return exc
 
-    def _prepare(self, data: bytes, name: str) -> Pixels:
-        side = self._encoder.config.input_size
-        return self._encoder.prepare(decode(data, name, box=(side, side), config=self._images.config))
+
+def _parts(found: Described) -> tuple[Part, ...]:
+    return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in found.parts)
 
 
 def make(config: Config) -> EncoderStage:

@@ -11,7 +11,17 @@ from dataclasses import replace
 
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index import Change, Entry, Index, IndexConfig
-from schemas.records import Answered, Candidates, Embedding, Neighbor, Reply, Request, SearchRequest
+from schemas.records import (
+    Answered,
+    Candidates,
+    Embedding,
+    Fingerprint,
+    Neighbor,
+    Part,
+    Reply,
+    Request,
+    SearchRequest,
+)
 from streams.config import Config
 from streams.replay import LogReader
 from streams.requests import reply_to
@@ -147,7 +157,8 @@ class SearchStage(Stage[Embedding]):
                 # looked at, and dropped
                 view = self._index.change()
                 fingerprint = view.check(request.fingerprint, model=request.model)
-                found = view.search(fingerprint, request.nb_neighbors, digest=request.digest)
+                parts = _fingerprints(request.parts)
+                found = view.search(fingerprint, request.nb_neighbors, digest=request.digest, parts=parts)
             except IndexMismatch as exc:
                 return reply_to(request, Answered.REFUSED, str(exc))
         neighbors = tuple(Neighbor(n.relative_path, n.score, n.identical) for n in found)
@@ -190,17 +201,19 @@ class SearchStage(Stage[Embedding]):
             return ()
         neighbors: tuple[Neighbor, ...] = ()
         entry = Entry(received.offset, received.path, received.timestamp, record.digest, source)
+        fingerprint, parts, model = record.fingerprint, _fingerprints(record.parts), record.model
         if held is not None and held.digest == record.digest:
             # unchanged bytes: nothing to report, and it keeps its place in the order
             if not stale:
-                change.add(replace(entry, order=held.order), record.fingerprint, model=record.model)
+                change.add(replace(entry, order=held.order), fingerprint, model=model, parts=parts)
         elif not stale:
-            change.check(record.fingerprint, model=record.model)
+            for one in (fingerprint, *parts):
+                change.check(one, model=model)
             change.remove(received.path)
             if search and record.alert:
-                found = change.search(record.fingerprint, self._config.nb_neighbors, digest=record.digest)
+                found = change.search(fingerprint, self._config.nb_neighbors, digest=record.digest, parts=parts)
                 neighbors = tuple(Neighbor(n.relative_path, n.score, n.identical) for n in found)
-            change.add(entry, record.fingerprint, model=record.model)
+            change.add(entry, fingerprint, model=model, parts=parts)
         if not search:
             return ()
         candidates = Candidates(record.request_id, received.path, neighbors, record.model)
@@ -211,6 +224,10 @@ class SearchStage(Stage[Embedding]):
             return
         self._snapshots.save(self._index, self._log_id, self.offset)
         self._unsaved, self._saved_at = 0, time.monotonic()
+
+
+def _fingerprints(parts: Sequence[Part]) -> list[Fingerprint]:
+    return [part.fingerprint for part in parts]
 
 
 def _announced_in(received: Received[Embedding]) -> int:

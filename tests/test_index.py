@@ -119,6 +119,45 @@ def test_equal_bytes_are_found_even_where_the_fingerprints_drifted_apart(index):
     assert {hit.relative_path for hit in index.search(a, 1)} == {"a", "b"}
 
 
+def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
+    whole, left, right, photo, crop = random_vectors(5)
+    index.add("collage", whole, order=0, parts=[left, right])
+    index.add("photo", photo, order=1)
+    # the photo came first, and is a part of who asks
+    hits = index.change().search(crop, 1, parts=[photo])
+    assert hits[0] == Neighbor("photo", pytest.approx(1.0, abs=1e-6))
+    # the collage came first, and who asks is a part of it
+    for part in (whole, left, right):
+        assert [n.relative_path for n in index.search(part, 1)] == ["collage"]
+    # on three nodes, and still one image
+    assert sorted(n.relative_path for n in index.search(left, 2)) == ["collage", "photo"]
+    assert len(index) == 2
+    index.remove("collage")
+    assert [n.relative_path for n in index.search(left, 3)] == ["photo"]
+    index.add("collage", whole, order=2)
+    assert index.search(left, 3)[0].score < 0.9
+
+
+def test_equal_parts_of_one_image_and_of_others_share_a_node(index):
+    a, b, cell = random_vectors(3)
+    change = index.change()
+    change.add(Entry(0, "a"), a, parts=[cell, cell])
+    change.add(Entry(1, "b"), b, parts=[cell])
+    change.add(Entry(2, "cell"), cell)
+    change.apply()
+    assert len(index._nodes) == 3
+    assert [n.relative_path for n in index.search(cell, 1)] == ["a", "b", "cell"]
+    index.remove("a")
+    assert [n.relative_path for n in index.search(cell, 1)] == ["b", "cell"]
+
+
+def test_a_part_of_another_dimension_is_refused_and_nothing_is_added(index):
+    index.add("a", random_vectors(1)[0], order=0)
+    with pytest.raises(IndexMismatch, match="32 dimensions"):
+        index.change().add(Entry(1, "b"), random_vectors(1)[0], parts=[random_vectors(1, d=32)[0]])
+    assert len(index) == 1
+
+
 def test_nothing_shows_before_apply_and_a_dropped_change_leaves_no_trace(index):
     a, b = random_vectors(2)
     index.add("a", a, order=0)
@@ -169,6 +208,7 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
             Entry(order, f"ü {order}.jpg", announced=order * 7, digest=bytes([order % 256]) * 32), vector, model="m"
         )
     change.add(Entry(300, "copy", digest=b""), vectors[0])
+    change.add(Entry(301, "collage"), random_vectors(1, seed=4)[0], parts=[vectors[7], *random_vectors(2, seed=5)])
     change.apply()
     index.remove("ü 5.jpg")
     saved = tmp_path / "snapshot"
@@ -177,7 +217,7 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
     assert info == {"offset": 17}
     assert sorted(again.entries()) == sorted(index.entries())
     assert again.model == "m"
-    for query in random_vectors(20, seed=3):
+    for query in (*random_vectors(20, seed=3), vectors[7], *random_vectors(2, seed=5)):
         assert again.search(query, 5) == index.search(query, 5)
     again.add("new", random_vectors(1, seed=9)[0], order=400)
     assert "new" in again
@@ -194,9 +234,9 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
     again.close()
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "remove", "apply", "drop"]), st.integers(0, 7), st.integers(0, 5)), max_size=40
-)
+SHOWN = st.lists(st.integers(0, 5), min_size=1, max_size=3)
+"""Which of six vectors an image has: of the whole, and of its parts."""
+STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "apply", "drop"]), st.integers(0, 7), SHOWN), max_size=40)
 
 
 @settings(max_examples=60, deadline=None)
@@ -206,15 +246,16 @@ def test_any_sequence_of_changes_agrees_with_a_dictionary(steps):
     found at its own vector, and a search never returns one that is gone."""
     pool = random_vectors(6, d=16)
     index = Index()
-    committed: dict[str, int] = {}
-    pending: dict[str, int] = {}
+    committed: dict[str, set[int]] = {}
+    pending: dict[str, set[int]] = {}
     change = index.change()
-    for order, (step, name, vector) in enumerate(steps):
+    for order, (step, name, shown) in enumerate(steps):
         path = f"{name}.jpg"
         match step:
             case "add":
-                change.add(Entry(order, path, digest=bytes([vector]) * 32), pool[vector])
-                pending[path] = vector
+                whole, *parts = (pool[n] for n in shown)
+                change.add(Entry(order, path, digest=bytes(shown).ljust(32, b"-")), whole, parts=parts)
+                pending[path] = set(shown)
             case "remove":
                 change.remove(path)
                 pending.pop(path, None)
@@ -227,11 +268,11 @@ def test_any_sequence_of_changes_agrees_with_a_dictionary(steps):
                 change = index.change()
         for held, view in ((pending, change), (committed, index)):
             for number, query in enumerate(pool):
-                mine = {p for p, v in held.items() if v == number}
+                mine = {p for p, vectors in held.items() if number in vectors}
                 hits = view.search(query, 6)
                 assert {h.relative_path for h in hits} <= held.keys()
                 exact = [h.relative_path for h in hits if h.score > 0.9999]
                 assert set(exact) <= mine
-                assert len(exact) == min(len(mine), MEMBERS_PER_NODE)
+                assert len(exact) == len(set(exact)) == min(len(mine), MEMBERS_PER_NODE)
         assert {e.relative_path for e in index.entries()} == committed.keys()
     index.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streaming import Reader, running, send
 
-from schemas.records import Candidates, Embedding
+from schemas.records import Candidates, Embedding, Part
 from streams.config import Config, KafkaConfig
 from streams.runner import Runner
 from streams.search_consumer import SearchStage
@@ -24,6 +24,12 @@ def vectors(n: int, seed: int = 0, d: int = 32) -> np.ndarray:
 
 def embedding(path: str, vector: np.ndarray, digest: int, *, alert: bool = True, model: str = MODEL) -> Embedding:
     return Embedding(1, path, vector, model, digest.to_bytes(32, "big"), alert)
+
+
+def collage(path: str, vector: np.ndarray, parts: list[np.ndarray], digest: int) -> Embedding:
+    boxes = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0))
+    cells = tuple(Part(*box, cell) for box, cell in zip(boxes, parts, strict=True))
+    return replace(embedding(path, vector, digest), parts=cells)
 
 
 def config(kafka: KafkaConfig, folder: Path) -> Config:
@@ -57,6 +63,27 @@ def test_an_image_sees_those_before_it_and_a_whole_batch_sees_itself(kafka, tmp_
     assert not first["near"].neighbors[0].identical
     assert neighbors(later["a2"])[0] == "a"
     assert later["a2"].neighbors[0].identical
+    reader.close()
+
+
+def test_a_collage_finds_its_photos_and_a_later_photo_the_collage_also_after_a_restart(kafka, tmp_path):
+    a, b, whole = vectors(3)
+    reader = Reader(kafka, CANDIDATES)
+    with running(SearchStage(config(kafka, tmp_path)), kafka=kafka):
+        send(kafka, EMBEDDINGS, [(str(n), embedding(str(n), v, n)) for n, v in enumerate(vectors(20, seed=5))])
+        send(kafka, EMBEDDINGS, [("a", embedding("a", a, 100)), ("collage", collage("collage", whole, [a, b], 101))])
+        found = candidates(reader, 22)["collage"]
+        assert found.neighbors[0].relative_path == "a"
+        assert found.neighbors[0].score == pytest.approx(1, abs=1e-5)
+        assert len(set(neighbors(found))) == len(found.neighbors) <= 3 * 3
+    for folder in ("index", "elsewhere"):
+        # from the snapshot, and from the log alone
+        again = replace(config(kafka, tmp_path), index_dir=tmp_path / folder)
+        with running(SearchStage(again), kafka=kafka):
+            send(kafka, EMBEDDINGS, [(folder, embedding(folder, b, 200))])
+            last = reader.until(lambda r, folder=folder: r.seen["candidates"][-1].candidate == folder)
+            assert neighbors(last.seen["candidates"][-1])[0] == "collage"
+            send(kafka, EMBEDDINGS, [(folder, None)])
     reader.close()
 
 

@@ -5,9 +5,10 @@ training: a network is measured on edits as people and programs make them.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from os import cpu_count
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
+from imagetools.parts import find_parts
 
 Vectors = npt.NDArray[np.float32]
 
@@ -76,43 +78,95 @@ def edited(images: ImageRoot, path: str, edit: str, others: Sequence[str]) -> Im
     return EDITS[edit](images.open(path), rng, other)
 
 
+@dataclass(frozen=True)
+class Described:
+    """The vectors of many images; an image with parts has several.
+
+    rows    (n, d), those of the first image, then those of the next
+    firsts  (images,), where each image's begin: the whole, then its parts
+    """
+
+    rows: Vectors
+    firsts: npt.NDArray[np.int64]
+
+    @property
+    def wholes(self) -> Vectors:
+        """(images, d)."""
+        return self.rows[self.firsts]
+
+
+def ranks_with_parts(
+    copies: Described, gallery: Described, originals: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """As `ranks_of`, where two images are as near as the nearest two of their vectors."""
+    found = np.empty(len(copies.firsts))
+    for i, rows in enumerate(np.split(copies.rows, copies.firsts[1:])):
+        scores = np.maximum.reduceat((rows @ gallery.rows.T).max(axis=0), gallery.firsts)
+        own = scores[originals[i]]
+        found[i] = 1 + (scores > own).sum() + ((scores == own).sum() - 1) / 2
+    return found
+
+
 def measure(
-    describers: Mapping[str, Describer], images: ImageRoot, queries: Sequence[str], gallery: Sequence[str]
+    describers: Mapping[str, Describer],
+    images: ImageRoot,
+    queries: Sequence[str],
+    gallery: Sequence[str],
+    *,
+    with_parts: Collection[str] = (),
 ) -> dict[str, Recall]:
     """Recall of the originals of all 17 edited copies of each query among the gallery, by describer.
 
     queries  paths of photos, each of them in the gallery too
     gallery  paths of all photos; the second picture of a collage or a patch is one of them, and stays among them, so
              that a perfect fingerprint may still put that one first
+    with_parts  describers that are also asked about the pictures inside each image, as the stages are: the recall is
+             given besides, under the name with ", parts too"
 
     Every image is decoded once for all describers.
     """
     row = {path: i for i, path in enumerate(gallery)}
     originals = np.array([row[path] for path in queries])
-    known = _describe(describers, [lambda path=path: images.open(path) for path in gallery])
-    recalls: dict[str, dict[str, npt.NDArray[np.float64]]] = {name: {} for name in describers}
+    known = _describe(describers, [lambda path=path: images.open(path) for path in gallery], with_parts)
+    recalls: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     for edit in EDITS:
         copies = _describe(
             describers,
             [lambda path=path, edit=edit: edited(images, path, edit, gallery) for path in queries],
+            with_parts,
         )
         for name in describers:
-            recalls[name][edit] = ranks_of(copies[name], known[name], originals)
+            wholes = ranks_of(copies[name].wholes, known[name].wholes, originals)
+            recalls.setdefault(name, {})[edit] = wholes
+            if name in with_parts:
+                both = ranks_with_parts(copies[name], known[name], originals)
+                recalls.setdefault(f"{name}, parts too", {})[edit] = both
     return {name: Recall(ranks) for name, ranks in recalls.items()}
 
 
-def _describe(describers: Mapping[str, Describer], sources: Sequence[Any]) -> dict[str, Vectors]:
+def _describe(
+    describers: Mapping[str, Describer], sources: Sequence[Any], with_parts: Collection[str]
+) -> dict[str, Described]:
     rows: dict[str, list[Vectors]] = {name: [] for name in describers}
+    counts: dict[str, list[int]] = {name: [] for name in describers}
 
-    def prepared(source: Any) -> list[Any]:
+    def prepared(source: Any) -> list[list[Any]]:
         image = source()
-        return [describer.prepare(image) for describer in describers.values()]
+        whole_and_parts = [image, *(part.cut(image) for part in find_parts(image))] if with_parts else [image]
+        return [
+            [describer.prepare(one) for one in (whole_and_parts if name in with_parts else [image])]
+            for name, describer in describers.items()
+        ]
 
     with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
         for batch in _batches(sources):
             for name, pixels in zip(describers, zip(*pool.map(prepared, batch), strict=True), strict=True):
-                rows[name].append(describers[name].encode_prepared(pixels))
-    return {name: np.concatenate(parts) for name, parts in rows.items()}
+                rows[name].append(describers[name].encode_prepared(list(chain.from_iterable(pixels))))
+                counts[name].extend(map(len, pixels))
+    return {
+        name: Described(np.concatenate(parts), np.concatenate(([0], np.cumsum(counts[name])[:-1])))
+        for name, parts in rows.items()
+    }
 
 
 def _batches(sources: Sequence[Any]) -> Iterator[Sequence[Any]]:
