@@ -1,7 +1,7 @@
 """The topics, the groups that read them, and their creation."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -174,23 +174,30 @@ def requests_group(kafka: KafkaConfig, stage: str) -> str:
 
 
 def delete(kafka: KafkaConfig) -> None:
-    """Remove the topics and the groups under the prefix; KafkaException where a group still has members."""
+    """Remove the topics and the groups under the prefix; KafkaException where a group still has members.
+
+    One that left while it was joining is known to the broker until its session ends, and is waited for.
+    """
     admin = AdminClient(kafka.client())
-    groups = [kafka.topic(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
-    for group in admin.delete_consumer_groups(groups, request_timeout=TIMEOUT_S).values():
-        _ignore(group, KafkaError.GROUP_ID_NOT_FOUND)
+    for group in [kafka.topic(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]:
+        _patiently(lambda group=group: _delete_group(admin, group), {KafkaError.NON_EMPTY_GROUP})  # type: ignore[misc]
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """The answer, asked for again while what was made this moment is not up."""
+def _delete_group(admin: AdminClient, name: str) -> None:
+    (future,) = admin.delete_consumer_groups([name], request_timeout=TIMEOUT_S).values()
+    _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
+
+
+def _patiently(ask: Callable[[], T], passing: Collection[int] = NOT_UP) -> T:
+    """The answer, asked for again while what was made this moment is not up, or another error that passes."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return ask()
         except KafkaException as exc:
-            if exc.args[0].code() not in NOT_UP or time.monotonic() > deadline:
+            if exc.args[0].code() not in passing or time.monotonic() > deadline:
                 raise
         time.sleep(0.02)
 
