@@ -22,6 +22,7 @@ KAFKA = {
     "KAFKA_BOOTSTRAP_SERVERS": "Kafka's address, host:port.  [default: localhost:9092]",
     "TOPIC_PREFIX": "In front of every topic and group.",
     "SCHEMA_REGISTRY_URL": "A schema registry; without one, messages name their schema themselves.",
+    "EMBEDDINGS_TOPIC": "The log of fingerprints.  [default: embeddings]",
     "KAFKA_GROUP_PROTOCOL": "classic, or consumer (brokers from 4.0).  [default: classic]",
 }
 IMAGES = {"IMAGES_DIR": "The folder that every path is relative to.  [default: /home/solver/images]"}
@@ -312,6 +313,30 @@ _stage(
     IMAGES,
     MATCH,
 )
+
+
+@main.command()
+@click.option("--to", "target", required=True, metavar="TOPIC", help="The second log, such as embeddings.2.")
+@click.option("--switch", is_flag=True, help="Let search follow the second log from here on.")
+@settings(IMAGES, KAFKA, MODEL)
+def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
+    """Move the collection to the model that MODELS_NAME names, while the service runs.
+
+    \b
+    1. imagetools reencode --to embeddings.2 --models-name NEW
+       gives every image its fingerprint by the new model, in a second log, and ends when it has caught up. It can be
+       stopped and run again; the service goes on with the old one meanwhile.
+    2. Stop the encoders. Announcements wait in images.new; alerts for what is encoded still come.
+    3. imagetools reencode --to embeddings.2 --models-name NEW --switch
+       copies what has come since, when search has seen it all.
+    4. Start encoders and search with MODELS_NAME=NEW and EMBEDDINGS_TOPIC=embeddings.2.
+
+    No alert is repeated and none is lost.
+    """  # noqa: D301 - click's mark for lines to keep as they are
+    from cli.reencode import reencode as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
+
+    run(Config.from_env(environ), target, switch=switch)
 
 
 @main.command()

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+EMBEDDINGS_TOPIC = "embeddings"
 DEFAULT_BOOTSTRAP = "localhost:9092"
 HOME = Path("/home/solver")
 
@@ -49,6 +50,8 @@ class KafkaConfig:
     member          a name that stays the same across restarts of this process and that no other one has; with it, a
                     restart ends its predecessor's open transaction at once instead of after ten seconds
     start_from      earliest or latest, for a group that has lost its offsets; None: stop and ask
+    embeddings      the log of fingerprints that the encoder writes and search follows; a collection that moves to
+                    another model has a second one
     """
 
     bootstrap: str = DEFAULT_BOOTSTRAP
@@ -58,6 +61,7 @@ class KafkaConfig:
     registry: str | None = None
     member: str | None = None
     start_from: str | None = None
+    embeddings: str = EMBEDDINGS_TOPIC
 
     def client(self, **more: Any) -> dict[str, Any]:
         """Settings for a librdkafka client; names in `more` have underscores for dots, and win."""
@@ -66,7 +70,12 @@ class KafkaConfig:
 
     def topic(self, name: str) -> str:
         """The topic's name on the cluster."""
-        return self.prefix + name
+        return self.prefix + (self.embeddings if name == EMBEDDINGS_TOPIC else name)
+
+    def group(self, stage: str) -> str:
+        """The stage's consumer group; search has one for each log, at whose offset its index stands."""
+        of_another = stage == "search" and self.embeddings != EMBEDDINGS_TOPIC
+        return self.prefix + (f"{stage}.{self.embeddings}" if of_another else stage)
 
 
 def _matcher_config() -> "MatcherConfig":
@@ -218,6 +227,7 @@ def _kafka_config(read: _Reader) -> KafkaConfig:
         group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
         registry=read("SCHEMA_REGISTRY_URL", None, str),
         member=read("MEMBER_NAME", None, str),
+        embeddings=read("EMBEDDINGS_TOPIC", EMBEDDINGS_TOPIC, _prefix),
     )
 
 

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
+from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
 from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError, MissingImage
+from imagetools.errors import ImageError, MissingImage, ModelError
 from imagetools.fingerprint import Described, Encoder, EncoderConfig, Prepared
 from imagetools.paths import shown
 from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Part, Reply, Request
-from streams.config import Config
+from streams.config import Config, KafkaConfig
+from streams.replay import LogReader
 from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
-from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
+from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW, end_offsets
 from streams.turns import Sliced, Turns
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class EncoderStage(Stage[ImageNew]):
             else:
                 found = next(described)
                 replies.append(
-                    reply_to(request, model=self._encoder.model, fingerprint=found.fingerprint, parts=_parts(found))
+                    reply_to(request, model=self._encoder.model, fingerprint=found.fingerprint, parts=parts_of(found))
                 )
         return replies
 
@@ -87,7 +89,7 @@ class EncoderStage(Stage[ImageNew]):
                 new, found = received.record, next(described)
                 model, digest = self._encoder.model, one[0]
                 embedding = Embedding(
-                    new.request_id, received.path, found.fingerprint, model, digest, new.alert, _parts(found)
+                    new.request_id, received.path, found.fingerprint, model, digest, new.alert, parts_of(found)
                 )
             origin = ((ANNOUNCED_IN, str(received.partition).encode()),)
             outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
@@ -114,13 +116,27 @@ class EncoderStage(Stage[ImageNew]):
             return exc
 
 
-def _parts(found: Described) -> tuple[Part, ...]:
+def parts_of(found: Described) -> tuple[Part, ...]:
+    """The pictures inside an image, as they go on the wire."""
     return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in found.parts)
 
 
 def make(config: Config) -> EncoderStage:
-    """The stage, ready to run; ModelError where the model cannot be used."""
-    encoder = Encoder.load(
+    """The stage, ready to run; ModelError where the model cannot be used, or is another one than the log's."""
+    encoder = load(config)
+    known = model_of(config.kafka)
+    if known not in (None, encoder.model):
+        raise ModelError(
+            f"MODELS_NAME gives {encoder.model}, and {config.kafka.topic(EMBEDDINGS.name)} holds those of {known}: "
+            "fingerprints of two models cannot be compared; `imagetools reencode` moves a collection to another model"
+        )
+    log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
+    return EncoderStage(encoder, ImageRoot(config.images_dir))
+
+
+def load(config: Config) -> Encoder:
+    """The encoder that the settings name; ModelError."""
+    return Encoder.load(
         EncoderConfig(
             config.models_name,
             config.models_dir,
@@ -129,8 +145,17 @@ def make(config: Config) -> EncoderStage:
             kept=user_cache_path("imagetools"),
         )
     )
-    log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
-    return EncoderStage(encoder, ImageRoot(config.images_dir))
+
+
+def model_of(kafka: KafkaConfig) -> str | None:
+    """What made the fingerprints of the log, by its first one; None where it is empty."""
+    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    try:
+        (end,) = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name)).values()
+        held = (received.record for received in reader.read(0, end) if received is not None)
+        return next((record.model for record in held if record is not None), None)
+    finally:
+        reader.close()
 
 
 def main(config: Config | None = None) -> None:

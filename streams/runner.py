@@ -181,7 +181,7 @@ class Runner(Generic[R]):
                 log.warning("%s: %s", self.stage.name, error.str())
 
     def _lost(self) -> str:
-        group, topic = self.kafka.topic(self.stage.name), self.kafka.topic(self.stage.source.name)
+        group, topic = self.kafka.group(self.stage.name), self.kafka.topic(self.stage.source.name)
         return (
             f"group {group} has no committed offset in {topic}: run `imagetools topics create` if it is new; if it had "
             "one, say where to go on with --from earliest (which repeats every alert) or --from latest"
@@ -345,7 +345,7 @@ class Runner(Generic[R]):
 def consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
     """librdkafka settings of a stage's consumer."""
     settings = kafka.client(
-        group_id=kafka.topic(stage),
+        group_id=kafka.group(stage),
         group_protocol=kafka.group_protocol,
         enable_auto_commit=False,
         enable_auto_offset_store=False,

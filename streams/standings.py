@@ -1,13 +1,14 @@
 """How far each stage is, seen from outside."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.config import KafkaConfig
-from streams.topics import READS, TIMEOUT_S, GroupOffsets, end_offsets
+from streams.topics import READS, TIMEOUT_S, GroupOffsets, Topic, end_offsets
 
 PROBE_S = 5.0
 MOST_PROBED = 1000
@@ -33,10 +34,12 @@ class Standing:
 class Sampler:
     """Samples all stages, each time against the time before; for one thread."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, reads: Mapping[str, Topic] = READS) -> None:
+        """Nothing is read yet. reads: the stages, each with the topic that it reads."""
         self._kafka = kafka
+        self._reads = reads
         self._admin = AdminClient(kafka.client())
-        self._groups = {stage: GroupOffsets(kafka, stage) for stage in READS}
+        self._groups = {stage: GroupOffsets(kafka, stage, topic) for stage, topic in reads.items()}
         self._probe = Consumer(
             kafka.client(
                 # the client wants a name; nothing is ever committed under it
@@ -52,7 +55,7 @@ class Sampler:
 
     def sample(self) -> list[Standing]:
         """Of each stage; the first time, rates are 0. KafkaException where there is no Kafka or no topic."""
-        return [self._standing(stage) for stage in READS]
+        return [self._standing(stage) for stage in self._reads]
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -61,7 +64,7 @@ class Sampler:
             group.close()
 
     def _standing(self, stage: str) -> Standing:
-        topic = self._kafka.topic(READS[stage].name)
+        topic = self._kafka.topic(self._reads[stage].name)
         committed, now = self._groups[stage].read(), time.monotonic()
         done = sum(committed.values())
         then, done_then = self._before.get(stage, (now, done))
@@ -104,7 +107,7 @@ class Sampler:
         return found
 
     def _members(self, stage: str) -> int:
-        name = self._kafka.topic(stage)
+        name = self._kafka.group(stage)
         (described,) = self._admin.describe_consumer_groups([name], request_timeout=TIMEOUT_S).values()
         try:
             return len(described.result().members)

@@ -20,7 +20,7 @@ from schemas.records import (
     SearchRequest,
     Verdict,
 )
-from streams.config import KafkaConfig
+from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
 
 T = TypeVar("T")
 
@@ -40,7 +40,9 @@ class Topic:
 
 
 IMAGES_NEW = Topic("images.new", ImageNew, PARTITIONS)
-EMBEDDINGS = Topic("embeddings", Embedding, 1, {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)})
+EMBEDDINGS = Topic(
+    EMBEDDINGS_TOPIC, Embedding, 1, {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)}
+)
 CANDIDATES = Topic("candidates", Candidates, PARTITIONS)
 DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
 VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
@@ -90,12 +92,15 @@ TIMEOUT_S = 30.0
 
 
 class GroupOffsets:
-    """The committed offsets of one stage's group, seen from outside: nothing here joins the group."""
+    """The committed offsets of one stage's group, seen from outside: nothing here joins the group.
 
-    def __init__(self, kafka: KafkaConfig, stage: str) -> None:
-        self._topic = kafka.topic(READS[stage].name)
+    topic  that the stage reads, where it is none of READS
+    """
+
+    def __init__(self, kafka: KafkaConfig, stage: str, topic: Topic | None = None) -> None:
+        self._topic = kafka.topic((topic or READS[stage]).name)
         self._consumer = Consumer(
-            kafka.client(group_id=kafka.topic(stage), enable_auto_commit=False, isolation_level="read_committed")
+            kafka.client(group_id=kafka.group(stage), enable_auto_commit=False, isolation_level="read_committed")
         )
 
     def read(self) -> dict[int, int]:
@@ -152,12 +157,14 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
                 raise
     for stage, topic in READS.items():
         if topic in wanted:
-            _commit_first(admin, kafka, stage, topic)
+            commit_first(kafka, stage, topic)
     return made
 
 
-def _commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
-    group = GroupOffsets(kafka, stage)
+def commit_first(kafka: KafkaConfig, stage: str, topic: Topic) -> None:
+    """Commit the topic's first offsets for a stage's group, where it has none."""
+    admin = AdminClient(kafka.client())
+    group = GroupOffsets(kafka, stage, topic)
     try:
         known = _patiently(group.read)
         firsts = _patiently(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
@@ -179,7 +186,7 @@ def delete(kafka: KafkaConfig) -> None:
     One that left while it was joining is known to the broker until its session ends, and is waited for.
     """
     admin = AdminClient(kafka.client())
-    for group in [kafka.topic(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]:
+    for group in [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]:
         _patiently(lambda group=group: _delete_group(admin, group), {KafkaError.NON_EMPTY_GROUP})  # type: ignore[misc]
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)

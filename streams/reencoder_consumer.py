@@ -1,0 +1,88 @@
+"""embeddings → a second log: the fingerprint of every image anew, by another model.
+
+Silent: what is written alerts nobody, since search has looked at it in the first log.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from os import cpu_count
+
+from imagetools.decode import ImageRoot
+from imagetools.errors import ImageError
+from imagetools.fingerprint import Encoder, Prepared
+from schemas.records import Embedding
+from streams.encoder_consumer import parts_of
+from streams.stage import Outcome, Output, Received, Stage
+from streams.topics import EMBEDDINGS, Topic
+
+log = logging.getLogger(__name__)
+
+
+class ReencoderStage(Stage[Embedding]):
+    """Follows the log; an image that can no longer be read is left out of the second one, with a warning."""
+
+    source = EMBEDDINGS
+    kind = Embedding
+    tombstones = True
+
+    def __init__(self, encoder: Encoder, images: ImageRoot, target: Topic) -> None:
+        self.name = stage_name(target)
+        self._encoder = encoder
+        self._images = images
+        self._target = target
+        self._pool = ThreadPoolExecutor(cpu_count() or 1, "decode")
+
+    def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
+        """Each record with another fingerprint; removals as they are."""
+        read: list[Prepared | ImageError | None] = []
+
+        def prepared() -> Iterator[Prepared]:
+            for one in self._pool.map(self._read, batch):
+                read.append(one)
+                if isinstance(one, Prepared):
+                    yield one
+
+        described = iter(self._encoder.describe(prepared()))
+        outcomes: list[Outcome] = []
+        for received, one in zip(batch, read, strict=True):
+            if isinstance(one, ImageError):
+                log.warning("left out: %s", one)
+                outcomes.append(())
+                continue
+            embedding = None
+            if received.record is not None and one is not None:
+                found = next(described)
+                # the digest stays that of the announcement: bytes that have changed since are news when announced
+                embedding = replace(
+                    received.record,
+                    fingerprint=found.fingerprint,
+                    model=self._encoder.model,
+                    alert=False,
+                    parts=parts_of(found),
+                )
+            outcomes.append((Output(self._target, received.path, embedding, received.timestamp),))
+        return outcomes
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._pool.shutdown()
+
+    def _read(self, received: Received[Embedding]) -> Prepared | ImageError | None:
+        if received.record is None:
+            return None
+        try:
+            return self._encoder.read(self._images.read(received.path), received.path, self._images.config)
+        except ImageError as exc:
+            return exc
+
+
+def second_log(name: str) -> Topic:
+    """A log as the first one is kept."""
+    return replace(EMBEDDINGS, name=name)
+
+
+def stage_name(target: Topic) -> str:
+    """The stage's, and so its group's: each second log has a reader of its own."""
+    return f"reencoder.{target.name}"
