@@ -34,11 +34,12 @@ from rich.table import Table
 from bench.pipeline import SHARED, made_photos
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import find_images
+from imagetools.decode import ImageRoot, find_images
 from imagetools.index import Entry, Index
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
-from streams import encoder_consumer, matcher_consumer
+from streams import matcher_consumer
 from streams.config import Config, KafkaConfig
+from streams.encoder_consumer import EncoderStage, load
 from streams.follow import Follower, reach
 from streams.java import free_ports
 from streams.local_kafka import LocalKafka
@@ -145,7 +146,7 @@ class InProcess:
 
     def __init__(self, images: Path, fingerprints: dict[str, Any]) -> None:
         config = Config(images_dir=images, source_dir=images, target_dir=images)
-        self._encoder = encoder_consumer.make(config)
+        self._encoder = EncoderStage(load(config), ImageRoot(images))
         self._matcher = matcher_consumer.make(config)
         self._index = Index()
         change = self._index.change()

@@ -18,6 +18,15 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
+SLOWEST = ("test_whole", "test_bridge", "test_exactly_once", "test_page", "test_search_stage", "test_train")
+"""Where files are shared out among processes, these go first, so that none is left with a long one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first; within a file as written."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="session")
 def bootstrap() -> Iterator[str]:
     """IMAGETOOLS_TEST_BOOTSTRAP, or a broker of its own; where none can be had the tests fail and say so."""
