@@ -1,0 +1,220 @@
+"""What `imagetools find` finds: edited copies among other photos, from files to alerts.jsonl, and how long it takes.
+
+    python -m bench.find [--photos N] [--others N] [--edits NAME ...] [--folder FOLDER]
+
+Photos that no weights were trained on, a copy of each under every edit, and other photos, under names that mix them,
+so that an original may come before its copies, after them or between. A copy is found where reported pairs join it
+with its original, directly or over others, as the report's groups do.
+
+A reported pair is true where both files show one photo: it is the original, or a copy of it, or the second picture of
+a collage or a patch; files with the same bytes are one photo. All other pairs are false, those of `lookalikes.tsv`
+among them, but for two other photos that are not listed there: the collection itself may hold a scene twice, so that
+these are counted apart.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import imagehash
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.pairs import HELD_OUT, SHARED, Photos
+from cli.demo_images import LOOKALIKES
+from cli.find import find
+from cli.groups import Groups
+from imagetools.decode import ImageRoot
+from imagetools.edits import EDITS
+
+SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
+SAMPLED = 10
+"""Photos to edit, where the folder has none held out."""
+
+WITH_SECOND = ("collage", "patch")
+"""Edits that show a second photo, too."""
+
+ORIGINAL, OTHER = "original", "other"
+HAMMING = 8
+SHOWN = 20
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class File:
+    """One image of the folder.
+
+    kind   the edit's name, or original, or other
+    photo  the photo that it is, or is a copy of
+    shows  all photos in it
+    """
+
+    name: str
+    kind: str
+    photo: str
+    shows: frozenset[str]
+
+
+@dataclass
+class Judged:
+    """The reported pairs by what they are."""
+
+    true: list[Pair]
+    false: list[Pair]
+    unjudged: list[Pair]
+
+
+def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Sequence[str], to: Path) -> list[File]:
+    """Write the files into a folder. The same names give the same files."""
+    root = ImageRoot(source)
+    first_with: dict[bytes, str] = {}
+    same = {p: first_with.setdefault(hashlib.sha256(root.read(p)).digest(), p) for p in [*photos, *others]}
+    planned = [*((OTHER, p) for p in others), *((kind, p) for p in photos for kind in (ORIGINAL, *edits))]
+    random.Random(0).shuffle(planned)
+
+    def write(number: int, kind: str, photo: str) -> File:
+        stem = Path(photo).stem
+        if kind in (ORIGINAL, OTHER):
+            name = f"{number:05} {kind} {stem}{Path(photo).suffix}"
+            shutil.copyfile(source / photo, to / name)
+            return File(name, kind, same[photo], frozenset((same[photo],)))
+        rng, name = random.Random(f"{kind} {photo}"), f"{number:05} {kind} of {stem}.jpg"
+        second = rng.choice(others) if kind in WITH_SECOND else None
+        copy = EDITS[kind](root.open(photo), rng, root.open(second) if second else None)
+        copy.save(to / name, quality=90)
+        return File(name, kind, same[photo], frozenset(same[p] for p in (photo, second) if p))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(write, range(len(planned)), *zip(*planned, strict=True)))
+
+
+def reported(alerts: Path) -> dict[Pair, dict[str, Any]]:
+    """Every pair of alerts.jsonl, with the evidence."""
+    lines = (json.loads(line) for line in alerts.read_bytes().splitlines())
+    return {_pair(line["candidate"], d["relative_path"]): d for line in lines for d in line["duplicated"]}
+
+
+def judge(pairs: Iterable[Pair], files: Mapping[str, File], lookalikes: Collection[Pair]) -> Judged:
+    """Tell true pairs from false ones, as the module's docstring says."""
+    judged = Judged([], [], [])
+    for pair in pairs:
+        one, two = (files[name] for name in pair)
+        if one.shows & two.shows:
+            judged.true.append(pair)
+        elif one.kind == two.kind == OTHER and _pair(one.photo, two.photo) not in lookalikes:
+            judged.unjudged.append(pair)
+        else:
+            judged.false.append(pair)
+    return judged
+
+
+def recall(files: Sequence[File], tests: Mapping[str, Callable[[str, str], bool]]) -> Table:
+    """By edit and over all, the share of copies that each test joins with their original."""
+    original = {file.photo: file.name for file in files if file.kind == ORIGINAL}
+    copies = [file for file in files if file.kind in EDITS]
+    passed = {test: {f.name for f in copies if joins(f.name, original[f.photo])} for test, joins in tests.items()}
+    table = Table("edit", "copies", *tests, title="copies joined with their original, %")
+    for edit in [*(edit for edit in EDITS if any(file.kind == edit for file in copies)), "all"]:
+        names = {file.name for file in copies if edit in (file.kind, "all")}
+        table.add_row(edit, f"{len(names):,}", *(f"{100 * len(names & of) / len(names):.1f}" for of in passed.values()))
+    return table
+
+
+def listed(title: str, pairs: Sequence[Pair], evidence: Mapping[Pair, Mapping[str, Any]]) -> Table:
+    """The pairs of the highest scores."""
+    table = Table("score", "one", "other", "said to be", title=f"{title}: {len(pairs)}, at most {SHOWN} shown")
+    for pair in sorted(pairs, key=lambda pair: -evidence[pair]["score"])[:SHOWN]:
+        seen = evidence[pair]
+        table.add_row(f"{seen['score']:.3f}", *map(escape, pair), seen["edit"])
+    return table
+
+
+def _pair(one: str, two: str) -> Pair:
+    return min(one, two), max(one, two)
+
+
+def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], list[str], set[Pair]]:
+    """Photos to edit, other photos, and the pairs of them that look alike and are none."""
+    known, rng = Photos(source), random.Random(0)
+    held = [path for path in known.paths if path.startswith(f"{HELD_OUT}/")] or rng.sample(known.paths, SAMPLED)
+    rest = sorted(set(known.paths) - set(held))
+    edited, rest = rng.sample(held, min(len(held), photos or len(held))), rng.sample(rest, min(len(rest), others))
+    listed = [*known.lookalikes, *((f"{one}.jpg", f"{two}.jpg") for one, two in LOOKALIKES)]
+    return edited, rest, {_pair(*pair) for pair in listed if {*edited, *rest}.issuperset(pair)}
+
+
+def _find(images: Path, report: Path) -> float:
+    """Run the job; the seconds that it took."""
+    began = time.monotonic()
+    find(images, report, console=Console(quiet=True))
+    return time.monotonic() - began
+
+
+def _find_one(image: Path, home: Path) -> float:
+    """The seconds of the job on a single image: to start and to stop, whatever there is to do."""
+    home.mkdir()
+    shutil.copy(image, home)
+    return _find(home, home / "report")
+
+
+def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """The perceptual hash of each image, and the seconds for all."""
+    root, began = ImageRoot(images), time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = dict(zip(names, pool.map(lambda name: imagehash.phash(root.open(name)), names), strict=True))
+    return hashes, time.monotonic() - began
+
+
+@click.command()
+@click.option("--photos", type=click.IntRange(1), help="How many photos to edit.  [default: all held-out ones]")
+@click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="How many others, at most.")
+@click.option("--edits", multiple=True, type=click.Choice(list(EDITS)), help="Edits to make.  [default: all]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the images and the report here.")
+def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None) -> None:
+    """Plant copies, find them, and count."""
+    console = Console(width=150)
+    source = SHARED if SHARED.is_dir() else SAMPLES
+    edited, rest, lookalikes = _choose(source, photos, others)
+    with nullcontext(str(folder)) if folder else tempfile.TemporaryDirectory() as scratch:
+        images, report = Path(scratch) / "images", Path(scratch) / "report"
+        images.mkdir(parents=True)
+        files = {file.name: file for file in build(source, edited, rest, edits or tuple(EDITS), images)}
+        console.print(f"{len(files):,} images: {len(edited)} photos, copies of them, {len(rest):,} others")
+        alone = _find_one(images / next(iter(files)), Path(scratch) / "one")
+        took = _find(images, report)
+        hashes, hashed = _hashes(images, list(files))
+        evidence = reported(report / "alerts.jsonl")
+    judged = judge(evidence, files, lookalikes)
+    groups, true = Groups(evidence), Groups(judged.true)
+    tests: dict[str, Callable[[str, str], bool]] = {
+        "in one group": groups.together,
+        "by true pairs alone": true.together,
+        "by a pair of their own": lambda one, two: _pair(one, two) in evidence,
+        f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
+    }
+    console.print(recall(list(files.values()), tests))
+    right, said = len(judged.true), len(judged.true) + len(judged.false)
+    console.print(f"precision: {right:,} of {said:,} pairs are true, {100 * right / max(said, 1):.2f} %")
+    alike = sum(_pair(*(files[name].photo for name in pair)) in lookalikes for pair in judged.false)
+    console.print(f"look-alikes: {alike} of {len(lookalikes):,} listed pairs reported")
+    console.print(listed("false pairs", judged.false, evidence))
+    console.print(listed("pairs among the others, not judged", judged.unjudged, evidence))
+    console.print(f"wall: {took:.1f} s, {1000 * took / len(files):.1f} ms an image; of a single image: {alone:.1f} s")
+    console.print(f"pHash: {hashed:.1f} s, {1000 * hashed / len(files):.1f} ms an image")
+
+
+if __name__ == "__main__":
+    main()
