@@ -9,7 +9,8 @@ with its original, directly or over others, as the report's groups do.
 A reported pair is true where both files show one photo: it is the original, or a copy of it, or the second picture of
 a collage or a patch; files with the same bytes are one photo. All other pairs are false, those of `lookalikes.tsv`
 among them, but for two other photos that are not listed there: the collection itself may hold a scene twice, so that
-these are counted apart.
+these are counted apart. Slices of one tomography (`bench.pairs.SERIES`), each of which repeats the one before, are left
+out.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.pairs import HELD_OUT, SHARED, Photos
+from bench.pairs import HELD_OUT, SERIES, SHARED, Photos
 from cli.demo_images import LOOKALIKES
 from cli.find import find
 from cli.groups import Groups
@@ -68,15 +69,6 @@ class File:
     shows: frozenset[str]
 
 
-@dataclass
-class Judged:
-    """The reported pairs by what they are."""
-
-    true: list[Pair]
-    false: list[Pair]
-    unjudged: list[Pair]
-
-
 def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Sequence[str], to: Path) -> list[File]:
     """Write the files into a folder. The same names give the same files."""
     root = ImageRoot(source)
@@ -107,29 +99,21 @@ def reported(alerts: Path) -> dict[Pair, dict[str, Any]]:
     return {_pair(line["candidate"], d["relative_path"]): d for line in lines for d in line["duplicated"]}
 
 
-def judge(pairs: Iterable[Pair], files: Mapping[str, File], lookalikes: Collection[Pair]) -> Judged:
-    """Tell true pairs from false ones, as the module's docstring says."""
-    judged = Judged([], [], [])
-    for pair in pairs:
-        one, two = (files[name] for name in pair)
-        if one.shows & two.shows:
-            judged.true.append(pair)
-        elif one.kind == two.kind == OTHER and _pair(one.photo, two.photo) not in lookalikes:
-            judged.unjudged.append(pair)
-        else:
-            judged.false.append(pair)
-    return judged
+def is_true(one: File, two: File, lookalikes: Collection[Pair]) -> bool | None:
+    """Whether both show one photo; None for two others of which nobody knows."""
+    if one.shows & two.shows:
+        return True
+    return None if one.kind == two.kind == OTHER and _pair(one.photo, two.photo) not in lookalikes else False
 
 
-def recall(files: Sequence[File], tests: Mapping[str, Callable[[str, str], bool]]) -> Table:
+def recall(originals: Mapping[File, str], tests: Mapping[str, Callable[[str, str], bool]]) -> Table:
     """By edit and over all, the share of copies that each test joins with their original."""
-    original = {file.photo: file.name for file in files if file.kind == ORIGINAL}
-    copies = [file for file in files if file.kind in EDITS]
-    passed = {test: {f.name for f in copies if joins(f.name, original[f.photo])} for test, joins in tests.items()}
     table = Table("edit", "copies", *tests, title="copies joined with their original, %")
-    for edit in [*(edit for edit in EDITS if any(file.kind == edit for file in copies)), "all"]:
-        names = {file.name for file in copies if edit in (file.kind, "all")}
-        table.add_row(edit, f"{len(names):,}", *(f"{100 * len(names & of) / len(names):.1f}" for of in passed.values()))
+    for edit in (*EDITS, "all"):
+        made = [(copy.name, original) for copy, original in originals.items() if edit in (copy.kind, "all")]
+        if made:
+            shares = (100 * sum(joins(*pair) for pair in made) / len(made) for joins in tests.values())
+            table.add_row(edit, f"{len(made):,}", *(f"{share:.1f}" for share in shares))
     return table
 
 
@@ -150,7 +134,7 @@ def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], l
     """Photos to edit, other photos, and the pairs of them that look alike and are none."""
     known, rng = Photos(source), random.Random(0)
     held = [path for path in known.paths if path.startswith(f"{HELD_OUT}/")] or rng.sample(known.paths, SAMPLED)
-    rest = sorted(set(known.paths) - set(held))
+    rest = [path for path in known.paths if path not in held and not path.startswith(SERIES)]
     edited, rest = rng.sample(held, min(len(held), photos or len(held))), rng.sample(rest, min(len(rest), others))
     listed = [*known.lookalikes, *((f"{one}.jpg", f"{two}.jpg") for one, two in LOOKALIKES)]
     return edited, rest, {_pair(*pair) for pair in listed if {*edited, *rest}.issuperset(pair)}
@@ -161,13 +145,6 @@ def _find(images: Path, report: Path) -> float:
     began = time.monotonic()
     find(images, report, console=Console(quiet=True))
     return time.monotonic() - began
-
-
-def _find_one(image: Path, home: Path) -> float:
-    """The seconds of the job on a single image: to start and to stop, whatever there is to do."""
-    home.mkdir()
-    shutil.copy(image, home)
-    return _find(home, home / "report")
 
 
 def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
@@ -182,38 +159,44 @@ def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
 @click.option("--photos", type=click.IntRange(1), help="How many photos to edit.  [default: all held-out ones]")
 @click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="How many others, at most.")
 @click.option("--edits", multiple=True, type=click.Choice(list(EDITS)), help="Edits to make.  [default: all]")
-@click.option("--folder", type=click.Path(path_type=Path), help="Keep the images and the report here.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep images and report in a new folder.")
 def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None) -> None:
     """Plant copies, find them, and count."""
     console = Console(width=150)
     source = SHARED if SHARED.is_dir() else SAMPLES
     edited, rest, lookalikes = _choose(source, photos, others)
     with nullcontext(str(folder)) if folder else tempfile.TemporaryDirectory() as scratch:
-        images, report = Path(scratch) / "images", Path(scratch) / "report"
+        images, report, single = (Path(scratch) / name for name in ("images", "report", "single"))
         images.mkdir(parents=True)
+        single.mkdir()
         files = {file.name: file for file in build(source, edited, rest, edits or tuple(EDITS), images)}
         console.print(f"{len(files):,} images: {len(edited)} photos, copies of them, {len(rest):,} others")
-        alone = _find_one(images / next(iter(files)), Path(scratch) / "one")
-        took = _find(images, report)
+        shutil.copy(images / next(iter(files)), single)
+        alone, took = _find(single, single / "report"), _find(images, report)
         hashes, hashed = _hashes(images, list(files))
         evidence = reported(report / "alerts.jsonl")
-    judged = judge(evidence, files, lookalikes)
-    groups, true = Groups(evidence), Groups(judged.true)
+    truth = {pair: is_true(files[pair[0]], files[pair[1]], lookalikes) for pair in evidence}
+    true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
+    groups, sure = Groups(evidence), Groups(true)
     tests: dict[str, Callable[[str, str], bool]] = {
         "in one group": groups.together,
-        "by true pairs alone": true.together,
+        "by true pairs alone": sure.together,
         "by a pair of their own": lambda one, two: _pair(one, two) in evidence,
         f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
     }
-    console.print(recall(list(files.values()), tests))
-    right, said = len(judged.true), len(judged.true) + len(judged.false)
-    console.print(f"precision: {right:,} of {said:,} pairs are true, {100 * right / max(said, 1):.2f} %")
-    alike = sum(_pair(*(files[name].photo for name in pair)) in lookalikes for pair in judged.false)
+    place = {file.photo: file.name for file in files.values() if file.kind == ORIGINAL}
+    originals = {file: place[file.photo] for file in files.values() if file.kind in EDITS}
+    console.print(recall(originals, tests))
+    missed = [copy.name for copy, original in originals.items() if not groups.together(copy.name, original)]
+    console.print(escape(f"missed: {'; '.join(missed) or 'none'}"))
+    share = 100 * len(true) / max(1, len(true) + len(false))
+    console.print(f"precision: {share:.2f} %, {len(true):,} true pairs and {len(false):,} false ones")
+    alike = sum(_pair(files[one].photo, files[two].photo) in lookalikes for one, two in false)
     console.print(f"look-alikes: {alike} of {len(lookalikes):,} listed pairs reported")
-    console.print(listed("false pairs", judged.false, evidence))
-    console.print(listed("pairs among the others, not judged", judged.unjudged, evidence))
-    console.print(f"wall: {took:.1f} s, {1000 * took / len(files):.1f} ms an image; of a single image: {alone:.1f} s")
-    console.print(f"pHash: {hashed:.1f} s, {1000 * hashed / len(files):.1f} ms an image")
+    console.print(listed("false pairs", false, evidence))
+    console.print(listed("pairs among the others, not judged", unknown, evidence))
+    for what, seconds in (("whole job", took), ("beyond what one image takes", took - alone), ("pHash", hashed)):
+        console.print(f"{what}: {seconds:.1f} s, {1000 * seconds / len(files):.1f} ms an image")
 
 
 if __name__ == "__main__":
