@@ -7,10 +7,10 @@ so that an original may come before its copies, after them or between. A copy is
 with its original, directly or over others, as the report's groups do.
 
 A reported pair is true where both files show one photo: it is the original, or a copy of it, or the second picture of
-a collage or a patch; files with the same bytes are one photo. All other pairs are false, those of `lookalikes.tsv`
-among them, but for two other photos that are not listed there: the collection itself may hold a scene twice, so that
-these are counted apart. Slices of one tomography (`bench.pairs.SERIES`), each of which repeats the one before, are left
-out.
+a collage or a patch; files of the same bytes are one photo, and so are those of `SAME_PHOTO`. All other pairs are
+false, those of `lookalikes.tsv` among them, but for two other photos that are not listed there: the collection itself
+may hold a scene twice, so that these are counted apart. Of the slices of one tomography (`bench.pairs.SERIES`), where
+each repeats the one before, there is none.
 """
 
 import hashlib
@@ -47,6 +47,9 @@ SAMPLED = 10
 WITH_SECOND = ("collage", "patch")
 """Edits that show a second photo, too."""
 
+SAME_PHOTO = {"clothing/b59e4d4a.jpg": "heldout/e6a8b33f-279c-4072-8dba-229d94205e55.jpg"}
+"""Photos that are copies in the collection as it came: this one is the other, cropped and enlarged."""
+
 ORIGINAL, OTHER = "original", "other"
 HAMMING = 8
 SHOWN = 20
@@ -74,6 +77,7 @@ def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Seq
     root = ImageRoot(source)
     first_with: dict[bytes, str] = {}
     same = {p: first_with.setdefault(hashlib.sha256(root.read(p)).digest(), p) for p in [*photos, *others]}
+    same.update({p: original for p, original in SAME_PHOTO.items() if p in same})
     planned = [*((OTHER, p) for p in others), *((kind, p) for p in photos for kind in (ORIGINAL, *edits))]
     random.Random(0).shuffle(planned)
 
