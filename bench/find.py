@@ -1,0 +1,207 @@
+"""What `imagetools find` finds: edited copies among other photos, from files to alerts.jsonl, and how long it takes.
+
+    python -m bench.find [--photos N] [--others N] [--edits NAME ...] [--folder FOLDER]
+
+Photos that no weights were trained on, a copy of each under every edit, and other photos, under names that mix them,
+so that an original may come before its copies, after them or between. A copy is found where reported pairs join it
+with its original, directly or over others, as the report's groups do.
+
+A reported pair is true where both files show one photo: it is the original, or a copy of it, or the second picture of
+a collage or a patch; files of the same bytes are one photo, and so are those of `SAME_PHOTO`. All other pairs are
+false, those of `lookalikes.tsv` among them, but for two other photos that are not listed there: the collection itself
+may hold a scene twice, so that these are counted apart. Of the slices of one tomography (`bench.pairs.SERIES`), where
+each repeats the one before, there is none.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import imagehash
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.pairs import HELD_OUT, SERIES, SHARED, Photos
+from cli.demo_images import LOOKALIKES
+from cli.find import find
+from cli.groups import Groups
+from imagetools.decode import ImageRoot
+from imagetools.edits import EDITS
+
+SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
+SAMPLED = 10
+"""Photos to edit, where the folder has none held out."""
+
+WITH_SECOND = ("collage", "patch")
+"""Edits that show a second photo, too."""
+
+SAME_PHOTO = {"clothing/b59e4d4a.jpg": "heldout/e6a8b33f-279c-4072-8dba-229d94205e55.jpg"}
+"""Photos that are copies in the collection as it came: this one is the other, cropped and enlarged."""
+
+ORIGINAL, OTHER = "original", "other"
+HAMMING = 8
+SHOWN = 20
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class File:
+    """One image of the folder.
+
+    kind   the edit's name, or original, or other
+    photo  the photo that it is, or is a copy of
+    shows  all photos in it
+    """
+
+    name: str
+    kind: str
+    photo: str
+    shows: frozenset[str]
+
+
+def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Sequence[str], to: Path) -> list[File]:
+    """Write the files into a folder. The same names give the same files."""
+    root = ImageRoot(source)
+    first_with: dict[bytes, str] = {}
+    same = {p: first_with.setdefault(hashlib.sha256(root.read(p)).digest(), p) for p in [*photos, *others]}
+    same.update({p: original for p, original in SAME_PHOTO.items() if p in same})
+    planned = [*((OTHER, p) for p in others), *((kind, p) for p in photos for kind in (ORIGINAL, *edits))]
+    random.Random(0).shuffle(planned)
+
+    def write(number: int, kind: str, photo: str) -> File:
+        stem = Path(photo).stem
+        if kind in (ORIGINAL, OTHER):
+            name = f"{number:05} {kind} {stem}{Path(photo).suffix}"
+            shutil.copyfile(source / photo, to / name)
+            return File(name, kind, same[photo], frozenset((same[photo],)))
+        rng, name = random.Random(f"{kind} {photo}"), f"{number:05} {kind} of {stem}.jpg"
+        second = rng.choice(others) if kind in WITH_SECOND else None
+        copy = EDITS[kind](root.open(photo), rng, root.open(second) if second else None)
+        copy.save(to / name, quality=90)
+        return File(name, kind, same[photo], frozenset(same[p] for p in (photo, second) if p))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(write, range(len(planned)), *zip(*planned, strict=True)))
+
+
+def reported(alerts: Path) -> dict[Pair, dict[str, Any]]:
+    """Every pair of alerts.jsonl, with the evidence."""
+    lines = (json.loads(line) for line in alerts.read_bytes().splitlines())
+    return {_pair(line["candidate"], d["relative_path"]): d for line in lines for d in line["duplicated"]}
+
+
+def is_true(one: File, two: File, lookalikes: Collection[Pair]) -> bool | None:
+    """Whether both show one photo; None for two others of which nobody knows."""
+    if one.shows & two.shows:
+        return True
+    return None if one.kind == two.kind == OTHER and _pair(one.photo, two.photo) not in lookalikes else False
+
+
+def recall(originals: Mapping[File, str], tests: Mapping[str, Callable[[str, str], bool]]) -> Table:
+    """By edit and over all, the share of copies that each test joins with their original."""
+    table = Table("edit", "copies", *tests, title="copies joined with their original, %")
+    for edit in (*EDITS, "all"):
+        made = [(copy.name, original) for copy, original in originals.items() if edit in (copy.kind, "all")]
+        if made:
+            shares = (100 * sum(joins(*pair) for pair in made) / len(made) for joins in tests.values())
+            table.add_row(edit, f"{len(made):,}", *(f"{share:.1f}" for share in shares))
+    return table
+
+
+def listed(title: str, pairs: Sequence[Pair], evidence: Mapping[Pair, Mapping[str, Any]]) -> Table:
+    """The pairs of the highest scores."""
+    table = Table("score", "one", "other", "said to be", title=f"{title}: {len(pairs)}, at most {SHOWN} shown")
+    for pair in sorted(pairs, key=lambda pair: -evidence[pair]["score"])[:SHOWN]:
+        seen = evidence[pair]
+        table.add_row(f"{seen['score']:.3f}", *map(escape, pair), seen["edit"])
+    return table
+
+
+def _pair(one: str, two: str) -> Pair:
+    return min(one, two), max(one, two)
+
+
+def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], list[str], set[Pair]]:
+    """Photos to edit, other photos, and the pairs of them that look alike and are none."""
+    known, rng = Photos(source), random.Random(0)
+    held = [path for path in known.paths if path.startswith(f"{HELD_OUT}/")] or rng.sample(known.paths, SAMPLED)
+    rest = [path for path in known.paths if path not in held and not path.startswith(SERIES)]
+    edited, rest = rng.sample(held, min(len(held), photos or len(held))), rng.sample(rest, min(len(rest), others))
+    listed = [*known.lookalikes, *((f"{one}.jpg", f"{two}.jpg") for one, two in LOOKALIKES)]
+    return edited, rest, {_pair(*pair) for pair in listed if {*edited, *rest}.issuperset(pair)}
+
+
+def _find(images: Path, report: Path) -> float:
+    """Run the job; the seconds that it took."""
+    began = time.monotonic()
+    find(images, report, console=Console(quiet=True))
+    return time.monotonic() - began
+
+
+def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """The perceptual hash of each image, and the seconds for all."""
+    root, began = ImageRoot(images), time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = dict(zip(names, pool.map(lambda name: imagehash.phash(root.open(name)), names), strict=True))
+    return hashes, time.monotonic() - began
+
+
+@click.command()
+@click.option("--photos", type=click.IntRange(1), help="How many photos to edit.  [default: all held-out ones]")
+@click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="How many others, at most.")
+@click.option("--edits", multiple=True, type=click.Choice(list(EDITS)), help="Edits to make.  [default: all]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep images and report in a new folder.")
+def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None) -> None:
+    """Plant copies, find them, and count."""
+    console = Console(width=150)
+    source = SHARED if SHARED.is_dir() else SAMPLES
+    edited, rest, lookalikes = _choose(source, photos, others)
+    with nullcontext(str(folder)) if folder else tempfile.TemporaryDirectory() as scratch:
+        images, report, single = (Path(scratch) / name for name in ("images", "report", "single"))
+        images.mkdir(parents=True)
+        single.mkdir()
+        files = {file.name: file for file in build(source, edited, rest, edits or tuple(EDITS), images)}
+        console.print(f"{len(files):,} images: {len(edited)} photos, copies of them, {len(rest):,} others")
+        shutil.copy(images / next(iter(files)), single)
+        alone, took = _find(single, single / "report"), _find(images, report)
+        hashes, hashed = _hashes(images, list(files))
+        evidence = reported(report / "alerts.jsonl")
+    truth = {pair: is_true(files[pair[0]], files[pair[1]], lookalikes) for pair in evidence}
+    true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
+    groups, sure = Groups(evidence), Groups(true)
+    tests: dict[str, Callable[[str, str], bool]] = {
+        "in one group": groups.together,
+        "by true pairs alone": sure.together,
+        "by a pair of their own": lambda one, two: _pair(one, two) in evidence,
+        f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
+    }
+    place = {file.photo: file.name for file in files.values() if file.kind == ORIGINAL}
+    originals = {file: place[file.photo] for file in files.values() if file.kind in EDITS}
+    console.print(recall(originals, tests))
+    missed = [copy.name for copy, original in originals.items() if not groups.together(copy.name, original)]
+    console.print(escape(f"missed: {'; '.join(missed) or 'none'}"))
+    share = 100 * len(true) / max(1, len(true) + len(false))
+    console.print(f"precision: {share:.2f} %, {len(true):,} true pairs and {len(false):,} false ones")
+    alike = sum(_pair(files[one].photo, files[two].photo) in lookalikes for one, two in false)
+    console.print(f"look-alikes: {alike} of {len(lookalikes):,} listed pairs reported")
+    console.print(listed("false pairs", false, evidence))
+    console.print(listed("pairs among the others, not judged", unknown, evidence))
+    for what, seconds in (("whole job", took), ("beyond what one image takes", took - alone), ("pHash", hashed)):
+        console.print(f"{what}: {seconds:.1f} s, {1000 * seconds / len(files):.1f} ms an image")
+
+
+if __name__ == "__main__":
+    main()
