@@ -21,7 +21,7 @@ demo: $(READY)
 
 # pytest comes after the checks, and says nothing before them: its closing line is the last
 test: check
-	@$(PYTHON_HERE) -m pytest
+	@scripts/test
 
 check: $(VENV)/ready-for-test
 	@$(PYTHON_HERE) -m ruff check .

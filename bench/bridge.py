@@ -39,7 +39,8 @@ from imagetools.index import Entry, Index
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
 from streams import matcher_consumer
 from streams.config import Config, KafkaConfig
-from streams.encoder_consumer import EncoderStage, load
+from streams.encoder_consumer import EncoderStage
+from streams.encoding import load
 from streams.follow import Follower, reach
 from streams.java import free_ports
 from streams.local_kafka import LocalKafka

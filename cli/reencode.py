@@ -15,9 +15,9 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ModelError
 from schemas.records import Embedding
 from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
-from streams.encoder_consumer import load, model_of
+from streams.encoding import load, model_of
 from streams.follow import reach
-from streams.reencoder_consumer import ReencoderStage, second_log, stage_name
+from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import Runner
 from streams.standings import Sampler, Standing
 from streams.topics import (

@@ -6,20 +6,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
-from confluent_kafka.admin import AdminClient
-from platformdirs import user_cache_path
-
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, MissingImage, ModelError
-from imagetools.fingerprint import Described, Encoder, EncoderConfig, Prepared
+from imagetools.fingerprint import Encoder, Prepared
 from imagetools.paths import shown
-from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Part, Reply, Request
-from streams.config import Config, KafkaConfig
-from streams.replay import LogReader
+from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
+from streams.config import Config
+from streams.encoding import load, model_of, parts_of
 from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
-from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW, end_offsets
+from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
 from streams.turns import Sliced, Turns
 
 log = logging.getLogger(__name__)
@@ -116,11 +113,6 @@ class EncoderStage(Stage[ImageNew]):
             return exc
 
 
-def parts_of(found: Described) -> tuple[Part, ...]:
-    """The pictures inside an image, as they go on the wire."""
-    return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in found.parts)
-
-
 def make(config: Config) -> EncoderStage:
     """The stage, ready to run; ModelError where the model cannot be used, or is another one than the log's."""
     encoder = load(config)
@@ -132,30 +124,6 @@ def make(config: Config) -> EncoderStage:
         )
     log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
     return EncoderStage(encoder, ImageRoot(config.images_dir))
-
-
-def load(config: Config) -> Encoder:
-    """The encoder that the settings name; ModelError."""
-    return Encoder.load(
-        EncoderConfig(
-            config.models_name,
-            config.models_dir,
-            engine=config.engine,
-            threads=config.encoder_threads,
-            kept=user_cache_path("imagetools"),
-        )
-    )
-
-
-def model_of(kafka: KafkaConfig) -> str | None:
-    """What made the fingerprints of the log, by its first one; None where it is empty."""
-    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
-    try:
-        (end,) = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name)).values()
-        held = (received.record for received in reader.read(0, end) if received is not None)
-        return next((record.model for record in held if record is not None), None)
-    finally:
-        reader.close()
 
 
 def main(config: Config | None = None) -> None:

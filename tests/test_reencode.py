@@ -14,7 +14,7 @@ from imagetools.fingerprint import Encoder, EncoderConfig
 from schemas.records import ImageNew
 from streams import encoder_consumer, search_consumer
 from streams.config import Config, KafkaConfig
-from streams.reencoder_consumer import second_log
+from streams.reencoding import second_log
 from streams.runner import OffsetsLost
 from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW
 

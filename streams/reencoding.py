@@ -13,7 +13,7 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError
 from imagetools.fingerprint import Encoder, Prepared
 from schemas.records import Embedding
-from streams.encoder_consumer import parts_of
+from streams.encoding import parts_of
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 

@@ -1,0 +1,39 @@
+"""What encoding takes in and out of the stream: the model by the settings, the log's own model, parts on the wire."""
+
+from confluent_kafka.admin import AdminClient
+from platformdirs import user_cache_path
+
+from imagetools.fingerprint import Described, Encoder, EncoderConfig
+from schemas.records import Embedding, Part
+from streams.config import Config, KafkaConfig
+from streams.replay import LogReader
+from streams.topics import EMBEDDINGS, end_offsets
+
+
+def load(config: Config) -> Encoder:
+    """The encoder that the settings name; ModelError."""
+    return Encoder.load(
+        EncoderConfig(
+            config.models_name,
+            config.models_dir,
+            engine=config.engine,
+            threads=config.encoder_threads,
+            kept=user_cache_path("imagetools"),
+        )
+    )
+
+
+def model_of(kafka: KafkaConfig) -> str | None:
+    """What made the fingerprints of the log, by its first one; None where it is empty."""
+    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    try:
+        (end,) = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name)).values()
+        held = (received.record for received in reader.read(0, end) if received is not None)
+        return next((record.model for record in held if record is not None), None)
+    finally:
+        reader.close()
+
+
+def parts_of(found: Described) -> tuple[Part, ...]:
+    """The pictures inside an image, as they go on the wire."""
+    return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in found.parts)
