@@ -34,9 +34,12 @@ MEMBERS_PER_NODE = 5
 """Of a node, a search returns the earliest member and at most four more: 5,000 copies of one image must not make 12.5
 million pairs, and grouping by the earliest still joins them all."""
 
-NEIGHBORS_PER_PART = 3
-"""Of a part of an image that asks, at most so many of the nearest are taken in besides those of the whole. One would
-do in a collection of thousands: what a part shows is nearly always the nearest of all."""
+NEIGHBORS_BY_PARTS = 3
+"""So many images are found by a picture inside them, or by one inside the image that asks, besides those that are found
+whole by whole. One would do in a collection of thousands: what a part shows is nearly always the nearest of all."""
+
+CROWDED = 8
+"""So many times as many nodes are looked at, at most, where images that are near by a part crowd out the others."""
 
 DISTANCE_TYPES = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
 
@@ -367,37 +370,65 @@ class Change:
     ) -> list[Neighbor]:
         """The nearest images, best first; `nb_neighbors` counts distinct fingerprints.
 
+        Images that are as near by a picture inside them come on top, at most NEIGHBORS_BY_PARTS.
         digest  of the image that asks: neighbors with the same bytes are marked
-        parts   fingerprints of the pictures inside it; the nearest NEIGHBORS_PER_PART of each come on top
+        parts   fingerprints of the pictures inside it; the nearest NEIGHBORS_BY_PARTS of each come on top, too
         IndexMismatch for a fingerprint of another dimension, or one that is not finite.
         """
         found: dict[str, Neighbor] = {}
         # with equal bytes the fingerprints may still differ in their last bits, and so stand on a node further away
         twin = self._node_of(digest) if digest else None
         first = twin if twin is not None and self._live(twin) else None
-        self._find(found, self._index._checked(fingerprint), nb_neighbors, digest, first)
+        most = min(nb_neighbors, NEIGHBORS_BY_PARTS)
+        self._find(found, self._index._checked(fingerprint), nb_neighbors, digest, first=first, by_parts=most)
         for part in parts:
-            self._find(found, self._index._checked(part), min(nb_neighbors, NEIGHBORS_PER_PART), digest, None)
+            self._find(found, self._index._checked(part), most, digest, first=None, by_parts=most)
         return sorted(found.values(), key=lambda neighbor: -neighbor.score) if parts else list(found.values())
 
-    def _find(self, found: dict[str, Neighbor], vector: Vector, size: int, digest: bytes, first: int | None) -> None:
-        """Add the images of the nearest nodes, `first` before all; nodes that show nothing new do not count."""
-        # an image with parts stands on several nodes
-        hits = self._hits(vector, size + min(size, self._index._parts + self._parts))
-        if first is not None:
-            hits = [(first, 1.0), *(hit for hit in hits if hit[0] != first)]
-        own: set[str] = set()
+    def _find(
+        self, found: dict[str, Neighbor], vector: Vector, size: int, digest: bytes, *, first: int | None, by_parts: int
+    ) -> None:
+        """Add the images of the nearest `size` nodes, `first` before all, and of `by_parts` that stand there by a part.
+
+        Nodes that show nothing new do not count: an image with parts stands on several.
+        """
+        wanted = size + min(size + by_parts, self._index._parts + self._parts)
+        while True:
+            hits = self._hits(vector, wanted)
+            picked, missing = self._picked(hits if first is None else _put_first(first, hits), digest, size, by_parts)
+            # those by parts may crowd out the others
+            if not missing or len(hits) < wanted or wanted > CROWDED * (size + by_parts):
+                break
+            wanted *= 2
+        for entry, score in picked:
+            known = found.get(entry.relative_path)
+            if known is None or known.score < score:
+                same = bool(digest) and entry.digest == digest
+                found[entry.relative_path] = Neighbor(entry.relative_path, score, same)
+
+    def _picked(
+        self, hits: Sequence[tuple[int, float]], digest: bytes, size: int, by_parts: int
+    ) -> tuple[list[tuple[Entry, float]], int]:
+        """The images of so many nodes, once each, and how many nodes are missing."""
+        picked: dict[str, tuple[Entry, float]] = {}
         for node, score in hits:
             if size <= 0:
                 break
-            shown = [entry for entry in self._shown(node, digest) if entry.relative_path not in own]
-            for entry in shown:
-                own.add(entry.relative_path)
-                known = found.get(entry.relative_path)
-                if known is None or known.score < score:
-                    same = bool(digest) and entry.digest == digest
-                    found[entry.relative_path] = Neighbor(entry.relative_path, score, same)
-            size -= bool(shown)
+            shown = [entry for entry in self._shown(node, digest) if entry.relative_path not in picked]
+            if not shown:
+                continue
+            if any(self._stands_on(entry.relative_path) == node for entry in shown):
+                size -= 1
+            elif by_parts:
+                by_parts -= 1
+            else:
+                continue
+            picked.update((entry.relative_path, (entry, score)) for entry in shown)
+        return list(picked.values()), size
+
+    def _stands_on(self, relative_path: str) -> int:
+        """The node of the whole image."""
+        return (self._added.get(relative_path) or self._index._entries[relative_path])[0][0]
 
     def check(self, fingerprint: Vector, *, model: str = "") -> Vector:
         """The fingerprint as float32 (d,); IndexMismatch where `add` would refuse it."""
@@ -529,6 +560,10 @@ class Change:
         if twin is not None and twin not in shown:
             shown[-1] = twin
         return shown
+
+
+def _put_first(node: int, hits: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    return [(node, 1.0), *(hit for hit in hits if hit[0] != node)]
 
 
 def _cosines(vector: Vector, others: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
-from imagetools.index import DISTANCE_TYPES, MEMBERS_PER_NODE, Entry, Index, IndexConfig, Neighbor
+from imagetools.index import DISTANCE_TYPES, MEMBERS_PER_NODE, NEIGHBORS_BY_PARTS, Entry, Index, IndexConfig, Neighbor
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -127,8 +127,9 @@ def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
     hits = index.change().search(crop, 1, parts=[photo])
     assert hits[0] == Neighbor("photo", pytest.approx(1.0, abs=1e-6))
     # the collage came first, and who asks is a part of it
-    for part in (whole, left, right):
-        assert [n.relative_path for n in index.search(part, 1)] == ["collage"]
+    assert [n.relative_path for n in index.search(whole, 1)] == ["collage"]
+    for part in (left, right):
+        assert [n.relative_path for n in index.search(part, 1)] == ["collage", "photo"], "on top of the nearest whole"
     # on three nodes, and still one image
     assert sorted(n.relative_path for n in index.search(left, 2)) == ["collage", "photo"]
     assert len(index) == 2
@@ -136,6 +137,22 @@ def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
     assert [n.relative_path for n in index.search(left, 3)] == ["photo"]
     index.add("collage", whole, order=2)
     assert index.search(left, 3)[0].score < 0.9
+
+
+def test_who_is_near_by_a_part_takes_nobodys_place(index):
+    rows = random_vectors(40)
+    for n in range(20):
+        index.add(f"whole {n}", rows[n], order=n)
+    before = [n.relative_path for n in index.search(rows[0], 5)]
+    for n in range(20, 40):
+        index.add(f"collage {n}", rows[n], order=n, parts=[unit(rows[0] + 0.1 * rows[n])])
+    hits = index.search(rows[0], 5)
+    assert [hit.relative_path for hit in hits if hit.relative_path.startswith("whole")][: len(before)] == [
+        name for name in before if name in {hit.relative_path for hit in hits}
+    ]
+    near = [hit for hit in hits if hit.score > 0.95 and hit.relative_path.startswith("collage")]
+    assert len(near) == NEIGHBORS_BY_PARTS
+    assert len(hits) == 5 + NEIGHBORS_BY_PARTS
 
 
 def test_equal_parts_of_one_image_and_of_others_share_a_node(index):
