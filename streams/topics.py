@@ -156,7 +156,9 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
             if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     for stage, topic in READS.items():
-        if topic in wanted:
+        # where search begins in a second log that is there already, the switch to it says
+        second = topic is EMBEDDINGS and kafka.embeddings != EMBEDDINGS_TOPIC and kafka.topic(topic.name) not in made
+        if topic in wanted and not second:
             commit_first(kafka, stage, topic)
     return made
 

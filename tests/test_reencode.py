@@ -16,7 +16,7 @@ from streams import encoder_consumer, search_consumer
 from streams.config import Config, KafkaConfig
 from streams.reencoding import second_log
 from streams.runner import OffsetsLost
-from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW
+from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, create
 
 
 @pytest.fixture
@@ -75,6 +75,7 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         assert seen(9)[0] == "2.jpg", "the service goes on with the old model"
         with pytest.raises(ConfigError, match="the encoder still runs"):
             reencode(moving, "embeddings.2", switch=True)
+        create(new.kafka)
         with pytest.raises(OffsetsLost), running(search_consumer.make(new), kafka=new.kafka):
             candidates.settled(5)
 
