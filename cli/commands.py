@@ -155,7 +155,7 @@ def demo(folder: Path) -> None:
 @main.command()
 @click.option("--data", default=DEFAULT_DATA, show_default=True, type=click.Path(path_type=Path), help="Its data.")
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
-@click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
+@click.option("--encoders", default=1, show_default=True, type=click.IntRange(0), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
 @settings(IMAGES, KAFKA, MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, LIMIT, BRIDGE)
 def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
@@ -326,17 +326,30 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     1. imagetools reencode --to embeddings.2 --models-name NEW
        gives every image its fingerprint by the new model, in a second log, and ends when it has caught up. It can be
        stopped and run again; the service goes on with the old one meanwhile.
-    2. Stop the encoders. Announcements wait in images.new; alerts for what is encoded still come.
+    2. Stop the encoders (of `up`: start it again with --encoders 0). Announcements wait in images.new.
     3. imagetools reencode --to embeddings.2 --models-name NEW --switch
        copies what has come since, when search has seen it all.
-    4. Start encoders and search with MODELS_NAME=NEW and EMBEDDINGS_TOPIC=embeddings.2.
+    4. Stop search, and start all with MODELS_NAME=NEW and EMBEDDINGS_TOPIC=embeddings.2.
 
     No alert is repeated and none is lost.
     """  # noqa: D301 - click's mark for lines to keep as they are
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
     from cli.reencode import reencode as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
+    from streams.follow import missing  # noqa: PLC0415
+    from streams.runner import OffsetsLost  # noqa: PLC0415
 
-    run(Config.from_env(environ), target, switch=switch)
+    config = Config.from_env(environ)
+    try:
+        run(config, target, switch=switch)
+    except KafkaException as exc:
+        raise missing(config.kafka, exc) from exc
+    except OffsetsLost as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        click.echo("Interrupted: the same command goes on", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 @main.command()

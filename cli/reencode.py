@@ -18,7 +18,7 @@ from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.encoding import load, model_of
 from streams.follow import reach
 from streams.reencoding import ReencoderStage, second_log, stage_name
-from streams.runner import Runner
+from streams.runner import TRANSACTION_TIMEOUT_MS, Runner
 from streams.standings import Sampler, Standing
 from streams.topics import (
     EMBEDDINGS,
@@ -32,6 +32,9 @@ from streams.topics import (
 )
 
 LOOK_S = 0.5
+SETTLED_S = TRANSACTION_TIMEOUT_MS / 1000 + 1
+"""After which an encoder that has left its group, killed or suspended, can commit nothing any more; and in which a
+search that was just started has joined its own."""
 
 
 def reencode(config: Config, target: str, *, switch: bool) -> None:
@@ -46,15 +49,17 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     encoder = load(config)
     if encoder.model == model_of(kafka):
         raise ModelError(f"MODELS_NAME gives {encoder.model}, which {kafka.topic(EMBEDDINGS.name)} has already")
-    create(kafka, topics=[topic])
-    if (known := model_of(second)) not in (None, encoder.model):
+    made = create(kafka, topics=[topic])
+    if not made and (known := model_of(second)) not in (None, encoder.model):
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {second.topic(EMBEDDINGS.name)} holds those of {known}"
         )
     commit_first(kafka, stage_name(topic), EMBEDDINGS)
     console = Console(stderr=True)
-    runner = Runner(ReencoderStage(encoder, ImageRoot(config.images_dir), topic), kafka)
-    _follow(kafka, topic, runner, console, to_the_switch=switch)
+    stage = ReencoderStage(encoder, ImageRoot(config.images_dir), topic, limit=config.dead_letter_limit)
+    _follow(kafka, topic, Runner(stage, kafka), console, to_the_switch=switch)
+    if stage.left_out:
+        console.print(Text(f"{stage.left_out:,} images were left out: they cannot be read any more", style="yellow"))
     words = f"MODELS_NAME={config.models_name} EMBEDDINGS_TOPIC={target}"
     if not switch:
         console.print(Text(f"{target} has caught up. Stop the encoders, then run the same with --switch; it can wait."))
@@ -68,7 +73,7 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
 
 
 def _checked(kafka: KafkaConfig, target: str) -> Topic:
-    taken = {topic.name for topic in TOPICS} | {kafka.embeddings, EMBEDDINGS_TOPIC}
+    taken = {topic.name for topic in TOPICS} | {kafka.embeddings, EMBEDDINGS_TOPIC, "requests"}
     if target in taken or not re.fullmatch(r"[\w.-]{1,100}", target, re.ASCII):
         raise ConfigError(f"--to is {target!r}: a new name is needed, of letters, digits, '.', '_' and '-'")
     return second_log(target)
@@ -79,7 +84,8 @@ def _follow(
 ) -> None:
     """Run until the first log's end; KeyboardInterrupt ends it after the batch at hand."""
     name = stage_name(topic)
-    sampler = Sampler(kafka, {name: EMBEDDINGS, "search": EMBEDDINGS, "encoder": IMAGES_NEW})
+    # the encoders first: what the last of them wrote is then in the lags
+    sampler = Sampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS})
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -94,15 +100,21 @@ def _follow(
     try:
         thread.start()
         with Progress(*columns, console=console) as progress:
-            bar = progress.add_task(topic.name, total=None)
-            most = 0
+            waiting = f"{topic.name}, until search has seen all" if to_the_switch else topic.name
+            bar = progress.add_task(waiting, total=None)
+            most, began = 0, time.monotonic()
+            stopped: float | None = None
             while thread.is_alive():
-                ours, search, encoders = sampler.sample()
+                looked = time.monotonic()
+                encoders, ours, search = sampler.sample()
                 most = max(most, ours.lag)
                 progress.update(bar, total=most, completed=most - ours.lag)
                 if to_the_switch and encoders.members:
                     raise ConfigError(f"the encoder still runs ({_processes(encoders)}): stop it before the switch")
-                if not ours.lag and not (to_the_switch and search.lag):
+                stopped = stopped or looked
+                if to_the_switch and not search.members and looked - began > SETTLED_S:
+                    raise ConfigError(f"no search follows {kafka.topic(EMBEDDINGS.name)}: it has to, until the switch")
+                if not ours.lag and not (to_the_switch and (search.lag or looked - stopped < SETTLED_S)):
                     break
                 time.sleep(LOOK_S)
     finally:

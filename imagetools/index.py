@@ -446,6 +446,9 @@ class Change:
         """
         vector = self.check(fingerprint, model=model)
         inside = [self.check(part, model=model) for part in parts]
+        for part in inside:
+            if part.size != vector.size:
+                raise IndexMismatch(f"a fingerprint of {vector.size} dimensions with a part of {part.size}")
         self._model = self._model or model or None
         self.remove(entry.relative_path)
         node = self._node_of(entry.digest) if entry.digest else None
@@ -545,18 +548,24 @@ class Change:
         return kept > 0 or bool(self._members.get(node))
 
     def _shown(self, node: int, digest: bytes) -> Sequence[Entry]:
-        """The members of a node that a search returns: the earliest, one with equal bytes if any, then by order."""
+        """The members of a node that a search returns: the earliest, one with equal bytes if any, then by order.
+
+        Those that stand there as a whole go before those that do by a part.
+        """
         base = self._index._nodes[node].members if node >= 0 else []
-        shown: list[Entry] = []
+        wholes: list[Entry] = []
+        by_parts: list[Entry] = []
         twin: Entry | None = None
         sought = bool(digest) and self._node_of(digest) == node
         for entry in chain((e for e in base if e.relative_path not in self._gone), self._members.get(node, ())):
             if sought and twin is None and entry.digest == digest:
                 twin = entry
-            if len(shown) < MEMBERS_PER_NODE:
-                shown.append(entry)
-            elif twin or not sought:
+            kind = wholes if self._stands_on(entry.relative_path) == node else by_parts
+            if len(kind) < MEMBERS_PER_NODE:
+                kind.append(entry)
+            elif len(wholes) == MEMBERS_PER_NODE and (twin or not sought):
                 break
+        shown = (wholes + by_parts)[:MEMBERS_PER_NODE]
         if twin is not None and twin not in shown:
             shown[-1] = twin
         return shown

@@ -1,5 +1,6 @@
 """What encoding takes in and out of the stream: the model by the settings, the log's own model, parts on the wire."""
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
@@ -24,10 +25,15 @@ def load(config: Config) -> Encoder:
 
 
 def model_of(kafka: KafkaConfig) -> str | None:
-    """What made the fingerprints of the log, by its first one; None where it is empty."""
-    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    """What made the fingerprints of the log, by its first one; None where it is empty, or not there."""
     try:
-        (end,) = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name)).values()
+        reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+    try:
+        end = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name))[0]
         held = (received.record for received in reader.read(0, end) if received is not None)
         return next((record.model for record in held if record is not None), None)
     finally:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import cpu_count
 
 from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError
+from imagetools.errors import ConfigError, ImageError
 from imagetools.fingerprint import Encoder, Prepared
 from schemas.records import Embedding
 from streams.encoding import parts_of
@@ -21,17 +21,24 @@ log = logging.getLogger(__name__)
 
 
 class ReencoderStage(Stage[Embedding]):
-    """Follows the log; an image that can no longer be read is left out of the second one, with a warning."""
+    """Follows the log; an image that can no longer be read is no longer in the second one, with a warning.
+
+    left_out  how many those were
+    """
 
     source = EMBEDDINGS
     kind = Embedding
     tombstones = True
 
-    def __init__(self, encoder: Encoder, images: ImageRoot, target: Topic) -> None:
+    def __init__(self, encoder: Encoder, images: ImageRoot, target: Topic, *, limit: int = 0) -> None:
+        """limit: so many images in a row that cannot be read are the folder's fault, a ConfigError; 0: never."""
         self.name = stage_name(target)
         self._encoder = encoder
         self._images = images
         self._target = target
+        self._limit = limit
+        self._unread = 0
+        self.left_out = 0
         self._pool = ThreadPoolExecutor(cpu_count() or 1, "decode")
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
@@ -49,10 +56,10 @@ class ReencoderStage(Stage[Embedding]):
         for received, one in zip(batch, read, strict=True):
             if isinstance(one, ImageError):
                 log.warning("left out: %s", one)
-                outcomes.append(())
-                continue
+                self._count(one)
             embedding = None
-            if received.record is not None and one is not None:
+            if received.record is not None and isinstance(one, Prepared):
+                self._unread = 0
                 found = next(described)
                 # the digest stays that of the announcement: bytes that have changed since are news when announced
                 embedding = replace(
@@ -68,6 +75,15 @@ class ReencoderStage(Stage[Embedding]):
     def close(self) -> None:
         """End the decoding threads."""
         self._pool.shutdown()
+
+    def _count(self, error: ImageError) -> None:
+        self.left_out += 1
+        self._unread += 1
+        if self._limit and self._unread >= self._limit:
+            raise ConfigError(
+                f"{self._unread} images in a row cannot be read, the last: {error}. Is IMAGES_DIR right? "
+                f"Those are missing from {self._target.name} now: begin anew with another name for it"
+            )
 
     def _read(self, received: Received[Embedding]) -> Prepared | ImageError | None:
         if received.record is None:

@@ -31,8 +31,8 @@ class LogReader(Generic[R]):
         self._partition = partition
         self._codec = codec(kafka.registry)
         admin = AdminClient(kafka.client())
-        described = admin.describe_topics(TopicCollection([self._name]))
-        identity = described[self._name].result(timeout=TIMEOUT_S).topic_id
+        described = admin.describe_topics(TopicCollection([self._name]), request_timeout=TIMEOUT_S)
+        identity = described[self._name].result().topic_id
         # its text has slashes, which a folder's name cannot
         self.log_id = f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
         self._consumer = Consumer(
@@ -76,7 +76,7 @@ class LogReader(Generic[R]):
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return True
-        if error.retriable() or not error.fatal():
+        if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED and (error.retriable() or not error.fatal()):
             log.warning("replay: %s", error.str())
             return False
         raise KafkaException(error)

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
 from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, Verdict
-from streams.config import KafkaConfig
+from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
 from streams.messages import headers, path_of, read_message
 from streams.requests import Beside
 from streams.stage import Headers, Output, Received, Stage
@@ -182,6 +182,10 @@ class Runner(Generic[R]):
 
     def _lost(self) -> str:
         group, topic = self.kafka.group(self.stage.name), self.kafka.topic(self.stage.source.name)
+        if self.stage.name == "search" and self.kafka.embeddings != EMBEDDINGS_TOPIC:
+            return (
+                f"group {group} has no committed offset in {topic}: `imagetools reencode --switch` says where to begin"
+            )
         return (
             f"group {group} has no committed offset in {topic}: run `imagetools topics create` if it is new; if it had "
             "one, say where to go on with --from earliest (which repeats every alert) or --from latest"

@@ -209,6 +209,8 @@ class SearchStage(Stage[Embedding]):
         elif not stale:
             for one in (fingerprint, *parts):
                 change.check(one, model=model)
+                if one.size != fingerprint.size:
+                    raise IndexMismatch(f"a fingerprint of {fingerprint.size} dimensions with a part of {one.size}")
             change.remove(received.path)
             if search and record.alert:
                 found = change.search(fingerprint, self._config.nb_neighbors, digest=record.digest, parts=parts)

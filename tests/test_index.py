@@ -155,6 +155,21 @@ def test_who_is_near_by_a_part_takes_nobodys_place(index):
     assert len(hits) == 5 + NEIGHBORS_BY_PARTS
 
 
+def test_a_whole_image_is_shown_before_those_that_hold_it_as_a_part(index):
+    rows = random_vectors(8)
+    for n in range(6):
+        index.add(f"screenshot {n}", rows[n], order=n, parts=[rows[7]])
+    index.add("photo", rows[7], order=10)
+    shown = [hit.relative_path for hit in index.search(rows[7], 1)]
+    assert shown[0] == "photo"
+    assert len(shown) == MEMBERS_PER_NODE
+
+
+def test_a_part_of_other_length_than_the_whole_is_refused(index):
+    with pytest.raises(IndexMismatch, match="with a part of 32"):
+        index.change().add(Entry(0, "a"), random_vectors(1)[0], parts=[random_vectors(1, d=32)[0]])
+
+
 def test_equal_parts_of_one_image_and_of_others_share_a_node(index):
     a, b, cell = random_vectors(3)
     change = index.change()
@@ -163,9 +178,9 @@ def test_equal_parts_of_one_image_and_of_others_share_a_node(index):
     change.add(Entry(2, "cell"), cell)
     change.apply()
     assert len(index._nodes) == 3
-    assert [n.relative_path for n in index.search(cell, 1)] == ["a", "b", "cell"]
+    assert [n.relative_path for n in index.search(cell, 1)] == ["cell", "a", "b"]
     index.remove("a")
-    assert [n.relative_path for n in index.search(cell, 1)] == ["b", "cell"]
+    assert [n.relative_path for n in index.search(cell, 1)] == ["cell", "b"]
 
 
 def test_a_part_of_another_dimension_is_refused_and_nothing_is_added(index):

@@ -16,7 +16,7 @@ from streams import encoder_consumer, search_consumer
 from streams.config import Config, KafkaConfig
 from streams.reencoding import second_log
 from streams.runner import OffsetsLost
-from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, create
+from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, create, delete
 
 
 @pytest.fixture
@@ -89,6 +89,26 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         announce("5.jpg", 50)
         assert seen(11), "changed bytes are news, though the new model has seen them already"
     candidates.close()
+    delete(new.kafka)
+
+
+def test_the_wrong_folder_is_told_and_a_switch_needs_a_search(kafka, tmp_path, other_model, announce):
+    config = Config(kafka=kafka, images_dir=tmp_path / "images", index_dir=tmp_path / "index", models_dir=tmp_path)
+    with running(encoder_consumer.make(config), kafka=kafka):
+        for seed in range(4):
+            announce(f"{seed}.jpg", seed)
+        embeddings = Reader(kafka, EMBEDDINGS)
+        embeddings.until(lambda r: len(r.seen["embeddings"]) == 4)
+        embeddings.close()
+    (tmp_path / "elsewhere").mkdir()
+    scene(9).save(tmp_path / "elsewhere" / "other.jpg")
+    wrong = replace(config, models_name="other.th", images_dir=tmp_path / "elsewhere", dead_letter_limit=3)
+    with pytest.raises(ConfigError, match=r"3 images in a row cannot be read.*Is IMAGES_DIR right"):
+        reencode(wrong, "embeddings.2", switch=False)
+    with pytest.raises(ConfigError, match="no search follows"):
+        reencode(replace(config, models_name="other.th"), "embeddings.3", switch=True)
+    for target in ("embeddings.2", "embeddings.3"):
+        delete(replace(kafka, embeddings=target))
 
 
 def test_names_and_models_that_cannot_be(kafka, tmp_path, other_model, announce):
