@@ -33,14 +33,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.pairs import HELD_OUT, SERIES, SHARED, Photos
+from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, Photos
 from cli.demo_images import LOOKALIKES
 from cli.find import find
 from cli.groups import Groups
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 
-SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
 SAMPLED = 10
 """Photos to edit, where the folder has none held out."""
 

@@ -22,6 +22,7 @@ from imagetools.overlays import OVERLAYS
 Side = Literal["fit", "report"]
 
 SHARED: Final = Path(__file__).resolve().parents[2] / "shared" / "photos"
+SAMPLES: Final = Path(__file__).resolve().parents[1] / "cli" / "samples"
 LOOKALIKES: Final = "lookalikes.tsv"
 HELD_OUT: Final = "heldout"
 # Slices of one tomography of a rock, 256 × 256 and grey: neighbors look alike, so a sample has one of them at most

@@ -16,13 +16,12 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from bench.pairs import SAMPLES, SERIES, SHARED
 from imagetools.decode import ImageRoot, find_images
 from imagetools.edits import padding
 from imagetools.overlays import screenshot
 from imagetools.parts import Part, find_parts
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
-SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
 SIZE = (600, 450)
 
 Box = tuple[float, float, float, float]
@@ -70,7 +69,7 @@ MAKERS: dict[str, Maker] = {
 def main(photos: Path | None, count: int) -> None:
     folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
     # slices of one tomography, which have no edge that a photo has
-    paths = [path for path in find_images(folder) if not Path(path).name.startswith("voc")]
+    paths = [path for path in find_images(folder) if not path.startswith(SERIES)]
     chosen = random.Random(0).sample(paths, min(count, len(paths)))
     images = [ImageOps.fit(ImageRoot(folder).open(path), SIZE) for path in chosen]
     table = Table("", "found, %", "parts an image", "ms", title=f"{len(images)} photos of {folder}")

@@ -20,15 +20,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from bench.pairs import HELD_OUT, SAMPLES, SHARED
 from cli.train import compared
 from imagetools.decode import ImageRoot, find_images
 from imagetools.edits import EDITS
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
 from training.retrieval import Describer, Vectors, measure
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
-SAMPLES = Path(__file__).resolve().parents[1] / "cli" / "samples"
-HELD_OUT = "heldout/"
 QUERIES = 91
 """At most, where the folder has none held out."""
 
@@ -106,7 +104,7 @@ def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path
 
 def _held_out(gallery: Sequence[str]) -> list[str]:
     """Photos that nothing was trained on, where the folder says so; else a tenth, but ten of a small folder."""
-    apart = [path for path in gallery if path.startswith(HELD_OUT)]
+    apart = [path for path in gallery if path.startswith(f"{HELD_OUT}/")]
     return apart or random.Random(0).sample(gallery, min(len(gallery), QUERIES, max(10, len(gallery) // 10)))
 
 

@@ -340,6 +340,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     from streams.follow import missing  # noqa: PLC0415
     from streams.runner import OffsetsLost  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
     try:
         run(config, target, switch=switch)

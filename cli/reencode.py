@@ -1,7 +1,6 @@
 """Moving a collection to another model."""
 
 import re
-import signal
 import threading
 import time
 from dataclasses import replace
@@ -54,21 +53,22 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {second.topic(EMBEDDINGS.name)} holds those of {known}"
         )
-    commit_first(kafka, stage_name(topic), EMBEDDINGS)
+    admin = AdminClient(kafka.client())
+    commit_first(admin, kafka, stage_name(topic), EMBEDDINGS)
     console = Console(stderr=True)
     stage = ReencoderStage(encoder, ImageRoot(config.images_dir), topic, limit=config.dead_letter_limit)
     _follow(kafka, topic, Runner(stage, kafka), console, to_the_switch=switch)
     if stage.left_out:
         console.print(Text(f"{stage.left_out:,} images were left out: they cannot be read any more", style="yellow"))
-    words = f"MODELS_NAME={config.models_name} EMBEDDINGS_TOPIC={target}"
     if not switch:
         console.print(Text(f"{target} has caught up. Stop the encoders, then run the same with --switch; it can wait."))
         return
     offsets = GroupOffsets(second, "search")
     try:
-        offsets.set(end_offsets(AdminClient(kafka.client()), second.topic(EMBEDDINGS.name)))
+        offsets.set(end_offsets(admin, second.topic(EMBEDDINGS.name)))
     finally:
         offsets.close()
+    words = f"MODELS_NAME={config.models_name} EMBEDDINGS_TOPIC={target}"
     console.print(Text(f"Switched. Stop search, and start encoders and search with {words}", style="bold"))
 
 
@@ -95,7 +95,6 @@ def _follow(
             failed.append(exc)
 
     thread = threading.Thread(target=run, name="reencoder")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         thread.start()
@@ -103,25 +102,22 @@ def _follow(
             waiting = f"{topic.name}, until search has seen all" if to_the_switch else topic.name
             bar = progress.add_task(waiting, total=None)
             most, began = 0, time.monotonic()
-            stopped: float | None = None
             while thread.is_alive():
-                looked = time.monotonic()
+                settled = time.monotonic() - began > SETTLED_S
                 encoders, ours, search = sampler.sample()
                 most = max(most, ours.lag)
                 progress.update(bar, total=most, completed=most - ours.lag)
                 if to_the_switch and encoders.members:
                     raise ConfigError(f"the encoder still runs ({_processes(encoders)}): stop it before the switch")
-                stopped = stopped or looked
-                if to_the_switch and not search.members and looked - began > SETTLED_S:
+                if to_the_switch and settled and not search.members:
                     raise ConfigError(f"no search follows {kafka.topic(EMBEDDINGS.name)}: it has to, until the switch")
-                if not ours.lag and not (to_the_switch and (search.lag or looked - stopped < SETTLED_S)):
+                if not ours.lag and (not to_the_switch or (settled and not search.lag)):
                     break
                 time.sleep(LOOK_S)
     finally:
         runner.stop()
         thread.join()
         sampler.close()
-        signal.signal(signal.SIGTERM, before)
     if failed:
         raise failed[0]
 

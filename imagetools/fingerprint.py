@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ DEFAULT_INPUT_SIZE = 160
 BATCH_SIZE = 32
 """Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
 
+
+Other = TypeVar("Other")
 
 FINEST = 4
 """A part is read at most so many times as fine as the whole."""
@@ -130,19 +132,28 @@ class Encoder:
             fine = image
         return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts))
 
-    def describe(self, images: Iterable[Prepared]) -> list[Described]:
-        """The fingerprints of what `read` gave; what other threads read meanwhile is not waited for."""
-        taken: list[Prepared] = []
+    def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
+        """The fingerprints of what `read` gave, and anything else as it is, in place.
+
+        What other threads read meanwhile is not waited for.
+        """
+        taken: list[Prepared | Other] = []
 
         def pixels() -> Iterator[npt.NDArray[np.uint8]]:
             for image in images:
                 taken.append(image)
-                yield image.whole
-                for _, part in image.parts:
-                    yield part
+                if isinstance(image, Prepared):
+                    yield image.whole
+                    for _, part in image.parts:
+                        yield part
 
         rows = iter(self.encode_prepared(pixels()))
-        return [Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts)) for image in taken]
+        return [
+            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts))
+            if isinstance(image, Prepared)
+            else image
+            for image in taken
+        ]
 
     def encode(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """Fingerprints of RGB images: float32 (n, dimension), finite, of unit length."""

@@ -122,7 +122,6 @@ class Index:
         self._nodes: dict[int, _Node] = {}
         # each image's nodes: of the whole, then of its parts
         self._entries: dict[str, tuple[tuple[int, ...], Entry]] = {}
-        self._parts = 0
         self._digests: dict[bytes, int] = {}
         if self.dimension is not None:
             self._create()
@@ -282,7 +281,6 @@ class Index:
                 self._nodes[node] = _Node(vector)
             insort(self._nodes[node].members, entry)
         self._entries[entry.relative_path] = (nodes, entry)
-        self._parts += len(nodes) - 1
         if entry.digest:
             self._digests[entry.digest] = nodes[0]
 
@@ -290,7 +288,6 @@ class Index:
         nodes, entry = self._entries.pop(relative_path)
         for node in nodes:
             self._nodes[node].members.remove(entry)
-        self._parts -= len(nodes) - 1
         if entry.digest and not any(other.digest == entry.digest for other in self._nodes[nodes[0]].members):
             del self._digests[entry.digest]
         return nodes
@@ -344,7 +341,6 @@ class Change:
         self._index = index
         self._gone: set[str] = set()
         self._masked: Counter[int] = Counter()
-        self._parts = 0
         self._added: dict[str, tuple[tuple[int, ...], Entry]] = {}
         self._digests: dict[bytes, int] = {}
         self._members: dict[int, list[Entry]] = {}
@@ -392,7 +388,7 @@ class Change:
 
         Nodes that show nothing new do not count: an image with parts stands on several.
         """
-        wanted = size + min(size + by_parts, self._index._parts + self._parts)
+        wanted = size + by_parts
         while True:
             hits = self._hits(vector, wanted)
             picked, missing = self._picked(hits if first is None else _put_first(first, hits), digest, size, by_parts)
@@ -430,25 +426,25 @@ class Change:
         """The node of the whole image."""
         return (self._added.get(relative_path) or self._index._entries[relative_path])[0][0]
 
-    def check(self, fingerprint: Vector, *, model: str = "") -> Vector:
-        """The fingerprint as float32 (d,); IndexMismatch where `add` would refuse it."""
-        vector = self._index._checked(fingerprint)
-        if self._count and vector.size != self._rows.shape[1]:
-            raise IndexMismatch(f"a fingerprint of {vector.size} dimensions; this index holds {self._rows.shape[1]}")
+    def check(self, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> list[Vector]:
+        """The fingerprint and those of the parts, each float32 (d,); IndexMismatch where `add` would refuse them."""
+        vectors = [self._index._checked(one) for one in (fingerprint, *parts)]
+        size = vectors[0].size
+        if self._count and size != self._rows.shape[1]:
+            raise IndexMismatch(f"a fingerprint of {size} dimensions; this index holds {self._rows.shape[1]}")
         if model and self._model not in (None, model):
             raise IndexMismatch(f"a fingerprint of the model {model}; this index holds those of {self._model}")
-        return vector
+        for part in vectors[1:]:
+            if part.size != size:
+                raise IndexMismatch(f"a fingerprint of {size} dimensions with a part of {part.size}")
+        return vectors
 
     def add(self, entry: Entry, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> None:
         """Add an image, or replace it; it is found by the fingerprints of the pictures inside it, too.
 
         IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
         """
-        vector = self.check(fingerprint, model=model)
-        inside = [self.check(part, model=model) for part in parts]
-        for part in inside:
-            if part.size != vector.size:
-                raise IndexMismatch(f"a fingerprint of {vector.size} dimensions with a part of {part.size}")
+        vector, *inside = self.check(fingerprint, model=model, parts=parts)
         self._model = self._model or model or None
         self.remove(entry.relative_path)
         node = self._node_of(entry.digest) if entry.digest else None
@@ -462,7 +458,6 @@ class Change:
                 nodes.append(other)
                 insort(self._members.setdefault(other, []), entry)
         self._added[entry.relative_path] = (tuple(nodes), entry)
-        self._parts += len(nodes) - 1
         if entry.digest:
             self._digests[entry.digest] = node
 
@@ -471,7 +466,6 @@ class Change:
         if relative_path in self._added:
             self._recent.clear()
             nodes, entry = self._added.pop(relative_path)
-            self._parts -= len(nodes) - 1
             for node in nodes:
                 self._members[node].remove(entry)
             if entry.digest and not any(other.digest == entry.digest for other in self._members[nodes[0]]):

@@ -72,10 +72,14 @@ class KafkaConfig:
         """The topic's name on the cluster."""
         return self.prefix + (self.embeddings if name == EMBEDDINGS_TOPIC else name)
 
+    @property
+    def in_second_log(self) -> bool:
+        """Whether the log of fingerprints is one that a collection has moved to."""
+        return self.embeddings != EMBEDDINGS_TOPIC
+
     def group(self, stage: str) -> str:
         """The stage's consumer group; search has one for each log, at whose offset its index stands."""
-        of_another = stage == "search" and self.embeddings != EMBEDDINGS_TOPIC
-        return self.prefix + (f"{stage}.{self.embeddings}" if of_another else stage)
+        return self.prefix + (f"{stage}.{self.embeddings}" if stage == "search" and self.in_second_log else stage)
 
 
 def _matcher_config() -> "MatcherConfig":

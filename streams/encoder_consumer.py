@@ -47,17 +47,15 @@ class EncoderStage(Stage[ImageNew]):
         """The fingerprint of each image that is asked about."""
         asked = [request for request in requests if isinstance(request, EncodeRequest)]
         with self._turns.request():
-            read = list(self._pool.map(self._look_at, asked))
-            described = iter(self._encoder.describe([one for one in read if not isinstance(one, ImageError)]))
+            described = self._encoder.describe(list(self._pool.map(self._look_at, asked)))
         replies = []
-        for request, one in zip(asked, read, strict=True):
+        for request, one in zip(asked, described, strict=True):
             if isinstance(one, ImageError):
                 outcome = Answered.MISSING if isinstance(one, MissingImage) else Answered.REFUSED
                 replies.append(reply_to(request, outcome, str(one)))
             else:
-                found = next(described)
                 replies.append(
-                    reply_to(request, model=self._encoder.model, fingerprint=found.fingerprint, parts=parts_of(found))
+                    reply_to(request, model=self._encoder.model, fingerprint=one.fingerprint, parts=parts_of(one))
                 )
         return replies
 
@@ -66,41 +64,39 @@ class EncoderStage(Stage[ImageNew]):
         self._pool.shutdown()
 
     def _run(self, batch: Sequence[Received[ImageNew]]) -> list[Outcome]:
-        read: list[tuple[bytes, Prepared] | ImageError | None] = []
+        digests: list[bytes] = []
 
-        def prepared() -> Iterator[Prepared]:
-            for one in self._pool.map(self._read, batch):
-                read.append(one)
-                if isinstance(one, tuple):
-                    yield one[1]
+        def prepared() -> Iterator[Prepared | ImageError | None]:
+            for digest, one in self._pool.map(self._read, batch):
+                digests.append(digest)
+                yield one
 
         # the threads read on while the network runs
-        described = iter(self._encoder.describe(prepared()))
+        described = self._encoder.describe(prepared())
         outcomes: list[Outcome] = []
-        for received, one in zip(batch, read, strict=True):
+        for received, digest, one in zip(batch, digests, described, strict=True):
             if isinstance(one, ImageError):
                 outcomes.append(one)
                 continue
             embedding = None
             if received.record is not None and one is not None:
-                new, found = received.record, next(described)
-                model, digest = self._encoder.model, one[0]
+                new, model = received.record, self._encoder.model
                 embedding = Embedding(
-                    new.request_id, received.path, found.fingerprint, model, digest, new.alert, parts_of(found)
+                    new.request_id, received.path, one.fingerprint, model, digest, new.alert, parts_of(one)
                 )
             origin = ((ANNOUNCED_IN, str(received.partition).encode()),)
             outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
         return outcomes
 
-    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Prepared] | ImageError | None:
-        """Digest and pixels; None where the image is gone."""
+    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Prepared | ImageError | None]:
+        """Digest and pixels; None where the image is gone, and no digest where there are no pixels."""
         if received.record is None:
-            return None
+            return b"", None
         try:
             data = self._images.read(received.path)
             return hashlib.sha256(data).digest(), self._encoder.read(data, received.path, self._images.config)
         except ImageError as exc:
-            return exc
+            return b"", exc
 
     def _look_at(self, request: EncodeRequest) -> Prepared | ImageError:
         try:

@@ -1,14 +1,15 @@
 """What encoding takes in and out of the stream: the model by the settings, the log's own model, parts on the wire."""
 
+import sys
+
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
 from imagetools.fingerprint import Described, Encoder, EncoderConfig
 from schemas.records import Embedding, Part
 from streams.config import Config, KafkaConfig
 from streams.replay import LogReader
-from streams.topics import EMBEDDINGS, end_offsets
+from streams.topics import EMBEDDINGS
 
 
 def load(config: Config) -> Encoder:
@@ -33,8 +34,8 @@ def model_of(kafka: KafkaConfig) -> str | None:
             return None
         raise
     try:
-        end = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name))[0]
-        held = (received.record for received in reader.read(0, end) if received is not None)
+        # to the log's end, wherever that is
+        held = (received.record for received in reader.read(0, sys.maxsize) if received is not None)
         return next((record.model for record in held if record is not None), None)
     finally:
         reader.close()

@@ -4,14 +4,14 @@ Silent: what is written alerts nobody, since search has looked at it in the firs
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
 
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
-from imagetools.fingerprint import Encoder, Prepared
+from imagetools.fingerprint import Described, Encoder, Prepared
 from schemas.records import Embedding
 from streams.encoding import parts_of
 from streams.stage import Outcome, Output, Received, Stage
@@ -43,31 +43,22 @@ class ReencoderStage(Stage[Embedding]):
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
         """Each record with another fingerprint; removals as they are."""
-        read: list[Prepared | ImageError | None] = []
-
-        def prepared() -> Iterator[Prepared]:
-            for one in self._pool.map(self._read, batch):
-                read.append(one)
-                if isinstance(one, Prepared):
-                    yield one
-
-        described = iter(self._encoder.describe(prepared()))
+        described = self._encoder.describe(self._pool.map(self._read, batch))
         outcomes: list[Outcome] = []
-        for received, one in zip(batch, read, strict=True):
+        for received, one in zip(batch, described, strict=True):
             if isinstance(one, ImageError):
                 log.warning("left out: %s", one)
                 self._count(one)
             embedding = None
-            if received.record is not None and isinstance(one, Prepared):
+            if received.record is not None and isinstance(one, Described):
                 self._unread = 0
-                found = next(described)
                 # the digest stays that of the announcement: bytes that have changed since are news when announced
                 embedding = replace(
                     received.record,
-                    fingerprint=found.fingerprint,
+                    fingerprint=one.fingerprint,
                     model=self._encoder.model,
                     alert=False,
-                    parts=parts_of(found),
+                    parts=parts_of(one),
                 )
             outcomes.append((Output(self._target, received.path, embedding, received.timestamp),))
         return outcomes

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
 from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, Verdict
-from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
+from streams.config import KafkaConfig
 from streams.messages import headers, path_of, read_message
 from streams.requests import Beside
 from streams.stage import Headers, Output, Received, Stage
@@ -182,7 +182,7 @@ class Runner(Generic[R]):
 
     def _lost(self) -> str:
         group, topic = self.kafka.group(self.stage.name), self.kafka.topic(self.stage.source.name)
-        if self.stage.name == "search" and self.kafka.embeddings != EMBEDDINGS_TOPIC:
+        if self.stage.name == "search" and self.kafka.in_second_log:
             return (
                 f"group {group} has no committed offset in {topic}: `imagetools reencode --switch` says where to begin"
             )

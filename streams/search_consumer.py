@@ -156,8 +156,9 @@ class SearchStage(Stage[Embedding]):
             try:
                 # looked at, and dropped
                 view = self._index.change()
-                fingerprint = view.check(request.fingerprint, model=request.model)
-                parts = _fingerprints(request.parts)
+                fingerprint, *parts = view.check(
+                    request.fingerprint, model=request.model, parts=_fingerprints(request.parts)
+                )
                 found = view.search(fingerprint, request.nb_neighbors, digest=request.digest, parts=parts)
             except IndexMismatch as exc:
                 return reply_to(request, Answered.REFUSED, str(exc))
@@ -207,10 +208,7 @@ class SearchStage(Stage[Embedding]):
             if not stale:
                 change.add(replace(entry, order=held.order), fingerprint, model=model, parts=parts)
         elif not stale:
-            for one in (fingerprint, *parts):
-                change.check(one, model=model)
-                if one.size != fingerprint.size:
-                    raise IndexMismatch(f"a fingerprint of {fingerprint.size} dimensions with a part of {one.size}")
+            change.check(fingerprint, model=model, parts=parts)
             change.remove(received.path)
             if search and record.alert:
                 found = change.search(fingerprint, self._config.nb_neighbors, digest=record.digest, parts=parts)

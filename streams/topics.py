@@ -157,15 +157,14 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
                 raise
     for stage, topic in READS.items():
         # where search begins in a second log that is there already, the switch to it says
-        second = topic is EMBEDDINGS and kafka.embeddings != EMBEDDINGS_TOPIC and kafka.topic(topic.name) not in made
+        second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
-            commit_first(kafka, stage, topic)
+            commit_first(admin, kafka, stage, topic)
     return made
 
 
-def commit_first(kafka: KafkaConfig, stage: str, topic: Topic) -> None:
+def commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
     """Commit the topic's first offsets for a stage's group, where it has none."""
-    admin = AdminClient(kafka.client())
     group = GroupOffsets(kafka, stage, topic)
     try:
         known = _patiently(group.read)
@@ -188,15 +187,15 @@ def delete(kafka: KafkaConfig) -> None:
     One that left while it was joining is known to the broker until its session ends, and is waited for.
     """
     admin = AdminClient(kafka.client())
-    for group in [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]:
-        _patiently(lambda group=group: _delete_group(admin, group), {KafkaError.NON_EMPTY_GROUP})  # type: ignore[misc]
+    groups = [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
+    _patiently(lambda: _delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def _delete_group(admin: AdminClient, name: str) -> None:
-    (future,) = admin.delete_consumer_groups([name], request_timeout=TIMEOUT_S).values()
-    _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
+def _delete_groups(admin: AdminClient, names: list[str]) -> None:
+    for future in admin.delete_consumer_groups(names, request_timeout=TIMEOUT_S).values():
+        _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
 
 
 def _patiently(ask: Callable[[], T], passing: Collection[int] = NOT_UP) -> T:

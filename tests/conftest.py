@@ -47,20 +47,13 @@ def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
     delete(config)
 
 
-_status = 0
-
-
-def pytest_sessionfinish(exitstatus: int) -> None:
-    """Remember how the tests ended."""
-    global _status  # noqa: PLW0603 - pytest tells it here and ends elsewhere
-    _status = int(exitstatus)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A thread that a failed test left waiting keeps no process from ending."""
-    left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-    if left and _status:
+    session.config.add_cleanup(lambda: _leave(int(exitstatus)))
+
+
+def _leave(status: int) -> None:
+    if status and any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(_status)
+        os._exit(status)

@@ -65,9 +65,7 @@ def ranks_of(copies: Vectors, gallery: Vectors, originals: npt.NDArray[np.int64]
     """
     found = np.empty(len(copies))
     for i, original in enumerate(originals):
-        scores = gallery @ copies[i]
-        nearer = (scores > scores[original]).sum()
-        found[i] = 1 + nearer + ((scores == scores[original]).sum() - 1) / 2
+        found[i] = _rank(gallery @ copies[i], original)
     return found
 
 
@@ -79,7 +77,7 @@ def edited(images: ImageRoot, path: str, edit: str, others: Sequence[str]) -> Im
 
 
 @dataclass(frozen=True)
-class Described:
+class ByImage:
     """The vectors of many images; an image with parts has several.
 
     rows    (n, d), those of the first image, then those of the next
@@ -95,15 +93,12 @@ class Described:
         return self.rows[self.firsts]
 
 
-def ranks_with_parts(
-    copies: Described, gallery: Described, originals: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def ranks_with_parts(copies: ByImage, gallery: ByImage, originals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """As `ranks_of`, where two images are as near as the nearest two of their vectors."""
     found = np.empty(len(copies.firsts))
     for i, rows in enumerate(np.split(copies.rows, copies.firsts[1:])):
         scores = np.maximum.reduceat((rows @ gallery.rows.T).max(axis=0), gallery.firsts)
-        own = scores[originals[i]]
-        found[i] = 1 + (scores > own).sum() + ((scores == own).sum() - 1) / 2
+        found[i] = _rank(scores, originals[i])
     return found
 
 
@@ -146,7 +141,7 @@ def measure(
 
 def _describe(
     describers: Mapping[str, Describer], sources: Sequence[Any], with_parts: Collection[str]
-) -> dict[str, Described]:
+) -> dict[str, ByImage]:
     rows: dict[str, list[Vectors]] = {name: [] for name in describers}
     counts: dict[str, list[int]] = {name: [] for name in describers}
 
@@ -164,9 +159,15 @@ def _describe(
                 rows[name].append(describers[name].encode_prepared(list(chain.from_iterable(pixels))))
                 counts[name].extend(map(len, pixels))
     return {
-        name: Described(np.concatenate(parts), np.concatenate(([0], np.cumsum(counts[name])[:-1])))
+        name: ByImage(np.concatenate(parts), np.concatenate(([0], np.cumsum(counts[name])[:-1])))
         for name, parts in rows.items()
     }
+
+
+def _rank(scores: npt.NDArray[np.float32], original: int) -> float:
+    """The place of one of the scores, from 1; a tie counts as its middle."""
+    own = scores[original]
+    return float(1 + (scores > own).sum() + ((scores == own).sum() - 1) / 2)
 
 
 def _batches(sources: Sequence[Any]) -> Iterator[Sequence[Any]]:
