@@ -6,9 +6,10 @@ All sides take the same files in one run, in turns, so that a drift of the machi
 plain, one by one    PIL opens it, torchvision's transform, the network in torch eager float32, one image a time
 plain, in batches    the same, 32 images a time
 each engine          what the encoder does: decoding in threads, at reduced size where the format can, while the network
-                     runs
+                     runs; OpenVINO also in float32, and in int8 by `imagetools quantize`
 The limit is what the processor multiplies in large matrices, over what the network needs (1.82 GFLOP at 224 pixels;
-an image of another size by its area). A network can pass it: some convolutions are done in fewer multiplications.
+an image of another size by its area). A network can pass it: some convolutions are done in fewer multiplications. For
+int8, too, it is bfloat16's.
 """
 
 import gc
@@ -33,9 +34,11 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import functional
 
-from bench.pipeline import SHARED
+from bench.pairs import HELD_OUT, SERIES, SHARED
+from cli.quantize import Order, quantize
 from imagetools.decode import decode, find_images
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
+from imagetools.errors import PrerequisiteMissing
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
 from imagetools.networks import load_network
 
@@ -43,6 +46,7 @@ ROUNDS = 3
 GFLOP_AT_224 = 3.64
 """Multiplications and additions of ResNet-18 (He et al. 2016, table 1: 1.8 billion multiply-adds)."""
 
+FLOAT32 = "openvino, float32"
 MATRIX = 1536
 SIZES = {"400 × 533": (400, 533), "12 megapixels": (3000, 4000)}
 
@@ -69,9 +73,9 @@ def main(photos: Path | None, images: int, memory: int) -> None:
     folder = photos or (SHARED if SHARED.is_dir() else Path(__file__).resolve().parents[1] / "cli" / "samples")
     sources = [folder / path for path in find_images(folder)]
     console.print(f"{usable_cores()} cores, bfloat16 {'native' if processor_computes_bfloat16() else 'not native'}")
-    encoders = {name: Encoder.load(_config(name)) for name in ("torch", "openvino")}
-    limits = _print_limits(console, encoders["torch"].config.input_size)
     with tempfile.TemporaryDirectory() as scratch:
+        encoders = _encoders(console, folder, Path(scratch))
+        limits = _print_limits(console, encoders["torch"].config.input_size)
         for label, size in SIZES.items():
             count = images if size[0] < 1000 else max(8, images // 8)
             files = _written(Path(scratch) / label, sources, size, count)
@@ -82,8 +86,20 @@ def main(photos: Path | None, images: int, memory: int) -> None:
             _watch_memory(console, encoders["openvino"], files_of(Path(scratch) / "400 × 533"), memory)
 
 
-def _config(engine: str) -> EncoderConfig:
-    return EncoderConfig(engine=engine, kept=user_cache_path("imagetools"))
+def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encoder]:
+    """The ways to run the default model; without int8 where its libraries are not installed."""
+    kept = user_cache_path("imagetools")
+    encoders = {name: Encoder.load(EncoderConfig(engine=name, kept=kept)) for name in ("torch", "openvino")}
+    if processor_computes_bfloat16():
+        encoders[FLOAT32] = Encoder.load(EncoderConfig(engine="openvino", bfloat16=False, kept=kept))
+    try:
+        order = Order(photos, scratch / "resnet18-int8.onnx", exclude=(HELD_OUT, *SERIES), measure=False)
+        quantize(order, Console(quiet=True))
+    except PrerequisiteMissing as exc:
+        console.print(f"int8 is left out: {exc}")
+        return encoders
+    encoders["openvino, int8"] = Encoder.load(EncoderConfig(order.out.name, scratch))
+    return encoders
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -124,13 +140,21 @@ def _compare(
     rates = {name: len(files) / statistics.median(seconds) for name, seconds in took.items()}
     table = Table("", "images/s", "ms an image", "× one by one", "of the limit", title=f"{len(files)} JPEGs, {label}")
     for name, rate in rates.items():
-        engine = encoders[name.removeprefix("encoder, ")].engine.name if name.startswith("encoder") else "float32"
-        limit = limits["bfloat16" if "bfloat16" in engine else "float32"]
-        share = f"{rate / limit:.0%}"
+        share = f"{rate / _limit(encoders.get(name.removeprefix('encoder, ')), limits):.0%}"
         table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}", f"{rate / rates['plain, one by one']:.2f}", share)
     console.print(table)
-    near = (found["encoder, torch"] * found["encoder, openvino"]).sum(axis=1).min()
-    console.print(f"least cosine between the engines: {near:.6f}")
+    if f"encoder, {FLOAT32}" in rates:
+        times = rates["encoder, openvino"] / max(rates[name] for name in rates if "plain" in name or FLOAT32 in name)
+        console.print(f"the default is {times:.2f} times as fast as the best way in float32")
+    for name in encoders.keys() - {"torch"}:
+        near = (found["encoder, torch"] * found[f"encoder, {name}"]).sum(axis=1).min()
+        console.print(f"least cosine between torch and {name}: {near:.6f}")
+
+
+def _limit(encoder: Encoder | None, limits: dict[str, float]) -> float:
+    """Of a way's arithmetic; that of the plain loop, which has no encoder, is float32."""
+    low = encoder is not None and "float32" not in encoder.engine.name and processor_computes_bfloat16()
+    return limits["bfloat16" if low else "float32"]
 
 
 class Plain:
@@ -193,8 +217,7 @@ def _model_alone(console: Console, encoders: dict[str, Encoder], limits: dict[st
             encoder.engine.run(pixels)
             seconds.append(time.monotonic() - began)
         rate = len(pixels) / statistics.median(seconds)
-        limit = limits["bfloat16" if "bfloat16" in encoder.engine.name else "float32"]
-        table.add_row(encoder.engine.name, f"{rate:.1f}", f"{rate / limit:.0%}")
+        table.add_row(encoder.engine.name, f"{rate:.1f}", f"{rate / _limit(encoder, limits):.0%}")
     console.print(table)
 
 

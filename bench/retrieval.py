@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench.pairs import HELD_OUT, SAMPLES, SHARED
-from cli.train import compared
+from cli.measuring import compared
 from imagetools.decode import ImageRoot, find_images
 from imagetools.edits import EDITS
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig

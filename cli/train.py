@@ -1,7 +1,6 @@
 """`imagetools train`: adapt the fingerprint to a folder of photos."""
 
 import hashlib
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,22 +10,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import nn
 from torchvision.models import ResNet
 
-from imagetools.decode import ImageRoot
-from imagetools.edits import EDITS
+from cli.measuring import compare
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
 from imagetools.networks import load_network
 from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer
 from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
 from training.plot import draw
-from training.retrieval import AT, Recall, measure
-
-GALLERY = 2_000
-"""Photos at most among which the originals are sought, before and after: more make it harder, and slower."""
+from training.retrieval import Recall
 
 PLAIN_EVERY = 50
 """Steps from one line of progress to the next, where no terminal shows bars."""
@@ -166,25 +160,9 @@ def _shown(progress: Progress, console: Console) -> Callable[[Step], None]:
 
 
 def _compare(order: Order, photos: Photos, seed: int, console: Console) -> dict[str, Recall]:
-    """Retrieval of the held-out photos before and after; photos that are gone meanwhile are an ImageError."""
-    strangers = random.Random(seed).sample(photos.paths, min(len(photos), GALLERY - len(photos.held_out)))
-    gallery = sorted([*photos.held_out, *strangers])
+    """Retrieval of the held-out photos before and after."""
     models = {"before": _encoder(order.model), "after": _encoder(order.out)}
-    console.print(f"measuring: {len(photos.held_out)} photos × {len(EDITS)} edits, among {len(gallery):,}")
-    found = measure(models, ImageRoot(order.folder), photos.held_out, gallery)
-    console.print(compared(found))
-    return found
-
-
-def compared(recalls: dict[str, Recall]) -> Table:
-    """Recall in %, over all and by edit, a column for each model."""
-    shown = Table("edit", title=" ".join(f"R@{n}" for n in AT) + ", %")
-    for name in recalls:
-        shown.add_column(name, justify="right")
-    for edit in (None, *EDITS):
-        cells = (" ".join(f"{100 * recall.at(n, edit):5.1f}" for n in AT) for recall in recalls.values())
-        shown.add_row(edit or "all", *cells, end_section=edit is None)
-    return shown
+    return compare(models, order.folder, photos.held_out, photos.paths, seed=seed, console=console)
 
 
 def stop_kept(out: Path) -> None:

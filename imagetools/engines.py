@@ -191,7 +191,8 @@ class OpenVinoEngine:
         self._found: dict[int, Vectors] = {}
         self._queue.set_callback(self._take)
         self._lanes = len(self._queue)
-        self.name = f"openvino {openvino.__version__.split('-')[0]}, {'bfloat16' if low else 'float32'}, cpu"
+        arithmetic = "int8" if _is_quantized(model) else "bfloat16" if low else "float32"
+        self.name = f"openvino {openvino.__version__.split('-')[0]}, {arithmetic}, cpu"
 
     def run(self, pixels: Pixels) -> Vectors:
         """As `Engine.run`."""
@@ -206,6 +207,11 @@ class OpenVinoEngine:
     def _take(self, request: Any, start: int) -> None:
         # the buffer is the request's own, and is written again by its next run
         self._found[start] = np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+
+def _is_quantized(model: Any) -> bool:
+    """Whether convolutions or products in it are between 8-bit integers; the rest computes as is asked for."""
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
 def _pieces(count: int, lanes: int) -> Sequence[tuple[int, int]]:

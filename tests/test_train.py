@@ -21,7 +21,7 @@ from rich.console import Console
 from streaming import scene
 
 from cli.commands import main
-from cli.train import compared
+from cli.measuring import compared
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN

@@ -1,0 +1,195 @@
+"""`imagetools quantize`: a model in int8, by a folder of photos, and what that gains and costs."""
+
+import hashlib
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from cli.measuring import GALLERY, compare
+from imagetools.decode import ImageRoot, find_images
+from imagetools.errors import ImageError, ImageToolsError
+from imagetools.fingerprint import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.networks import load_network
+from training.photos import HELD_OUT_AT_MOST
+from training.quantizing import quantize as in_int8
+from training.quantizing import require_libraries
+
+CALIBRATED_WITH = 256
+"""Photos at most that the ranges are taken from; 32 of a collection gave nearly the same ones, 8 did not."""
+
+LEAST = 32
+
+WORTH = 1.1
+"""Times as many images a second from which int8 is called faster."""
+
+POINTS = 0.5
+"""Of R@10 that int8 may cost."""
+
+ROUNDS = 5
+
+PIECE = 64
+"""Images that are decoded before it is asked whether they are enough."""
+
+
+class CannotQuantize(ImageToolsError):
+    """A file is in the way or missing, or the photos are too few."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    out      the file to write, which ends in .onnx
+    model    the file to quantize; None: the package's
+    exclude  beginnings of paths in the folder that are left out
+    size     pixels of the square that images are resized to
+    measure  retrieval with either model
+    seed     of the choice of photos
+    """
+
+    folder: Path
+    out: Path
+    model: Path | None = None
+    exclude: tuple[str, ...] = ()
+    size: int = DEFAULT_INPUT_SIZE
+    measure: bool = True
+    seed: int = 0
+
+
+def quantize(order: Order, console: Console | None = None) -> None:
+    """Write the model in int8, and show its speed here, its distance to the model before, and what both find.
+
+    CannotQuantize, ModelError and PrerequisiteMissing say what is in the way.
+    """
+    console = console or Console(stderr=True)
+    _require_room(order)
+    require_libraries()
+    name = order.model.name if order.model else DEFAULT_MODEL
+    data = order.model.read_bytes() if order.model else (files("imagetools.models") / DEFAULT_MODEL).read_bytes()
+    network = load_network(name, data)
+    before = _encoder(order.model, order.size)
+    held_out, others = _split(order)
+    pixels = _read(order.folder, others, before, CALIBRATED_WITH, console)
+    if len(pixels) < LEAST:
+        raise CannotQuantize(
+            f"{order.folder}: {len(pixels)} images that can be read, beside {len(held_out)} to measure with; "
+            f"at least {LEAST} are needed for the ranges"
+        )
+    shown = np.stack(list(pixels.values()))
+    made = in_int8(network, shown, origin=f"{name}:{hashlib.sha256(data).hexdigest()[:12]}")
+    order.out.write_bytes(made)
+    console.print(f"{order.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
+    after = _encoder(order.out, order.size)
+    _show_speed(before, after, shown, console)
+    if order.measure:
+        _show_retrieval(order, before, after, held_out, others, console)
+
+
+def _require_room(order: Order) -> None:
+    if order.out.suffix != ".onnx":
+        raise CannotQuantize(f"{order.out}: a model in int8 is an ONNX file; let its name end in .onnx")
+    if order.out.exists():
+        raise CannotQuantize(f"{order.out}: already there")
+    if not order.out.parent.is_dir():
+        raise CannotQuantize(f"{order.out.parent}: no such folder")
+    if order.model is not None and not order.model.is_file():
+        raise CannotQuantize(f"{order.model}: no such file")
+    if order.model is not None and order.model.suffix == ".onnx":
+        raise CannotQuantize(f"{order.model}: an ONNX file is used as it is; only ResNet state dicts can be quantized")
+
+
+def _encoder(file: Path | None, size: int) -> Encoder:
+    if file is None:
+        return Encoder.load(EncoderConfig(input_size=size))
+    return Encoder.load(EncoderConfig(file.name, file.parent.resolve(), input_size=size))
+
+
+def _split(order: Order) -> tuple[list[str], list[str]]:
+    """Paths to measure with, and all others, mixed."""
+    named = [path for path in find_images(order.folder) if not path.startswith(order.exclude)]
+    if not named:
+        raise CannotQuantize(f"{order.folder}: no image in it")
+    random.Random(order.seed).shuffle(named)
+    apart = min(HELD_OUT_AT_MOST, len(named) // 10) if order.measure else 0
+    return named[:apart], named[apart:]
+
+
+def _read(
+    folder: Path, paths: Sequence[str], encoder: Encoder, count: int, console: Console
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """The first `count` images that can be read, as the network takes them: uint8 (size, size, 3), by path."""
+    images, side = ImageRoot(folder), encoder.config.input_size
+
+    def read(path: str) -> npt.NDArray[np.uint8] | ImageError:
+        try:
+            return encoder.prepare(images.open(path, box=(side, side)))
+        except ImageError as exc:
+            return exc
+
+    found: dict[str, npt.NDArray[np.uint8]] = {}
+    with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
+        for start in range(0, len(paths), PIECE):
+            piece = paths[start : start + PIECE]
+            for path, one in zip(piece, pool.map(read, piece), strict=True):
+                if isinstance(one, ImageError):
+                    console.print(f"left out: {one}")
+                else:
+                    found[path] = one
+            if len(found) >= count:
+                break
+    return dict(islice(found.items(), count))
+
+
+def _show_speed(before: Encoder, after: Encoder, pixels: npt.NDArray[np.uint8], console: Console) -> None:
+    """Both networks in turns, and how far apart their fingerprints are."""
+    seconds: dict[str, list[float]] = {before.model: [], after.model: []}
+    for _ in range(1 + ROUNDS):
+        for encoder in (before, after):
+            began = time.monotonic()
+            encoder.engine.run(pixels)
+            seconds[encoder.model].append(time.monotonic() - began)
+    # the first round prepares
+    rates = {model: len(pixels) / statistics.median(took[1:]) for model, took in seconds.items()}
+    table = Table("model", "engine", "images/s")
+    for encoder in (before, after):
+        table.add_row(encoder.config.model, encoder.engine.name, f"{rates[encoder.model]:.0f}")
+    console.print(table)
+    times = rates[after.model] / rates[before.model]
+    console.print(
+        f"int8 takes {times:.2f} times as many images a second here"
+        + ("" if times >= WORTH else f": it does not pay on this machine, keep {before.config.model}")
+    )
+    near = (before.encode_prepared(pixels) * after.encode_prepared(pixels)).sum(axis=1)
+    console.print(
+        f"cosine of their fingerprints: {near.mean():.4f} in the mean, {near.min():.4f} at least. They are two models; "
+        "`imagetools reencode` moves a collection from one to the other"
+    )
+
+
+def _show_retrieval(
+    order: Order, before: Encoder, after: Encoder, held_out: Sequence[str], others: Sequence[str], console: Console
+) -> None:
+    asked = list(_read(order.folder, held_out, before, len(held_out), console))
+    strangers = list(_read(order.folder, others, before, GALLERY - len(asked), console))
+    if not asked:
+        console.print("none of the photos that were kept apart can be read: nothing to measure with")
+        return
+    models = {encoder.config.model: encoder for encoder in (before, after)}
+    found = compare(models, order.folder, asked, strangers, seed=order.seed, console=console)
+    lost = 100 * (found[before.config.model].at(10) - found[after.config.model].at(10))
+    console.print(
+        f"R@10 changes by {-lost:+.1f} points"
+        + ("" if lost <= POINTS else f", more than {POINTS}: keep {before.config.model}, or quantize by other photos")
+    )
