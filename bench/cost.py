@@ -1,0 +1,207 @@
+"""What `imagetools find` takes for a folder of photos, by stage, and which of them is the bottleneck.
+
+    python -m bench.cost [--photos FOLDER] [--images N] [--model FILE]
+
+The job is run on one photo first: what that takes, in all and in each process, is its start-up, and is taken off. CPU
+seconds are those of all threads of a process, as they were seen last, a fifth of a second before its end or less. Then the stages' work step by step, in one thread over a part of the same photos, by CPU
+seconds: where a stage's time goes. For scale, a perceptual hash of the same files, in as many threads as cores.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import imagehash
+import psutil
+from platformdirs import user_cache_path
+from rich.console import Console
+from rich.table import Table
+
+from bench.pairs import SAMPLES, SERIES, SHARED
+from cli.find import STAGES, Findings, find
+from imagetools.decode import ImageRoot, decode, find_images
+from imagetools.engines import usable_cores
+from imagetools.fingerprint import Encoder, EncoderConfig
+from imagetools.index import Entry, Index
+from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.parts import find_parts
+
+SAMPLE_S = 0.2
+STEPWISE = 600
+"""Photos that are taken through step by step."""
+
+LIMIT_MS = 15.0
+
+
+class Watch:
+    """CPU seconds of this process's children, by what they are, while it is entered."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, and kafka."""
+        found: dict[str, float] = defaultdict(float)
+        for (name, _), seconds in self._seen.items():
+            found[name] += seconds
+        return found
+
+    def _look(self) -> None:
+        own = psutil.Process()
+        while not self._ended.wait(SAMPLE_S):
+            for process in own.children(recursive=True):
+                try:
+                    words, (user, system) = process.cmdline(), process.cpu_times()[:2]
+                except psutil.Error:
+                    continue
+                named = [stage for stage in STAGES if stage in words]
+                name = named[0] if named else "kafka" if words and "java" in Path(words[0]).name else ""
+                if name:
+                    self._seen[name, process.pid] = user + system
+
+
+@click.command()
+@click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
+@click.option("--images", default=3000, show_default=True, type=click.IntRange(1), help="How many of them, at most.")
+@click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model file.")
+def main(photos: Path | None, images: int, model: Path | None) -> None:
+    """Time the whole job, its stages, their steps, and a perceptual hash."""
+    console = Console(width=120)
+    source = photos or (SHARED if SHARED.is_dir() else SAMPLES)
+    named = [path for path in find_images(source) if not path.startswith(SERIES)]
+    chosen = random.Random(0).sample(named, min(len(named), images))
+    environ = {
+        **os.environ,
+        **({"MODELS_DIR": str(model.parent.resolve()), "MODELS_NAME": model.name} if model else {}),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        one, many = Path(scratch) / "one", Path(scratch) / "many"
+        for folder, paths in ((one, chosen[:1]), (many, chosen)):
+            folder.mkdir()
+            for number, path in enumerate(paths):
+                shutil.copyfile(source / path, folder / f"{number:05}{Path(path).suffix}")
+        _, start, starting = _run(one, environ)
+        found, took, spent = _run(many, environ)
+        console.print(
+            f"{len(chosen):,} photos, {found.pairs:,} pairs found in {took:.1f} s, of which start-up {start:.1f}"
+        )
+        steady = {name: max(0.0, seconds - starting.get(name, 0.0)) for name, seconds in spent.items()}
+        console.print(_by_stage(steady, took - start, len(chosen)))
+        console.print(_by_step(many, model))
+        console.print(_hashed(many))
+
+
+def _run(folder: Path, environ: Mapping[str, str]) -> tuple[Findings, float, dict[str, float]]:
+    """What was found, the seconds that it took, and the CPU seconds by process."""
+    began = time.monotonic()
+    with Watch() as watch:
+        found = find(folder, None, environ=environ, console=Console(quiet=True))
+    return found, time.monotonic() - began, watch.seconds
+
+
+def _by_stage(seconds: dict[str, float], took: float, images: int) -> Table:
+    cores = usable_cores()
+    each = 1000 * took / images
+    table = Table("", "CPU ms an image", f"of {cores} cores", title="the whole job")
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{1000 * spent / images:.1f}", f"{spent / took / cores:.0%}")
+    table.add_section()
+    total = sum(seconds.values())
+    table.add_row("all", f"{1000 * total / images:.1f}", f"{total / took / cores:.0%}")
+    first = max(STAGES, key=lambda stage: seconds.get(stage, 0.0))
+    said = "within" if each <= LIMIT_MS else "above"
+    table.caption = f"{each:.1f} ms an image, {said} {LIMIT_MS:.0f}; the bottleneck is the {first}"
+    return table
+
+
+class Steps:
+    """CPU seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count what is done inside."""
+        began = time.process_time()
+        yield
+        self.seconds[name] += time.process_time() - began
+
+
+def _by_step(folder: Path, model: Path | None) -> Table:
+    paths = list(find_images(folder))[:STEPWISE]
+    images, step, config = ImageRoot(folder), Steps(), MatcherConfig()
+    chosen = {"model": model.name, "folder": model.parent.resolve()} if model else {}
+    encoder = Encoder.load(EncoderConfig(kept=user_cache_path("imagetools"), **chosen))  # type: ignore[arg-type]
+    side, box = encoder.config.input_size, (config.width, config.height)
+    encoder.engine.run(encoder.prepare(images.open(paths[0]))[None])
+    pixels, digests, pairs = [], [], []
+    for path in paths:
+        with step("encoder: reading and its digest"):
+            data = images.read(path)
+            digests.append(hashlib.sha256(data).digest())
+        with step("encoder: decoding"):
+            image = decode(data, path, box=(side, side))
+        with step("encoder: looking for parts"):
+            find_parts(image)
+        with step("encoder: resizing"):
+            pixels.append(encoder.prepare(image))
+    with step("encoder: the network, without parts"):
+        rows = encoder.encode_prepared(pixels)
+    index = Index()
+    for start in range(0, len(paths), 32):
+        with step("search"):
+            change = index.change()
+            for i in range(start, min(start + 32, len(paths))):
+                near = change.search(rows[i], 10, digest=digests[i])
+                pairs += [(paths[i], one.relative_path) for one in near if not one.identical]
+                change.add(Entry(i, paths[i], digest=digests[i]), rows[i])
+            change.apply()
+    index.close()
+    looked = {}
+    for path in dict.fromkeys(path for pair in pairs for path in pair):
+        with step("matcher: reading and decoding"):
+            image = images.open(path, box=box)
+        with step("matcher: keypoints and codes"):
+            looked[path] = extract(image, config)
+    with step("matcher: comparing"):
+        for one, two in pairs:
+            verify(looked[one], looked[two], config)
+    table = Table("", "CPU ms an image", title=f"step by step, {len(paths):,} of the photos, {len(pairs):,} pairs")
+    for name, seconds in step.seconds.items():
+        table.add_row(name, f"{1000 * seconds / len(paths):.2f}")
+    return table
+
+
+def _hashed(folder: Path) -> str:
+    images, paths = ImageRoot(folder), list(find_images(folder))
+    began, cpu = time.monotonic(), time.process_time()
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(lambda path: imagehash.phash(images.open(path)), paths))
+    each, spent = (1000 * seconds / len(paths) for seconds in (time.monotonic() - began, time.process_time() - cpu))
+    return f"for scale, a perceptual hash of each: {each:.1f} ms an image, {spent:.1f} CPU ms"
+
+
+if __name__ == "__main__":
+    main()
