@@ -3,8 +3,9 @@
     python -m bench.cost [--photos FOLDER] [--images N] [--model FILE]
 
 The job is run on one photo first: what that takes, in all and in each process, is its start-up, and is taken off. CPU
-seconds are those of all threads of a process, as they were seen last, a fifth of a second before its end or less. Then the stages' work step by step, in one thread over a part of the same photos, by CPU
-seconds: where a stage's time goes. For scale, a perceptual hash of the same files, in as many threads as cores.
+seconds are those of all threads of a process, as they were seen last, a fifth of a second before its end or less. Then
+the stages' work step by step, in one thread over a part of the same photos, by CPU seconds: where a stage's time goes.
+For scale, a perceptual hash of the same files, in as many threads as cores.
 """
 
 import hashlib

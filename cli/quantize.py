@@ -89,7 +89,10 @@ def quantize(order: Order, console: Console | None = None) -> None:
         )
     shown = np.stack(list(pixels.values()))
     made = in_int8(network, shown, origin=f"{name}:{hashlib.sha256(data).hexdigest()[:12]}")
-    order.out.write_bytes(made)
+    try:
+        order.out.write_bytes(made)
+    except OSError as exc:
+        raise CannotQuantize(f"{order.out}: {exc.strerror}") from exc
     console.print(f"{order.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
     after = _encoder(order.out, order.size)
     _show_speed(before, after, shown, console)

@@ -56,7 +56,7 @@ class EncoderConfig:
     """Which model, and how it is run.
 
     model       file name, looked for in `folder` and then in the package: a torchvision ResNet state dict, TorchScript,
-                or ONNX
+                or ONNX, in int8 too
     folder      of models; None: the package alone
     input_size  pixels; each image is resized to a square of this side, its aspect not kept
     bfloat16    compute in bfloat16; None: where the processor or GPU computes in it natively
