@@ -29,7 +29,6 @@ from cli.announce import announce
 from cli.report import write_report
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, find_images
-from imagetools.engines import usable_cores
 from imagetools.errors import ImageToolsError
 from schemas.records import Duplicates, Outcome, Verdict
 from streams.config import Config, KafkaConfig
@@ -157,10 +156,8 @@ def _settings(
         # a folder may hold any number of broken files in a row; each is in the report
         "DEAD_LETTER_LIMIT": "0",
     }
-    # on two cores, eight threads of the matcher take an eighth more CPU time than two: they wait for the GIL
-    most = {"NB_WORKERS": str(min(Config.nb_workers, usable_cores()))}
     kept = {k: v for k, v in environ.items() if named or not (k.startswith("KAFKA_") or k == "SCHEMA_REGISTRY_URL")}
-    return {**most, **kept, **ours}
+    return {**kept, **ours}
 
 
 def _watch(

@@ -12,9 +12,6 @@ from PIL import ImageOps
 from streaming import Reader, scene
 
 from cli.commands import main
-from cli.find import _settings
-from imagetools.engines import usable_cores
-from streams.config import Config, KafkaConfig
 from streams.java import free_ports
 from streams.topics import IMAGES_NEW
 
@@ -90,13 +87,6 @@ def test_a_folder_without_images_is_named(tmp_path):
     output = run("find", tmp_path, code=1).output
     assert str(tmp_path) in output.replace("\n", "")
     assert "no image" in output
-
-
-def test_find_has_no_more_matcher_threads_than_cores_but_where_it_is_told():
-    folder = Path()
-    found = _settings({}, KafkaConfig(), False, folder, folder)
-    assert int(found["NB_WORKERS"]) == min(Config().nb_workers, usable_cores())
-    assert _settings({"NB_WORKERS": "5"}, KafkaConfig(), False, folder, folder)["NB_WORKERS"] == "5"
 
 
 def test_up_names_the_missing_folder_of_images(tmp_path):
