@@ -50,7 +50,7 @@ NEIGHBORS = 10
 WARM_UP = 10
 BROKER_WARM_UP = 2000
 """Requests before anything is measured: Kafka's virtual machine compiles what runs often, and one that has just started
-takes half as long again."""
+takes a third longer."""
 
 AT_A_TIME = 16
 THROUGHPUT_S = 5.0
