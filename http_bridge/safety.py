@@ -29,6 +29,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     # with no-referrer, a form of this very page would say that its origin is null
     "Referrer-Policy": "same-origin",
+    # which versions run is nobody's business
+    "Server": "imagetools",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }

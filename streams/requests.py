@@ -69,7 +69,9 @@ class Desk(AbstractContextManager["Desk"]):
 
     def __enter__(self) -> "Desk":
         self._consumer = Consumer(_consumer_settings(self._kafka, self._stage.name))
-        self._producer = Producer(self._kafka.client(linger_ms=0, acks="1", partitioner="murmur2_random"))
+        self._producer = Producer(
+            self._kafka.client(linger_ms=0, socket_nagle_disable=True, acks="1", partitioner="murmur2_random")
+        )
         for thread in self._threads:
             thread.start()
         return self

@@ -8,9 +8,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.config import KafkaConfig
-from streams.topics import READS, TIMEOUT_S, GroupOffsets, Topic, end_offsets
+from streams.topics import READS, GroupOffsets, Topic, end_offsets
 
 PROBE_S = 5.0
+"""How long one question may take. A client that was there before its broker was started anew may wait for an answer
+that never comes, and whoever samples must be able to stop meanwhile."""
+
 MOST_PROBED = 1000
 """A lag above this is told from offsets alone, which count a transaction's marker as a message."""
 
@@ -108,7 +111,7 @@ class Sampler:
 
     def _members(self, stage: str) -> int:
         name = self._kafka.group(stage)
-        (described,) = self._admin.describe_consumer_groups([name], request_timeout=TIMEOUT_S).values()
+        (described,) = self._admin.describe_consumer_groups([name], request_timeout=PROBE_S).values()
         try:
             return len(described.result().members)
         except KafkaException as exc:

@@ -633,6 +633,7 @@ class TestSafety:
             assert "default-src 'none'" in headers["Content-Security-Policy"]
             assert "unsafe-inline" not in headers["Content-Security-Policy"]
             assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+            assert headers["Server"] == "imagetools"
 
     def test_a_page_of_another_origin_may_not_ask(self, service: Service) -> None:
         body = {"relative_path": "0.png"}
