@@ -112,7 +112,7 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
 
 @click.command()
 @click.option("--photos", default=SHARED, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder.")
-@click.option("--count", default=150, show_default=True, help="Photos to edit.")
+@click.option("--count", default=300, show_default=True, help="Photos to edit.")
 @click.option("--seed", default=1, show_default=True)
 def main(photos: Path, count: int, seed: int) -> None:
     """Fit the score and write imagetools/coefficients.py."""

@@ -19,7 +19,7 @@ Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
-WORKING_SIDE: Final = 96
+WORKING_SIDE: Final = 128
 _WINDOW: Final = (7, 7)
 # Standard deviation, in grey levels, from which a window counts as textured
 _TEXTURE: Final = 4.0
@@ -31,6 +31,8 @@ _AGREES: Final = 0.6
 _HOLE_WINDOWS: Final = 7
 # and where this part of it is textured
 _HOLE_TEXTURED: Final = 0.35
+# Step between two pixels, in grey levels, that counts as an edge
+_STEP: Final = 8.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Agreement:
     strict      the same above .85
     mean        mean local correlation of the textured windows
     hole        largest connected region in which most of what is textured disagrees, as a share of the overlap
+    framed      how far the sides of the hole are edges in both images, 0 to 1: two photos in the same app have the
+                same frame around them, while what lies on a copy has edges in the copy alone
     textured    share of the overlap that is textured
     correlation of the whole overlap
     """
@@ -49,11 +53,12 @@ class Agreement:
     strict: float
     mean: float
     hole: float
+    framed: float
     textured: float
     correlation: float
 
 
-NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
@@ -118,6 +123,7 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     if area < 16:
         return NOTHING
     weight = np.maximum(weight, np.float32(1e-3))
+    looks = here, there
     here, there = (here - here[inside].mean()) * valid, (there - there[inside].mean()) * valid
     mean_here, mean_there = _mean(here) / weight, _mean(there) / weight
     spread_here = np.maximum(_mean(here * here) / weight - mean_here * mean_here, 0)
@@ -129,12 +135,14 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     whole = _correlation(here[inside], there[inside])
     values = local[textured]
     if not len(values):
-        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, whole)
+        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole)
+    hole = _largest_hole(textured, textured & (local > _AGREES), inside)
     return Agreement(
         share=float((values > _AGREES).mean()),
         strict=float((values > 0.85).mean()),
         mean=float(values.mean()),
-        hole=_largest_hole(textured, textured & (local > _AGREES), inside) / area,
+        hole=hole.area / area,
+        framed=_framed(hole, *looks) if hole.area else 0.0,
         textured=len(values) / area,
         correlation=whole,
     )
@@ -147,8 +155,20 @@ def _correlation(here: Plane, there: Plane) -> float:
     return float(here @ there) / math.sqrt(spread) if spread > (0.25 * len(here)) ** 2 else 0.0
 
 
-def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> int:
-    """Return the pixels of the largest connected region around which less than half of what is textured agrees.
+@dataclass(frozen=True)
+class _Hole:
+    """A connected region: its pixels, its box, and how far off its sides may be, all in pixels."""
+
+    area: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+    blurred: int
+
+
+def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> _Hole:
+    """Find the largest connected region around which less than half of what is textured agrees.
 
     The region is asked as a whole, since a third of the windows of two different pictures agree by chance.
     """
@@ -157,4 +177,31 @@ def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> int:
     same = cv2.boxFilter(agrees.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
     hole = (same < 0.5 * there) & (there > _HOLE_TEXTURED) & inside
     count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=4)
-    return int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
+    if count == 1:
+        return _Hole(0, 0, 0, 0, 0, 0)
+    left, top, width, height, area = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()].tolist()
+    return _Hole(area, left, top, left + width, top + height, window // 2 + 2)
+
+
+def _framed(hole: _Hole, here: Plane, there: Plane) -> float:
+    """Return the mean over the hole's sides of how far each is an edge in both images.
+
+    A side at the border of the overlap is none; a hole without any other is framed by the overlap itself.
+    """
+    height, width = here.shape
+    rows, columns = slice(hole.top, hole.bottom), slice(hole.left, hole.right)
+    lying = [_edge(at, hole.blurred, here[:, columns], there[:, columns], height) for at in (hole.top, hole.bottom)]
+    standing = [_edge(at, hole.blurred, here[rows].T, there[rows].T, width) for at in (hole.left, hole.right)]
+    sides = [side for side in (*lying, *standing) if side is not None]
+    return sum(sides) / len(sides) if sides else 1.0
+
+
+def _edge(at: int, within: int, here: Plane, there: Plane, length: int) -> float | None:
+    """Return by how much the clearest row near `at` is an edge in both images, 0 to 1, or None at the border."""
+    if at <= within // 2 or at >= length - within // 2:
+        return None
+    near = slice(max(0, at - within), at + within + 1)
+    steps = [(np.abs(np.diff(image[near], axis=0)) > _STEP).mean(axis=1, dtype=np.float32) for image in (here, there)]
+    # stripes and checks step everywhere: an edge does where its surroundings do not, give or take a pixel of the map
+    prominent = [cv2.dilate(np.maximum(step - np.median(step), 0), np.ones((3, 1), np.uint8)) for step in steps]
+    return float(np.minimum(*prominent).max())

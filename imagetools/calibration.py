@@ -31,7 +31,8 @@ class Evidence:
 def terms_of(evidence: Evidence) -> tuple[float, ...]:
     """Return what the regression weighs, each of a size around 1; all but the first speak for a copy."""
     found = evidence.agreement
-    looks = (1.0, found.share, found.strict, -found.hole, -max(0.0, found.hole - 0.2))
+    framed = -found.framed * min(1.0, found.hole / 0.3)
+    looks = (1.0, found.share, found.strict, -found.hole, -max(0.0, found.hole - 0.2), framed)
     if evidence.whole:
         # a copy's correlation is .99 and more: what it lacks to 1 tells apart, not what it is
         residual = math.log(max(1e-3, 1 - found.correlation))

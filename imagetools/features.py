@@ -81,7 +81,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     height, width = grey.shape
     keypoints, descriptors = _detect(grey, max_keypoints, contrast)
     mirrored = Keypoints(np.complex64(width - 1) - keypoints.at.conj(), -keypoints.frame.conj())
-    both = mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)]))
+    codes = [mbr_sift.encode(kind) for kind in (descriptors, mbr_sift.mirror_twin(descriptors))]
     thumb = cv2.resize(fitted, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA)
     colours = np.asarray(thumb, dtype=np.float32)
     return Features(
@@ -92,7 +92,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         keypoints=Keypoints(
             np.concatenate([keypoints.at, mirrored.at]), np.concatenate([keypoints.frame, mirrored.frame])
         ),
-        codes=both,
+        codes=Codes(*(np.concatenate(bits) for bits in zip(*((of.coarse, of.fine) for of in codes), strict=True))),
         count=len(descriptors),
         views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
         colours=colours,

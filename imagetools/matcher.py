@@ -100,7 +100,10 @@ class _Laid:
     affine: Map
     evidence: Evidence
     points: tuple[tuple[complex, complex], ...]
-    score: float
+
+    @property
+    def score(self) -> float:
+        return calibration.score_of(self.evidence)
 
 
 def extract(image: Image.Image, config: MatcherConfig) -> Features:
@@ -127,13 +130,14 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig) -> Ve
 def weigh(candidate: Features, neighbor: Features) -> tuple[Evidence, ...]:
     """Return the evidence that `verify` scores, one for each way of laying the pair over each other, or none."""
     first, second = sorted((candidate, neighbor), key=lambda features: features.key)
-    return tuple(laid.evidence for laid in _ways(first, second, certain=2.0)[0])
+    return tuple(laid.evidence for laid in _ways(first, second, certain=None)[0])
 
 
-def _ways(first: Features, second: Features, certain: float = _CERTAIN) -> tuple[list[_Laid], str]:
+def _ways(first: Features, second: Features, certain: float | None = _CERTAIN) -> tuple[list[_Laid], str]:
+    """Return the ways of laying the pair over each other; certain: the score from which one is enough."""
     found, gate = _by_keypoints(first, second)
     ways = [found] if found is not None else []
-    if found is None or found.score < certain:
+    if found is None or certain is None or found.score < certain:
         whole = _by_whole(first, second)
         ways += [whole] if whole is not None else []
     return ways, gate
@@ -156,7 +160,7 @@ def _by_keypoints(first: Features, second: Features) -> tuple[_Laid | None, str]
     maps, points = agreed
     affine, compared = _better(maps, first, second)
     evidence = Evidence(whole=False, inliers=len(points), agreement=compared)
-    return _Laid(affine, evidence, points, calibration.score_of(evidence)), ""
+    return _Laid(affine, evidence, points), ""
 
 
 def _coarse_distances(first: Features, codes: mbr_sift.Bits) -> mbr_sift.Bits | None:
@@ -234,7 +238,7 @@ def _by_whole(first: Features, second: Features) -> _Laid | None:
     affine = geometry.whole_picture_map(view, (first.width, first.height), (second.width, second.height))
     compared = agreement.compare(affine, first.pyramid, second.pyramid)
     evidence = Evidence(whole=True, inliers=0, agreement=compared, gap=gap)
-    return _Laid(affine, evidence, (), calibration.score_of(evidence))
+    return _Laid(affine, evidence, ())
 
 
 def _rejected(gate: str) -> Verification:

@@ -50,14 +50,17 @@ def mirror_twin(descriptors: Descriptors) -> Descriptors:
 
 def encode(descriptors: Descriptors) -> Codes:
     """Return the codes of SIFT descriptors, float32 (n, 128); n may be 0."""
-    growth = descriptors[:, _PATH_NEXT] - descriptors[:, _PATH]
-    much = FINE_FACTOR * descriptors.std(axis=1, keepdims=True)
-    grows = growth >= 0
+    # a column a descriptor, so that the path picks whole rows
+    columns = np.ascontiguousarray(descriptors.T)
+    growth = columns[_PATH_NEXT] - columns[_PATH]
+    much = FINE_FACTOR * descriptors.std(axis=1)
     # 11 grows much, 10 grows, 01 shrinks, 00 shrinks much
-    second = np.where(grows, growth >= much, growth > -much)
-    fine = np.stack([grows, second], axis=2).reshape(len(descriptors), 256)
-    # fancy indexing by columns leaves Fortran order, and packbits keeps it; the distances want whole rows
-    return Codes(*(np.ascontiguousarray(np.packbits(bits, axis=1)) for bits in (grows, fine)))
+    fine = np.empty((128, 2, len(descriptors)), dtype=np.bool_)
+    grows = np.greater_equal(growth, 0, out=fine[:, 0])
+    np.logical_or(growth >= much, (growth > -much) & ~grows, out=fine[:, 1])
+    bits = grows, fine.reshape(256, -1)
+    # the distances want whole rows
+    return Codes(*(np.ascontiguousarray(np.packbits(rows, axis=0).T) for rows in bits))
 
 
 def coarse_distances(queries: Bits, codes: Bits) -> Bits:
