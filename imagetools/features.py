@@ -18,6 +18,10 @@ THUMB_SIDE: Final = 16
 _SMALLEST_FOR_SIFT: Final = 8
 
 
+# A pair is looked at once more at this many times the box
+_CLOSER: Final = 1.6
+
+
 @dataclass(frozen=True)
 class Keypoints:
     """Where the n keypoints are, in pixels of the fitted image.
@@ -38,6 +42,7 @@ class Features:
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
+    close      uint8 grey, the image at 1.6 times the box, or as it is where it is smaller: fine stripes show in it
     keypoints  of the image, largest first, then of its mirror image (left and right exchanged), n each
     codes      MBR-SIFT codes in the same order
     count      n
@@ -52,6 +57,7 @@ class Features:
     width: int
     height: int
     pyramid: tuple[NDArray[np.uint8], ...]
+    close: NDArray[np.uint8]
     keypoints: Keypoints
     codes: Codes
     count: int
@@ -65,7 +71,7 @@ class Features:
         """Bytes of memory, for a cache to count."""
         points: tuple[NDArray[Any], ...] = (self.keypoints.at, self.keypoints.frame)
         codes = (self.codes.coarse, self.codes.fine)
-        return sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.views, self.colours))
+        return sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.close, self.views, self.colours))
 
 
 def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: int, contrast: float) -> Features:
@@ -88,7 +94,8 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         original=image.info.get(ORIGINAL_SIZE, image.size),
         width=width,
         height=height,
-        pyramid=_pyramid(grey),
+        pyramid=pyramid_of(grey),
+        close=_close(pixels, box),
         keypoints=Keypoints(
             np.concatenate([keypoints.at, mirrored.at]), np.concatenate([keypoints.frame, mirrored.frame])
         ),
@@ -139,7 +146,14 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     )
 
 
-def _pyramid(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+def _close(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    wide, high = (max(side, round(_CLOSER * side)) for side in box)
+    return grey if grey.shape[1] <= wide and grey.shape[0] <= high else _fitted(grey, (wide, high))
+
+
+def pyramid_of(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Return a grey image, and up to three more, each half the one before."""
     levels = [grey]
     while len(levels) < 4 and min(levels[-1].shape) >= 2 * THUMB_SIDE:
         height, width = levels[-1].shape
