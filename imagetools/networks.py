@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -44,8 +45,16 @@ class Projection(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dimension))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, width) → (n, dimension)."""
-        return functional.linear(functional.normalize(rows.float(), dim=1), self.weight, self.bias)
+        """(n, width) → float32 (n, dimension), under autocast, too.
+
+        What all photos have in common is subtracted here, and in bfloat16 its rounding would stay. By torch, over 91
+        photos, a bfloat16 fingerprint is 5.2e-5 from that in float32 (1 − cosine); with a bfloat16 projection, 8.4e-5.
+        """
+        device = rows.device.type
+        # only where there is one to leave: an exported network would have it as an operator
+        exactly = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+        with exactly:
+            return functional.linear(functional.normalize(rows.float(), dim=1), self.weight, self.bias)
 
 
 class FromPixels(nn.Module):

@@ -14,6 +14,7 @@ from torchvision.models import resnet
 
 from imagetools.errors import ModelError
 from imagetools.fingerprint import BATCH_SIZE, Encoder, EncoderConfig
+from imagetools.networks import Projection
 
 SIZE = 64
 """Pixels: a small input keeps the deep networks quick."""
@@ -251,6 +252,18 @@ def test_a_projection_is_applied_to_unit_vectors_and_sets_the_dimension(tmp_path
     expected = before @ weight.numpy().T + bias.numpy()
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(encoder.encode(images), expected, atol=1e-4)
+
+
+def test_a_projection_computes_in_float32_where_all_else_is_in_bfloat16():
+    torch.manual_seed(0)
+    projection, rows = Projection(6, 4), torch.randn(3, 6)
+    with torch.no_grad():
+        projection.weight.normal_()
+        exact = projection(rows)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = projection(rows)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,9 @@ class Step:
 class Trainer:
     """A run, with its folder: checkpoint, log, and the newest weights.
 
+    Where the machine has it, the network and its slow copy compute in bfloat16; the weights of both, the projection and
+    its fit, the losses and the memory are float32.
+
     network  a ResNet as `load_network` gives it, of which a copy is trained
     name     of what the training starts from; a run goes on only from the same
     teacher  an encoder whose fingerprints of the originals a linear head must tell from the views'
@@ -322,10 +325,13 @@ class Trainer:
         rng = torch.Generator().manual_seed(self.config.seed * 7_919 + epoch)
         return torch.randperm(count, generator=rng)[place * size : (place + 1) * size]
 
-    def _describe(self, network: nn.Module, pixels: Tensor) -> Tensor:
-        """Vectors before they are brought to unit length: float32 (n, d)."""
+    def _describe(self, network: nn.Module, pixels: Tensor, *, exactly: bool = False) -> Tensor:
+        """Vectors before they are brought to unit length: float32 (n, d).
+
+        exactly  compute in float32 whatever the machine
+        """
         batch = ((pixels - self._mean) / self._deviation).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16 and not exactly):
             rows: Tensor = network(batch)
         return rows.float()
 
@@ -357,11 +363,14 @@ class Trainer:
 
     @torch.no_grad()
     def _fit(self) -> None:
-        """Fit the projection to the photos, which nothing has been learned from yet."""
+        """Fit the projection to the photos, which nothing has been learned from yet.
+
+        In float32: it stretches most where vectors differ least, and there bfloat16's rounding would be fitted to.
+        """
         body = copy.copy(self.network)
         body._modules = {**self.network._modules, "fc": nn.Identity()}
         weight, bias = fit_projection(
-            lambda pixels: F.normalize(self._describe(body, pixels), dim=1),
+            lambda pixels: F.normalize(self._describe(body, pixels, exactly=True), dim=1),
             self._photos,
             torch.Generator(self.device).manual_seed(self.config.seed),
             replace(self.config.augment, plain=0.0),
