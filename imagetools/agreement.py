@@ -109,14 +109,15 @@ def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> M
         planes = target[level].astype(np.float32), source[level].astype(np.float32)
         everywhere = np.ones_like(source[level])
         try:
-            _, found = cv2.findTransformECC(*planes, start, cv2.MOTION_AFFINE, _ROUNDS, everywhere, _SMOOTHED)
+            _, warp = cv2.findTransformECC(*planes, start, cv2.MOTION_AFFINE, _ROUNDS, everywhere, _SMOOTHED)
         except cv2.error:
             # its way of saying that the images do not correlate
             return affine
+        found = np.asarray(warp, dtype=np.float64)
         # written so that a map of not-a-numbers fails too
         if not abs(determinant(found)) > _FLAT:
             return affine
-        moved = inverse(compose(inverse(back), compose(found.astype(np.float64), into)))
+        moved = inverse(compose(inverse(back), compose(found, into)))
         shift = np.abs(apply(moved, corners) - apply(affine, corners)).max()
         if not shift <= _NEAR * max(target[0].shape):
             return affine

@@ -73,6 +73,59 @@ def test_a_warped_picture_agrees_by_its_map_and_not_beside_it(scale: float) -> N
     assert agreement.compare(shifted, own, there).share < 0.5
 
 
+def _in_app(photo: Image.Image) -> Image.Image:
+    app = Image.new("RGB", (240, 320), "white")
+    draw = ImageDraw.Draw(app)
+    for row in range(8):
+        draw.text((12, 8 + 12 * row), "one text over every photo", fill="black")
+        draw.text((12, 228 + 11 * row), "and another text below it", fill="black")
+    app.paste(photo.resize((200, 110)), (20, 112))
+    return app
+
+
+def test_what_two_photos_in_one_app_share_is_a_frame_and_what_lies_on_a_copy_has_none() -> None:
+    apps = [agreement.compare(SAME, _pyramid(_in_app(one)), _pyramid(_in_app(scene(9)))) for one in map(scene, (1, 2))]
+    picture = scene(1, (240, 320))
+    patched = picture.copy()
+    patched.paste(scene(2, (130, 90)), (60, 110))
+    patch = agreement.compare(SAME, _pyramid(picture), _pyramid(patched))
+    assert min(*(app.hole for app in apps), patch.hole) > 0.08
+    assert min(app.framed for app in apps) > patch.framed + 0.3
+
+
+def test_stripes_everywhere_are_no_frame() -> None:
+    stripes = Image.fromarray(np.tile(np.arange(160) // 4 % 2 * 200, (160, 1)).astype(np.uint8)).convert("RGB")
+    patched = stripes.copy()
+    patched.paste(scene(2, (60, 60)), (50, 50))
+    found = agreement.compare(SAME, _pyramid(stripes), _pyramid(patched))
+    assert found.hole > 0.08
+    assert found.framed < 0.35
+
+
+@pytest.mark.parametrize("off", [(3.0, -2.0), (-2.0, 4.0)])
+def test_a_map_that_is_some_pixels_off_is_refined(off: tuple[float, float]) -> None:
+    own = _pyramid(scene(1))
+    height, width = own[0].shape
+    true = np.array([[0.96, -0.08, 9.0], [0.08, 0.96, 1.0]])
+    there = _pyramid(
+        Image.fromarray(cv2.warpAffine(own[0], true, (width, height), borderMode=cv2.BORDER_REFLECT)).convert("RGB")
+    )
+    rough = true + np.array([[0.01, 0, off[0]], [0, -0.01, off[1]]])
+    corners = np.array([0, width, 1j * height, width + 1j * height], dtype=np.complex64)
+    refined = agreement.refine(rough, own, there)
+    assert np.abs(geometry.apply(refined, corners) - geometry.apply(true, corners)).max() < 1
+    assert np.abs(geometry.apply(rough, corners) - geometry.apply(true, corners)).max() > 3
+
+
+def test_a_map_is_left_as_it_is_where_refining_leads_away() -> None:
+    own, flat = _pyramid(scene(1)), _pyramid(Image.new("RGB", (160, 120), "#808080"))
+    for one, two in ((own, flat), (flat, own), (own, _pyramid(scene(5)))):
+        refined = agreement.refine(SAME, one, two)
+        corners = np.array([0, 160, 120j, 160 + 120j], dtype=np.complex64)
+        assert np.abs(geometry.apply(refined, corners) - corners).max() <= 17
+    assert agreement.refine(SAME, own, flat) is SAME
+
+
 def test_no_overlap_says_nothing() -> None:
     own = _pyramid(scene(1))
     assert agreement.compare(np.array([[1.0, 0, 900], [0, 1, 0]]), own, own) == agreement.NOTHING
@@ -92,6 +145,7 @@ def test_every_map_gives_shares(seed: int, size: tuple[int, int]) -> None:
     one, two = _pyramid(noise), _pyramid(scene(1, (48, 64)))
     affine = np.column_stack([rng.normal(size=(2, 2)), rng.uniform(-40, 40, 2)])
     found = agreement.compare(affine, one, two)
-    for name in ("share", "strict", "hole", "textured"):
+    for name in ("share", "strict", "hole", "framed", "textured"):
         assert 0 <= getattr(found, name) <= 1, name
     assert -1 <= found.correlation <= 1 + 1e-6
+    assert np.isfinite(agreement.refine(affine, one, two)).all()

@@ -182,6 +182,21 @@ def test_copies_of_a_picture_without_keypoints_are_found(number: int) -> None:
         assert not _verify(strange, blurred).duplicate
 
 
+@pytest.mark.parametrize(("period", "number"), [(5, 1), (6, 3), (7, 1), (9, 1)])
+def test_a_crop_of_fine_stripes_is_found(period: int, number: int) -> None:
+    # two pixels a stripe in the matcher's box, and of another crop another two: only closer up they are the same
+    plain = np.asarray(scene(number, (400, 533)), dtype=np.float32)
+    row, column = np.mgrid[:533, :400]
+    stripes = (np.sin(2 * np.pi * (row + 0.15 * column) / period) > 0) * 110.0
+    inside = (np.abs(column - 200) < 140) & (np.abs(row - 266) < 213)
+    woven = np.where(inside[..., np.newaxis], plain * 0.35 + stripes[..., np.newaxis], plain)
+    image = Image.fromarray(np.clip(woven, 0, 255).astype(np.uint8))
+    crop = image.crop((40, 64, 340, 480))
+    found = verify(extract(crop, CONFIG), extract(image, CONFIG), CONFIG)
+    assert found.duplicate
+    assert found.coverage_neighbor == pytest.approx(300 * 416 / (400 * 533), abs=0.02)
+
+
 def test_threads_see_what_one_sees() -> None:
     pairs = [(i, j) for i in range(8) for j in range(8)]
     copies = [extract(EDITS["crop40"](photo(SAMPLES[i]), random.Random(i)), CONFIG) for i in range(8)]
