@@ -23,8 +23,8 @@ class MatcherConfig:
     """Settings of the matcher.
 
     threshold      score from which a pair is a duplicate, 0 to 1
-    width, height  the box that an image is fitted to, pixels. With 128, 160 and 208 for both, 99.0, 99.4 and 100 % of
-                   680 copies were found, at 8.5, 11.9 and 19.1 ms an image; at 128 a sixth of the screenshots was
+    width, height  the box that an image is fitted to, pixels. With 128, 160 and 208 for both, 99.6, 100 and 100 % of
+                   680 copies were found, at 6.3, 8.2 and 13.1 ms an image; at 128 a twentieth of the screenshots was
                    missed (`python -m bench.quality --side fit --alone --count 40 --random 2000 --seed 7 --width 128 …`)
     max_keypoints  the strongest that are kept of an image
     contrast       SIFT's contrast threshold; OpenCV's own, .04, leaves plain garments with a dozen keypoints
