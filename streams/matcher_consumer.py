@@ -35,7 +35,7 @@ from streams.turns import Sliced, Turns
 T = TypeVar("T")
 U = TypeVar("U")
 
-CACHED_BYTES = 256 * 1024 * 1024
+CACHED_BYTES = 512 * 1024 * 1024
 """Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
 Seen = Features | ImageError
