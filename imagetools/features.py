@@ -81,7 +81,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     max_keypoints  the strongest are kept
     contrast       SIFT's contrast threshold
     """
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     fitted = _fitted(pixels, box)
     grey = np.asarray(cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     height, width = grey.shape
@@ -134,16 +134,16 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     # for no keypoints the descriptors are None in OpenCV 4 and an empty array in OpenCV 5
     if not found:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
+    x, y, size, angle, response = np.array(
+        [(*point.pt, point.size, point.angle, point.response) for point in found], dtype=np.float32
+    ).T
     # equal responses make SIFT return a few more than it was asked for
-    strongest = sorted(range(len(found)), key=lambda i: -found[i].response)[:max_keypoints]
+    strongest = np.argsort(-response, kind="stable")[:max_keypoints]
     # the large ones survive shrinking and blur, so that the matcher asks them first
-    strongest.sort(key=lambda i: -found[i].size)
-    values = np.array([(*found[i].pt, found[i].size, found[i].angle) for i in strongest], dtype=np.float32)
-    at = values[:, 0] + 1j * values[:, 1]
-    frame = values[:, 2] * np.exp(1j * np.radians(values[:, 3]))
-    return Keypoints(at.astype(np.complex64), frame.astype(np.complex64)), np.asarray(
-        descriptors[strongest], np.float32
-    )
+    strongest = strongest[np.argsort(-size[strongest], kind="stable")]
+    at, frame = x + 1j * y, size * np.exp(1j * np.radians(angle))
+    keypoints = Keypoints(at[strongest].astype(np.complex64), frame[strongest].astype(np.complex64))
+    return keypoints, np.asarray(descriptors, np.float32)[strongest]
 
 
 def _close(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
