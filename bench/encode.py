@@ -35,7 +35,7 @@ from rich.table import Table
 from torchvision.transforms import functional
 
 from bench.pairs import HELD_OUT, SERIES, SHARED
-from cli.quantize import Order, quantize
+from cli.quantize import CannotQuantize, Order, quantize
 from imagetools.decode import decode, find_images
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
 from imagetools.errors import PrerequisiteMissing
@@ -87,7 +87,7 @@ def main(photos: Path | None, images: int, memory: int) -> None:
 
 
 def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encoder]:
-    """The ways to run the default model; without int8 where its libraries are not installed."""
+    """The ways to run the default model; without int8 where its libraries, or photos for its ranges, are missing."""
     kept = user_cache_path("imagetools")
     encoders = {name: Encoder.load(EncoderConfig(engine=name, kept=kept)) for name in ("torch", "openvino")}
     if processor_computes_bfloat16():
@@ -95,7 +95,7 @@ def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encode
     try:
         order = Order(photos, scratch / "resnet18-int8.onnx", exclude=(HELD_OUT, *SERIES), measure=False)
         quantize(order, Console(quiet=True))
-    except PrerequisiteMissing as exc:
+    except (PrerequisiteMissing, CannotQuantize) as exc:
         console.print(f"int8 is left out: {exc}")
         return encoders
     encoders["openvino, int8"] = Encoder.load(EncoderConfig(order.out.name, scratch))

@@ -1,6 +1,7 @@
 """`imagetools quantize`: a model in int8, by a folder of photos, and what that gains and costs."""
 
 import hashlib
+import os
 import random
 import statistics
 import time
@@ -9,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def quantize(order: Order, console: Console | None = None) -> None:
     _require_room(order)
     require_libraries()
     name = order.model.name if order.model else DEFAULT_MODEL
-    data = order.model.read_bytes() if order.model else (files("imagetools.models") / DEFAULT_MODEL).read_bytes()
+    data = _model(order)
     network = load_network(name, data)
     before = _encoder(order.model, order.size)
     held_out, others = _split(order)
@@ -89,10 +89,7 @@ def quantize(order: Order, console: Console | None = None) -> None:
         )
     shown = np.stack(list(pixels.values()))
     made = in_int8(network, shown, origin=f"{name}:{hashlib.sha256(data).hexdigest()[:12]}")
-    try:
-        order.out.write_bytes(made)
-    except OSError as exc:
-        raise CannotQuantize(f"{order.out}: {exc.strerror}") from exc
+    _write(order.out, made)
     console.print(f"{order.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
     after = _encoder(order.out, order.size)
     _show_speed(before, after, shown, console)
@@ -111,6 +108,26 @@ def _require_room(order: Order) -> None:
         raise CannotQuantize(f"{order.model}: no such file")
     if order.model is not None and order.model.suffix == ".onnx":
         raise CannotQuantize(f"{order.model}: an ONNX file is used as it is; only ResNet state dicts can be quantized")
+
+
+def _model(order: Order) -> bytes:
+    if order.model is None:
+        return (files("imagetools.models") / DEFAULT_MODEL).read_bytes()
+    try:
+        return order.model.read_bytes()
+    except OSError as exc:
+        raise CannotQuantize(f"{order.model}: {exc.strerror}") from exc
+
+
+def _write(out: Path, made: bytes) -> None:
+    """All of it or nothing."""
+    draft = out.with_suffix(".part")
+    try:
+        draft.write_bytes(made)
+        os.replace(draft, out)
+    except OSError as exc:
+        draft.unlink(missing_ok=True)
+        raise CannotQuantize(f"{out}: {exc.strerror}") from exc
 
 
 def _encoder(file: Path | None, size: int) -> Encoder:
@@ -142,7 +159,7 @@ def _read(
             return exc
 
     found: dict[str, npt.NDArray[np.uint8]] = {}
-    with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1, "decode") as pool:
         for start in range(0, len(paths), PIECE):
             piece = paths[start : start + PIECE]
             for path, one in zip(piece, pool.map(read, piece), strict=True):

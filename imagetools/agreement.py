@@ -244,6 +244,6 @@ def _edge(at: int, within: int, here: Plane, there: Plane, length: int) -> float
         return None
     near = slice(max(0, at - within), at + within + 1)
     steps = [(np.abs(np.diff(image[near], axis=0)) > _STEP).mean(axis=1, dtype=np.float32) for image in (here, there)]
-    # stripes and checks step everywhere: an edge does where its surroundings do not, give or take a pixel of the map
-    prominent = [cv2.dilate(np.maximum(step - np.median(step), 0), np.ones((3, 1), np.uint8)) for step in steps]
-    return float(np.minimum(*prominent).max())
+    # stripes and checks step everywhere: an edge does where its surroundings do not
+    prominent = [step - np.median(step) for step in steps]
+    return float(max(0.0, np.minimum(*prominent).max()))

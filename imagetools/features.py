@@ -42,7 +42,8 @@ class Features:
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
-    close      uint8 grey, the image at 1.6 times the box, or as it is where it is smaller: fine stripes show in it
+    close      uint8 grey, the image at 1.6 times the box, or as it is where it is smaller, but never below the
+               box: fine stripes show in it
     keypoints  of the image, largest first, then of its mirror image (left and right exchanged), n each
     codes      MBR-SIFT codes in the same order
     count      n
@@ -148,8 +149,12 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
 
 def _close(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    wide, high = (max(side, round(_CLOSER * side)) for side in box)
-    return grey if grey.shape[1] <= wide and grey.shape[0] <= high else _fitted(grey, (wide, high))
+    height, width = grey.shape
+    if width <= box[0] and height <= box[1]:
+        # no smaller than the fitted image: of few pixels, much agrees by chance
+        return _fitted(grey, box)
+    closer = max(1, round(_CLOSER * box[0])), max(1, round(_CLOSER * box[1]))
+    return grey if width <= closer[0] and height <= closer[1] else _fitted(grey, closer)
 
 
 def pyramid_of(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:

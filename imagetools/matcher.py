@@ -118,8 +118,9 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig) -> Ve
     """Decide whether two images show the same picture.
 
     Gates, in order: close codes, ratio test, geometry, minimum inliers, then the score of what the map shows. A pair
-    of whole pictures whose thumbnails correlate is scored by those too, and the better score counts. Having no
-    keypoints is a verdict, not an error. Symmetric: the pair is put in one order first. Safe to call from many threads.
+    of whole pictures whose thumbnails correlate is scored by those too, and one in doubt, some of which agrees, once
+    more, closer; the best score counts. Having no keypoints is a verdict, not an error. Symmetric: the pair is put in
+    one order first. Safe to call from many threads.
     """
     first, second = sorted((candidate, neighbor), key=lambda features: features.key)
     ways, gate = _ways(first, second)

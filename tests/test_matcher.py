@@ -56,6 +56,16 @@ def test_unrelated_scenes_score_nothing() -> None:
     assert max(scores) <= 0.01
 
 
+@pytest.mark.parametrize("side", [24, 32, 48])
+def test_no_two_thumbnails_are_duplicates(side: int) -> None:
+    small = [photo(name).copy() for name in SAMPLES]
+    for image in small:
+        image.thumbnail((side, side))
+    seen = [extract(image, CONFIG) for image in small]
+    pairs = [(one, two) for i, one in enumerate(seen) for two in seen[:i]]
+    assert not any(verify(one, two, CONFIG).duplicate for one, two in pairs)
+
+
 def test_no_two_samples_are_duplicates() -> None:
     scores = {(i, j): verify(_sample(i), _sample(j), CONFIG).score for i in range(len(SAMPLES)) for j in range(i)}
     assert max(scores.values()) < CONFIG.threshold, max(scores, key=lambda pair: scores[pair])

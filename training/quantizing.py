@@ -19,8 +19,8 @@ from torchvision.models import ResNet
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.errors import ModelError, PrerequisiteMissing
 
-LIBRARIES: Final = ("onnx", "onnxscript", "onnxruntime")
-"""That the extra int8 brings; torch writes ONNX by the second."""
+LIBRARIES: Final = ("onnx", "onnxscript", "onnxruntime", "openvino")
+"""The first three come with the extra int8, torch writes ONNX by the second; the last runs what is made."""
 
 IN_INT8: Final = ("Conv", "Relu", "Add", "MaxPool")
 """ONNX operators: all of a ResNet's up to its mean."""
