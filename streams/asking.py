@@ -23,7 +23,7 @@ from imagetools.errors import ImageToolsError, MessageError
 from schemas.codec import codec
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request, SearchRequest
 from streams.config import KafkaConfig
-from streams.outbox import BrokerAway, Outbox
+from streams.outbox import BACKOFF_MS, BrokerAway, Outbox
 from streams.requests import MOST_BYTES
 from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, REPLIES, SEARCH_REQUESTS, Topic
 
@@ -133,6 +133,7 @@ class Asker:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
+            reconnect_backoff_max_ms=BACKOFF_MS,
         )
         consumer = Consumer(client | {"error_cb": self._heed})
         try:

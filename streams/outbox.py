@@ -14,6 +14,9 @@ DELIVERY_S = 3.0
 
 POLL_S = 0.1
 
+BACKOFF_MS = 1000
+"""Between tries to connect; librdkafka waits up to 10 s and more, and somebody waits for word that Kafka is back."""
+
 
 class BrokerAway(Exception):
     """Kafka does not answer, or has no such topic; it may later."""
@@ -39,6 +42,7 @@ class Outbox:
             linger_ms=0,
             # nor may the kernel hold a message back until the one before has been acknowledged
             socket_nagle_disable=True,
+            reconnect_backoff_max_ms=BACKOFF_MS,
             partitioner="murmur2_random",
             message_timeout_ms=int(1000 * DELIVERY_S),
             allow_auto_create_topics=False,
