@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -73,7 +72,7 @@ class Asker:
         self._waiting: dict[bytes, Callable[[Reply], object]] = {}
         self._place: _Place | None = None
         self._trouble = "not connected yet"
-        self._outbox = Outbox(kafka, served=True, on_error=self._heed, acks="1")
+        self._outbox = Outbox(kafka, on_error=self._heed, acks="1")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="replies")
         self._thread.start()
@@ -102,7 +101,8 @@ class Asker:
             raise RequestTooLarge(f"the request has {len(value):,} bytes, one message holds {MOST_BYTES:,}")
         self._waiting[key] = lambda found: loop.call_soon_threadsafe(_settle, reply, found)
         try:
-            self._outbox.post(topic, value, key, partial(self._sent, loop, reply))
+            sent = self._outbox.send(topic, value, key)
+            sent.add_done_callback(lambda done: self._sent(done, reply))
             return await asyncio.wait_for(reply, timeout_s)
         except TimeoutError:
             if self._trouble:
@@ -117,14 +117,16 @@ class Asker:
         self._thread.join()
         self._outbox.close()
 
-    # on the thread of replies
-
-    def _sent(self, loop: asyncio.AbstractEventLoop, reply: asyncio.Future[Reply], trouble: BrokerAway | None) -> None:
+    def _sent(self, sent: asyncio.Future[None], reply: asyncio.Future[Reply]) -> None:
+        if sent.cancelled():
+            return
+        trouble = sent.exception()
         if trouble is None:
-            # nobody else is told: waking the event loop for it would only keep it from the reply
             self._trouble = ""
-        else:
-            loop.call_soon_threadsafe(_fail, reply, trouble)
+        elif not reply.done():
+            reply.set_exception(trouble)
+
+    # on the thread of replies
 
     def _follow(self) -> None:
         client = self._kafka.client(
@@ -138,7 +140,6 @@ class Asker:
         consumer = Consumer(client | {"error_cb": self._heed})
         try:
             while not self._closing.is_set():
-                self._outbox.serve()
                 if self._place is None:
                     self._place = self._connect(consumer)
                     continue
@@ -211,8 +212,3 @@ class Asker:
 def _settle(reply: asyncio.Future[Reply], found: Reply) -> None:
     if not reply.done():
         reply.set_result(found)
-
-
-def _fail(reply: asyncio.Future[Reply], trouble: BrokerAway) -> None:
-    if not reply.done():
-        reply.set_exception(trouble)

@@ -1,4 +1,4 @@
-"""Single messages sent without a transaction, and word of when the broker has them."""
+"""Single messages sent from an event loop, without a transaction, and word of when the broker has them."""
 
 import asyncio
 import threading
@@ -23,21 +23,10 @@ class BrokerAway(Exception):
 
 
 class Outbox:
-    """A producer of single messages, one event loop's."""
+    """A producer and the thread that serves it; `send` is for one event loop."""
 
-    def __init__(
-        self,
-        kafka: KafkaConfig,
-        *,
-        served: bool = False,
-        on_error: Callable[[KafkaError], None] = lambda _: None,
-        **settings: Any,
-    ) -> None:
-        """Without `served` a thread of its own tells at once what became of a message.
-
-        served    its owner calls `serve` now and then instead
-        on_error  told, on whichever thread serves, of what the client says about its connections
-        """
+    def __init__(self, kafka: KafkaConfig, *, on_error: Callable[[KafkaError], None] = lambda _: None, **settings: Any):
+        """on_error: told, on another thread, of what the client says about its connections."""
         client = kafka.client(
             linger_ms=0,
             # nor may the kernel hold a message back until the one before has been acknowledged
@@ -50,56 +39,40 @@ class Outbox:
         )
         self._producer = Producer(client | {"error_cb": on_error})
         self._open = True
-        self._thread = None if served else threading.Thread(target=self._poll, name="outbox")
-        if self._thread is not None:
-            self._thread.start()
+        self._thread = threading.Thread(target=self._poll, name="outbox")
+        self._thread.start()
 
     def send(self, topic: str, value: bytes | None, key: bytes) -> asyncio.Future[None]:
         """Done when the broker has it; BrokerAway where it does not take it within DELIVERY_S."""
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[None] = loop.create_future()
-        try:
-            self.post(topic, value, key, lambda trouble: loop.call_soon_threadsafe(_settle, sent, trouble))
-        except BrokerAway as exc:
-            sent.set_exception(exc)
-        return sent
-
-    def post(self, topic: str, value: bytes | None, key: bytes, ended: Callable[[BrokerAway | None], object]) -> None:
-        """Hand it over. BrokerAway where that cannot be.
-
-        ended  told, on whichever thread serves, that the broker has it, or why it did not take it within DELIVERY_S
-        """
 
         def delivered(error: KafkaError | None, _: Message) -> None:
-            ended(None if error is None else BrokerAway(f"Kafka did not take the message: {error.str()}"))
+            loop.call_soon_threadsafe(_settle, sent, error)
 
         try:
             self._producer.produce(topic, value, key, on_delivery=delivered)
-        except BufferError as exc:
-            raise BrokerAway("more messages wait for Kafka than this process may hold") from exc
+        except BufferError:
+            sent.set_exception(BrokerAway("more messages wait for Kafka than this process may hold"))
         except KafkaException as exc:
-            raise BrokerAway(f"Kafka did not take the message: {exc.args[0].str()}") from exc
-
-    def serve(self, timeout_s: float = 0) -> None:
-        """Tell what has happened since."""
-        self._producer.poll(timeout_s)
+            sent.set_exception(BrokerAway(f"Kafka did not take the message: {exc.args[0].str()}"))
+        return sent
 
     def close(self) -> None:
         """Let go of the connection; what is not delivered within a second is lost."""
         self._open = False
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
         self._producer.flush(1.0)
 
     def _poll(self) -> None:
         while self._open:
-            self.serve(POLL_S)
+            self._producer.poll(POLL_S)
 
 
-def _settle(sent: asyncio.Future[None], trouble: BrokerAway | None) -> None:
+def _settle(sent: asyncio.Future[None], error: KafkaError | None) -> None:
     if sent.done():
         return
-    if trouble is None:
+    if error is None:
         sent.set_result(None)
     else:
-        sent.set_exception(trouble)
+        sent.set_exception(BrokerAway(f"Kafka did not take the message: {error.str()}"))
