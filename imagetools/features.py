@@ -16,8 +16,6 @@ from imagetools.mbr_sift import Codes
 THUMB_SIDE: Final = 16
 # SIFT's first octave is twice the image; under this side its pyramid has no octave left
 _SMALLEST_FOR_SIFT: Final = 8
-
-
 # A pair is looked at once more at this many times the box
 _CLOSER: Final = 1.6
 
@@ -88,7 +86,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     height, width = grey.shape
     keypoints, descriptors = _detect(grey, max_keypoints, contrast)
     mirrored = Keypoints(np.complex64(width - 1) - keypoints.at.conj(), -keypoints.frame.conj())
-    codes = [mbr_sift.encode(kind) for kind in (descriptors, mbr_sift.mirror_twin(descriptors))]
+    plain, reflected = mbr_sift.encode(descriptors), mbr_sift.encode(mbr_sift.mirror_twin(descriptors))
     thumb = cv2.resize(fitted, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA)
     colours = np.asarray(thumb, dtype=np.float32)
     return Features(
@@ -100,7 +98,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         keypoints=Keypoints(
             np.concatenate([keypoints.at, mirrored.at]), np.concatenate([keypoints.frame, mirrored.frame])
         ),
-        codes=Codes(*(np.concatenate(bits) for bits in zip(*((of.coarse, of.fine) for of in codes), strict=True))),
+        codes=Codes(np.concatenate([plain.coarse, reflected.coarse]), np.concatenate([plain.fine, reflected.fine])),
         count=len(descriptors),
         views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
         colours=colours,
