@@ -5,7 +5,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -40,7 +40,7 @@ POINTS = 0.5
 ROUNDS = 5
 
 PIECE = 64
-"""Images that are decoded before it is asked whether they are enough."""
+"""Images that are decoded at once, before it is asked whether they are enough."""
 
 
 class CannotQuantize(ImageToolsError):
@@ -81,13 +81,13 @@ def quantize(order: Order, console: Console | None = None) -> None:
     network = load_network(name, data)
     before = _encoder(order.model, order.size)
     held_out, others = _split(order)
-    pixels = _read(order.folder, others, before, CALIBRATED_WITH, console)
+    pixels = [one for _, one in islice(_read(order.folder, others, before, console), CALIBRATED_WITH)]
     if len(pixels) < LEAST:
         raise CannotQuantize(
             f"{order.folder}: {len(pixels)} images that can be read, beside {len(held_out)} to measure with; "
             f"at least {LEAST} are needed for the ranges"
         )
-    shown = np.stack(list(pixels.values()))
+    shown = np.stack(pixels)
     made = in_int8(network, shown, origin=f"{name}:{hashlib.sha256(data).hexdigest()[:12]}")
     _write(order.out, made)
     console.print(f"{order.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
@@ -147,9 +147,9 @@ def _split(order: Order) -> tuple[list[str], list[str]]:
 
 
 def _read(
-    folder: Path, paths: Sequence[str], encoder: Encoder, count: int, console: Console
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """The first `count` images that can be read, as the network takes them: uint8 (size, size, 3), by path."""
+    folder: Path, paths: Sequence[str], encoder: Encoder, console: Console
+) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """The images that can be read, as the network takes them: path, uint8 (size, size, 3)."""
     images, side = ImageRoot(folder), encoder.config.input_size
 
     def read(path: str) -> npt.NDArray[np.uint8] | ImageError:
@@ -158,7 +158,6 @@ def _read(
         except ImageError as exc:
             return exc
 
-    found: dict[str, npt.NDArray[np.uint8]] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1, "decode") as pool:
         for start in range(0, len(paths), PIECE):
             piece = paths[start : start + PIECE]
@@ -166,10 +165,7 @@ def _read(
                 if isinstance(one, ImageError):
                     console.print(f"left out: {one}")
                 else:
-                    found[path] = one
-            if len(found) >= count:
-                break
-    return dict(islice(found.items(), count))
+                    yield path, one
 
 
 def _show_speed(before: Encoder, after: Encoder, pixels: npt.NDArray[np.uint8], console: Console) -> None:
@@ -201,8 +197,9 @@ def _show_speed(before: Encoder, after: Encoder, pixels: npt.NDArray[np.uint8], 
 def _show_retrieval(
     order: Order, before: Encoder, after: Encoder, held_out: Sequence[str], others: Sequence[str], console: Console
 ) -> None:
-    asked = list(_read(order.folder, held_out, before, len(held_out), console))
-    strangers = list(_read(order.folder, others, before, GALLERY - len(asked), console))
+    # of up to 2,000 photos the paths alone are kept
+    asked = [path for path, _ in _read(order.folder, held_out, before, console)]
+    strangers = [path for path, _ in islice(_read(order.folder, others, before, console), GALLERY - len(asked))]
     if not asked:
         console.print("none of the photos that were kept apart can be read: nothing to measure with")
         return
