@@ -44,6 +44,7 @@ from streams.encoding import load
 from streams.follow import Follower, reach
 from streams.java import free_ports
 from streams.local_kafka import LocalKafka
+from streams.service import keep_freed_memory
 from streams.topics import VERDICTS, create
 
 NEIGHBORS = 10
@@ -190,6 +191,8 @@ def _served(answer: Callable[[Sequence[Request]], Sequence[Reply]], request: Req
 @click.option("--backlog", default=10_000, show_default=True, help="Images that are to be overtaken.")
 def main(photos: Path | None, indexed: int, requests: int, backlog: int) -> None:
     """Compare the endpoints with the library, and with themselves behind a backlog."""
+    # as the stages do
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         folder = photos or (SHARED if SHARED.is_dir() else made_photos(home / "photos", 2000))

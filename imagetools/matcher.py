@@ -232,7 +232,7 @@ def _better(maps: tuple[Map, ...], first: Features, second: Features) -> tuple[M
 
 
 def _closer(found: _Laid, first: Features, second: Features) -> _Laid | None:
-    """Compare the pictures where they show more, by a map that is refined on them.
+    """Compare the pictures where they show more, by the map as it is or, if that is better, refined on them.
 
     Fine stripes, checks and dots are lost when small: a copy's crop and the original lose them differently, so that
     they disagree although the map is right. And four inliers in one corner make a map that is right only there.
@@ -244,9 +244,15 @@ def _closer(found: _Laid, first: Features, second: Features) -> _Laid | None:
         geometry.whole_picture_map(0, (one.width, one.height), one.close.shape[::-1]) for one in (second, first)
     )
     affine = geometry.compose(into, geometry.compose(found.affine, geometry.inverse(back)))
-    refined = agreement.refine(affine, *pyramids)
-    evidence = replace(found.evidence, agreement=agreement.compare(refined, *pyramids))
-    return _Laid(geometry.compose(geometry.inverse(into), geometry.compose(refined, back)), evidence, found.points)
+    compared = agreement.compare(affine, *pyramids)
+    # where all agrees there is nothing to gain, and refining may slip by a stripe
+    if _WORTHWHILE <= compared.share < _WELL:
+        refined = agreement.refine(affine, *pyramids)
+        second_look = agreement.compare(refined, *pyramids)
+        if second_look.mean > compared.mean:
+            affine, compared = refined, second_look
+    evidence = replace(found.evidence, agreement=compared)
+    return _Laid(geometry.compose(geometry.inverse(into), geometry.compose(affine, back)), evidence, found.points)
 
 
 def _by_whole(first: Features, second: Features) -> _Laid | None:

@@ -49,18 +49,18 @@ def mirror_twin(descriptors: Descriptors) -> Descriptors:
 
 
 def encode(descriptors: Descriptors) -> Codes:
-    """Return the codes of SIFT descriptors, float32 (n, 128); n may be 0."""
+    """Return the codes of SIFT descriptors, float32 (n, 128) of whole numbers as OpenCV gives them; n may be 0."""
     # a column a descriptor, so that the path picks whole rows
-    columns = np.ascontiguousarray(descriptors.T)
-    growth = columns[_PATH_NEXT] - columns[_PATH]
-    much = FINE_FACTOR * descriptors.std(axis=1)
+    columns = np.ascontiguousarray(descriptors.astype(np.int16).T)
+    growth = np.ascontiguousarray((columns[_PATH_NEXT] - columns[_PATH]).T)
+    # growth is a whole number: it is at least so much where it is at least so many whole ones
+    much = np.ceil(FINE_FACTOR * descriptors.std(axis=1, keepdims=True)).astype(np.int16)
+    grows = growth >= 0
     # 11 grows much, 10 grows, 01 shrinks, 00 shrinks much
-    fine = np.empty((128, 2, len(descriptors)), dtype=np.bool_)
-    grows = np.greater_equal(growth, 0, out=fine[:, 0])
-    np.logical_or(growth >= much, (growth > -much) & ~grows, out=fine[:, 1])
-    bits = grows, fine.reshape(256, -1)
-    # the distances want whole rows
-    return Codes(*(np.ascontiguousarray(np.packbits(rows, axis=0).T) for rows in bits))
+    fine = np.empty((len(descriptors), 128, 2), dtype=np.bool_)
+    fine[:, :, 0] = grows
+    np.logical_or(growth >= much, (growth > -much) & ~grows, out=fine[:, :, 1])
+    return Codes(np.packbits(grows, axis=1), np.packbits(fine.reshape(-1, 256), axis=1))
 
 
 def coarse_distances(queries: Bits, codes: Bits) -> Bits:

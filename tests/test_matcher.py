@@ -192,7 +192,7 @@ def test_copies_of_a_picture_without_keypoints_are_found(number: int) -> None:
         assert not _verify(strange, blurred).duplicate
 
 
-@pytest.mark.parametrize(("period", "number"), [(5, 1), (6, 3), (7, 1), (9, 1)])
+@pytest.mark.parametrize(("period", "number"), [(5, 1), (5, 3), (6, 3), (9, 1)])
 def test_a_crop_of_fine_stripes_is_found(period: int, number: int) -> None:
     # two pixels a stripe in the matcher's box, and of another crop another two: only closer up they are the same
     plain = np.asarray(scene(number, (400, 533)), dtype=np.float32)
