@@ -155,7 +155,7 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     # for no keypoints the descriptors are None in OpenCV 4 and an empty array in OpenCV 5
     if not found:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
-    x, y = cv2.KeyPoint.convert(found).T
+    x, y = np.asarray(cv2.KeyPoint.convert(found), dtype=np.float32).T
     size = np.array([point.size for point in found], dtype=np.float32)
     angle = np.array([point.angle for point in found], dtype=np.float32)
     response = np.array([point.response for point in found], dtype=np.float32)
@@ -190,4 +190,4 @@ def _views(thumb: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = thumb - thumb.mean()
     # below one grey level there is nothing but noise to compare
     norm = max(float(np.linalg.norm(centred)), float(THUMB_SIDE))
-    return (centred / norm).ravel()[_VIEWS].reshape(8, -1)
+    return np.asarray((centred / norm).ravel()[_VIEWS], dtype=np.float32).reshape(8, -1)

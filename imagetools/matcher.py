@@ -76,7 +76,7 @@ _COARSE_NEAR: Final = 20
 _ASKED_FIRST: Final = 128
 _MIN_MATCHES: Final = 4
 _MIN_INLIERS: Final = 4
-_WHOLE_CORRELATION: Final = 0.75
+_WHOLE_CORRELATION: Final = 0.85
 # Mean difference, of 255, below which two thumbnails show the same colours
 _SAME_COLOURS: Final = 3.0
 # Mean difference of a pixel's channels, of 255, below which a picture counts as without colour

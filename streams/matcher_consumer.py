@@ -1,5 +1,6 @@
 """candidates → duplicates, verdicts: verify each pair, and say what became of every image; and pairs asked about."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,10 @@ import cv2
 from cachetools import LRUCache
 
 from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
+from imagetools.engines import usable_cores
 from imagetools.errors import ImageError, MissingImage
 from imagetools.matcher import Features, MatcherConfig, Verification, extract, verify
+from imagetools.paths import shown
 from schemas.records import (
     Answered,
     Candidates,
@@ -38,7 +41,11 @@ U = TypeVar("U")
 CACHED_BYTES = 512 * 1024 * 1024
 """Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
+_HANDFUL = 8
+
 Seen = Features | ImageError
+Key = tuple[Path, str, int, int]
+"""Root, path in it, bytes and time of the last change."""
 
 
 class MatcherStage(Stage[Candidates]):
@@ -66,13 +73,15 @@ class MatcherStage(Stage[Candidates]):
         self._target = target or images
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "match")
+        # as many threads as are wanted may wait for files; more at work than cores would only contend
+        cores = min(workers, usable_cores())
+        self._cores = threading.BoundedSemaphore(cores)
+        self._comparers = ThreadPoolExecutor(cores, "compare")
         # OpenCV and the threads take any number of images at a time
         self._turns = Turns(exclusive=False)
         self._extracting = Sliced(self._turns, 8 * workers)
         self._comparing = Sliced(self._turns, 64 * workers)
-        self._cache: LRUCache[tuple[Path, str, int, int], Features] = LRUCache(
-            CACHED_BYTES, getsizeof=lambda features: features.nbytes
-        )
+        self._cache: LRUCache[Key, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda features: features.nbytes)
         self._cache_lock = threading.Lock()
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
@@ -82,7 +91,7 @@ class MatcherStage(Stage[Candidates]):
         asked = [received.record for received in batch if received.record is not None]
         seen = self._look_at(_to_compare(asked))
         pairs = [(record, n) for record in asked if _readable(seen, record.candidate) for n in record.neighbors]
-        compared = self._comparing.map(lambda piece: self._map(lambda pair: self._compare(seen, *pair), piece), pairs)
+        compared = self._comparing.map(lambda piece: self._compare_all(seen, piece), pairs)
         duplicates: dict[int, list[Duplicate]] = {}
         for (record, _), duplicate in zip(pairs, compared, strict=True):
             if duplicate is not None:
@@ -96,6 +105,7 @@ class MatcherStage(Stage[Candidates]):
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+        self._comparers.shutdown()
 
     def _map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
         return list(self._pool.map(function, items))
@@ -108,25 +118,29 @@ class MatcherStage(Stage[Candidates]):
         return dict(zip(paths, found, strict=True))
 
     def _features(self, root: ImageRoot, path: str) -> Seen:
-        try:
-            status = root.resolve(path).stat()
-        except FileNotFoundError:
-            status = None  # gone this moment: `open` says so in the words of all other cases
-        except ImageError as exc:
-            return exc
-        key = (root.folder, path, status.st_size, status.st_mtime_ns) if status else None
+        key = _key(root, path)
         with self._cache_lock:
             known = self._cache.get(key) if key else None
         if known is not None:
             return known
         try:
-            features = extract(root.open(path, box=self._box), self._config)
+            data = root.read(path)
+            with self._cores:
+                features = extract(decode(data, shown(path), box=self._box, config=root.config), self._config)
         except ImageError as exc:
             return exc
         if key is not None and features.nbytes <= CACHED_BYTES:
             with self._cache_lock:
                 self._cache[key] = features
         return features
+
+    def _compare_all(
+        self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
+    ) -> list[Duplicate | None]:
+        # one by one, handing a pair to a thread would cost a tenth of what most pairs do
+        handfuls = [pairs[start : start + _HANDFUL] for start in range(0, len(pairs), _HANDFUL)]
+        done = self._comparers.map(lambda some: [self._compare(seen, *pair) for pair in some], handfuls)
+        return [one for handful in done for one in handful]
 
     def _compare(self, seen: dict[str, Seen], record: Candidates, neighbor: Neighbor) -> Duplicate | None:
         if neighbor.identical:
@@ -203,6 +217,18 @@ class MatcherStage(Stage[Candidates]):
             )
             outputs.append(Output(DUPLICATES, record.candidate, alert))
         return outputs
+
+
+def _key(root: ImageRoot, path: str) -> Key | None:
+    """What tells whether a path still is the image that was looked at; None where `read` will say what is wrong.
+
+    Only a path that `read` has found to be inside the root gets into the cache, so that it is not resolved again here.
+    """
+    try:
+        status = os.stat(os.path.join(root.folder, path))
+    except (OSError, ValueError):
+        return None
+    return root.folder, path, status.st_size, status.st_mtime_ns
 
 
 def _to_compare(records: Iterable[Candidates]) -> list[str]:
