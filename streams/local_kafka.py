@@ -32,6 +32,9 @@ STARTED = "Kafka Server started"
 TAKEN = "Address already in use"
 ATTEMPTS = 5
 HEAP = "512m"
+FRUGAL = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""A broker for one machine: over 3,000 images in a minute, thorough compiling and a parallel collector took a third of
+its processor time."""
 
 NODE_SETTINGS = {
     "process.roles": "broker,controller",
@@ -162,7 +165,7 @@ class LocalKafka:
             _configure(folder, ports, properties)
             _format(folder, class_path, scratch)
             process = JavaProcess(
-                [f"-Xmx{HEAP}", *LOGGING, "-cp", class_path, "kafka.Kafka", str(folder / "server.properties")],
+                [f"-Xmx{HEAP}", *FRUGAL, *LOGGING, "-cp", class_path, "kafka.Kafka", str(folder / "server.properties")],
                 log=folder / "kafka.log",
                 detached=detached,
                 scratch=scratch,
@@ -274,7 +277,7 @@ def _format(folder: Path, class_path: str, scratch: Path | None) -> None:
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
     tool = JavaProcess(
         [
-            "-Xmx128m", "-XX:TieredStopAtLevel=1", *LOGGING, "-cp", class_path, "kafka.tools.StorageTool", "format",
+            "-Xmx128m", *FRUGAL, *LOGGING, "-cp", class_path, "kafka.tools.StorageTool", "format",
             "--standalone", "--cluster-id", cluster, "--config", str(folder / "server.properties"),
         ],
         log=folder / "kafka.log",
