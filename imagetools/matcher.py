@@ -23,8 +23,8 @@ class MatcherConfig:
     """Settings of the matcher.
 
     threshold      score from which a pair is a duplicate, 0 to 1
-    width, height  the box that an image is fitted to, pixels. With 128, 160 and 208 for both, 99.6, 100 and 100 % of
-                   680 copies were found, at 6.3, 8.2 and 13.1 ms an image; at 128 a twentieth of the screenshots was
+    width, height  the box that an image is fitted to, pixels. With 128, 160 and 208 for both, 99.4, 99.7 and 99.9 % of
+                   680 copies were found, at 5.2, 8.6 and 12.3 ms an image; at 128 three of 40 screenshots were
                    missed (`python -m bench.quality --side fit --alone --count 40 --random 2000 --seed 7 --width 128 …`)
     max_keypoints  the strongest that are kept of an image
     contrast       SIFT's contrast threshold; OpenCV's own, .04, leaves plain garments with a dozen keypoints
@@ -127,7 +127,8 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig) -> Ve
     if not ways:
         return _rejected(gate)
     best = max(ways, key=lambda laid: laid.score)
-    score = 1.0 if candidate.key == neighbor.key else best.score
+    equal = candidate.key == neighbor.key and candidate.original == neighbor.original
+    score = 1.0 if equal else best.score
     return _verdict(best, score, candidate, neighbor, config, from_candidate=first is candidate)
 
 

@@ -104,7 +104,7 @@ class Config:
     dimension          of a fingerprint, checked; None follows the log
     distance_type      one of imagetools.index.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
-    nb_workers         threads of the matcher: so many images are read at a time, and computed with on no more cores
+    nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     dead_letter_limit  this many dead letters in a row stop a stage before they are committed; 0: never
     matcher            threshold and the box that images are fitted to
     """

@@ -44,8 +44,8 @@ CACHED_BYTES = 512 * 1024 * 1024
 _HANDFUL = 8
 
 Seen = Features | ImageError
-Key = tuple[Path, str, int, int]
-"""Root, path in it, bytes and time of the last change."""
+Key = tuple[Path, str, int, int, int, int]
+"""Root, path in it, device and inode, bytes, and time of the last change."""
 
 
 class MatcherStage(Stage[Candidates]):
@@ -74,9 +74,9 @@ class MatcherStage(Stage[Candidates]):
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "match")
         # as many threads as are wanted may wait for files; more at work than cores would only contend
-        cores = min(workers, usable_cores())
-        self._cores = threading.BoundedSemaphore(cores)
-        self._comparers = ThreadPoolExecutor(cores, "compare")
+        self._computing = min(workers, usable_cores())
+        self._cores = threading.BoundedSemaphore(self._computing)
+        self._comparers = ThreadPoolExecutor(self._computing, "compare")
         # OpenCV and the threads take any number of images at a time
         self._turns = Turns(exclusive=False)
         self._extracting = Sliced(self._turns, 8 * workers)
@@ -138,7 +138,8 @@ class MatcherStage(Stage[Candidates]):
         self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
     ) -> list[Duplicate | None]:
         # one by one, handing a pair to a thread would cost a tenth of what most pairs do
-        handfuls = [pairs[start : start + _HANDFUL] for start in range(0, len(pairs), _HANDFUL)]
+        size = max(1, min(_HANDFUL, len(pairs) // self._computing))
+        handfuls = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         done = self._comparers.map(lambda some: [self._compare(seen, *pair) for pair in some], handfuls)
         return [one for handful in done for one in handful]
 
@@ -228,7 +229,7 @@ def _key(root: ImageRoot, path: str) -> Key | None:
         status = os.stat(os.path.join(root.folder, path))
     except (OSError, ValueError):
         return None
-    return root.folder, path, status.st_size, status.st_mtime_ns
+    return root.folder, path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _to_compare(records: Iterable[Candidates]) -> list[str]:

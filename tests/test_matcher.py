@@ -173,6 +173,14 @@ def test_long_thin_images_get_a_verdict(size: tuple[int, int]) -> None:
     assert not _verify(thin, photo(SAMPLES[1])).duplicate
 
 
+@pytest.mark.parametrize("size", [(28, 160), (30, 240), (28, 400), (400, 28)])
+def test_a_narrow_image_keeps_its_colours_when_it_is_halved(size: tuple[int, int]) -> None:
+    narrow = photo(SAMPLES[0]).resize(size)
+    found = _verify(narrow.resize((size[0] // 2, size[1] // 2), Image.Resampling.BOX), narrow)
+    assert found.duplicate
+    assert "recoloured" not in found.edit
+
+
 def test_a_black_image_is_no_copy_of_a_photo() -> None:
     black = extract(Image.new("RGB", (300, 200)), CONFIG)
     assert black.count == 0
