@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from rich.table import Table
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot, find_images
+from imagetools.engines import usable_cores
 from imagetools.fingerprint import Encoder, Prepared
 from imagetools.index import Entry, Index, Neighbor
 from imagetools.matcher import Features, extract, verify
@@ -37,7 +39,8 @@ from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.follow import Follower, reach
 from streams.local_kafka import LocalKafka
-from streams.matcher_consumer import CACHED_BYTES
+from streams.matcher_consumer import CACHED_BYTES, HANDFUL
+from streams.service import keep_freed_memory
 from streams.topics import DUPLICATES, VERDICTS, create
 
 WARM_UP = 64
@@ -69,7 +72,7 @@ class PlainLoop:
         self._index = Index()
         self._features: LRUCache[str, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda seen: seen.nbytes)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
-        self._matchers = ThreadPoolExecutor(config.nb_workers)
+        self._matchers = ThreadPoolExecutor(min(config.nb_workers, usable_cores()))
         self._order = itertools.count()
         cv2.setNumThreads(1)
 
@@ -121,7 +124,8 @@ class PlainLoop:
                 return True
             return verify(seen[path], seen[neighbor.relative_path], self._config.matcher).duplicate
 
-        verdicts = self._matchers.map(same, pairs)
+        handfuls = [pairs[start : start + HANDFUL] for start in range(0, len(pairs), HANDFUL)]
+        verdicts = chain.from_iterable(self._matchers.map(lambda some: [same(pair) for pair in some], handfuls))
         return {frozenset((p, n.relative_path)) for (p, n), yes in zip(pairs, verdicts, strict=True) if yes}
 
     def _look_at(self, path: str) -> Features:
@@ -203,6 +207,8 @@ class Stream:
 @click.option("--images", default=2000, show_default=True, help="How many to take through.")
 def main(photos: Path | None, images: int) -> None:
     """Compare the stream with a plain loop over the same library."""
+    # as the stages do
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         folder = photos or (SHARED if SHARED.is_dir() else made_photos(home / "photos", WARM_UP + images + ALONE))

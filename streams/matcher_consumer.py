@@ -41,7 +41,8 @@ U = TypeVar("U")
 CACHED_BYTES = 512 * 1024 * 1024
 """Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
-_HANDFUL = 8
+HANDFUL = 8
+"""Pairs that a thread takes at a time."""
 
 Seen = Features | ImageError
 Key = tuple[Path, str, int, int, int, int]
@@ -138,7 +139,7 @@ class MatcherStage(Stage[Candidates]):
         self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
     ) -> list[Duplicate | None]:
         # one by one, handing a pair to a thread would cost a tenth of what most pairs do
-        size = max(1, min(_HANDFUL, len(pairs) // self._computing))
+        size = max(1, min(HANDFUL, len(pairs) // self._computing))
         handfuls = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         done = self._comparers.map(lambda some: [self._compare(seen, *pair) for pair in some], handfuls)
         return [one for handful in done for one in handful]
