@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import cv2
@@ -42,6 +42,8 @@ from streams.local_kafka import LocalKafka
 from streams.matcher_consumer import CACHED_BYTES, HANDFUL
 from streams.service import keep_freed_memory
 from streams.topics import DUPLICATES, VERDICTS, create
+
+T = TypeVar("T")
 
 WARM_UP = 64
 ALONE = 30
@@ -124,8 +126,8 @@ class PlainLoop:
                 return True
             return verify(seen[path], seen[neighbor.relative_path], self._config.matcher).duplicate
 
-        handfuls = [pairs[start : start + HANDFUL] for start in range(0, len(pairs), HANDFUL)]
-        verdicts = chain.from_iterable(self._matchers.map(lambda some: [same(pair) for pair in some], handfuls))
+        judged = self._matchers.map(lambda some: [same(pair) for pair in some], _batches(pairs, HANDFUL))
+        verdicts = itertools.chain.from_iterable(judged)
         return {frozenset((p, n.relative_path)) for (p, n), yes in zip(pairs, verdicts, strict=True) if yes}
 
     def _look_at(self, path: str) -> Features:
@@ -263,8 +265,8 @@ def made_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def _batches(paths: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (paths[i : i + size] for i in range(0, len(paths), size))
+def _batches(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 if __name__ == "__main__":

