@@ -103,6 +103,7 @@ class Runner(Generic[R]):
                 while self._running:
                     self.step()
         finally:
+            self._running = False
             self._consumer.close()
             self.stage.close()
         log.info("%s: stopped", self.stage.name)
@@ -193,6 +194,10 @@ class Runner(Generic[R]):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
+        if not self._running:
+            # a consumer that closes is still told of partitions, but its questions for offsets are answered no more
+            consumer.incremental_assign(partitions)
+            return
         try:
             owned = [self._starting_point(part) for part in consumer.committed(partitions, timeout=60)]
             consumer.incremental_assign(owned)
