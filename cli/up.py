@@ -34,7 +34,12 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with contextlib.ExitStack() as stack:
-        settings = {**environ, "INDEX_DIR": str(data / "index"), "IMAGES_DIR": str(config.images_dir.resolve())}
+        settings = {
+            **environ,
+            "INDEX_DIR": str(data / "index"),
+            "FEATURES_DIR": str(data / "features"),
+            "IMAGES_DIR": str(config.images_dir.resolve()),
+        }
         if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             running = LocalKafka.start(
                 data / "kafka", port=port, progress=lambda text: console.print(Text(text + " …"))

@@ -1,8 +1,9 @@
 """What the matcher keeps of an image: some 120 KB, computed once, enough to compare it with any other image."""
 
 import hashlib
+import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -94,12 +95,28 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     thumb = _thumb(pixels, box)
     all_grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     grey, close = _fitted(all_grey, box), _close(_halved(all_grey, closer), box, closer)
-    height, width = grey.shape
     keypoints, descriptors = _detect(grey, max_keypoints, contrast)
+    codes = mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)]))
+    return _completed(
+        image.info.get(ORIGINAL_SIZE, image.size), grey, close, thumb, keypoints, codes, _key(grey, close, thumb)
+    )
+
+
+def _completed(
+    original: tuple[int, int],
+    grey: NDArray[np.uint8],
+    close: NDArray[np.uint8],
+    thumb: NDArray[np.uint8],
+    keypoints: Keypoints,
+    codes: Codes,
+    key: bytes,
+) -> Features:
+    """Add what takes no time to compute; `keypoints` are the image's own."""
+    height, width = grey.shape
     mirrored = Keypoints(np.complex64(width - 1) - keypoints.at.conj(), -keypoints.frame.conj())
     colours = thumb.astype(np.float32)
     return Features(
-        original=image.info.get(ORIGINAL_SIZE, image.size),
+        original=original,
         width=width,
         height=height,
         pyramid=pyramid_of(grey),
@@ -107,12 +124,66 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
         keypoints=Keypoints(
             np.concatenate([keypoints.at, mirrored.at]), np.concatenate([keypoints.frame, mirrored.frame])
         ),
-        codes=mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)])),
-        count=len(descriptors),
+        codes=codes,
+        count=len(keypoints.at),
         views=_views(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32)),
         colours=colours,
         shade=colours.mean(axis=(0, 1)),
-        key=_key(grey, close, thumb),
+        key=key,
+    )
+
+
+class Packed(NamedTuple):
+    """Features as they are kept on disk: without what takes no time to compute.
+
+    sizes  (width, height) of the image as it came, of the fitted grey image and of the close one; then the count
+    data   their pixels, the colours, keypoints and codes, one after the other
+    key    as in Features
+    """
+
+    sizes: tuple[int, int, int, int, int, int, int]
+    data: bytes
+    key: bytes
+
+
+def pack(features: Features) -> Packed:
+    """Return what `unpack` makes the same features of, bit for bit."""
+    grey, close, own = features.pyramid[0], features.close, features.count
+    arrays: tuple[NDArray[Any], ...] = (
+        grey,
+        close,
+        features.colours.astype(np.uint8),
+        features.keypoints.at[:own],
+        features.keypoints.frame[:own],
+        features.codes.coarse,
+        features.codes.fine,
+    )
+    sizes = (*features.original, features.width, features.height, close.shape[1], close.shape[0], own)
+    return Packed(sizes, b"".join(array.tobytes() for array in arrays), features.key)
+
+
+def unpack(packed: Packed) -> Features:
+    """Return the features that were packed; ValueError where the data is not as long as its sizes say."""
+    *original, width, height, close_width, close_height, own = packed.sizes
+    shapes: tuple[tuple[Any, tuple[int, ...]], ...] = (
+        (np.uint8, (height, width)),
+        (np.uint8, (close_height, close_width)),
+        (np.uint8, (THUMB_SIDE, THUMB_SIDE, 3)),
+        (np.complex64, (own,)),
+        (np.complex64, (own,)),
+        (np.uint8, (2 * own, mbr_sift.COARSE_BYTES)),
+        (np.uint8, (2 * own, mbr_sift.FINE_BYTES)),
+    )
+    arrays, start = [], 0
+    for kind, shape in shapes:
+        count = math.prod(shape)
+        arrays.append(np.frombuffer(packed.data, kind, count, start).reshape(shape) if count else np.empty(shape, kind))
+        start += count * np.dtype(kind).itemsize
+    if start != len(packed.data):
+        raise ValueError(f"{len(packed.data)} bytes, not the {start} of these sizes")
+    grey, close, thumb, at, frame, coarse, fine = arrays
+    return _completed(
+        (original[0], original[1]), grey, close, thumb, Keypoints(at, frame), Codes(coarse, fine), packed.key
     )
 
 

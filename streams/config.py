@@ -105,6 +105,8 @@ class Config:
     distance_type      one of imagetools.index.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
+    features_dir       where the matcher keeps features on disk; None: in memory alone
+    features_mb        of disk that they may take
     dead_letter_limit  this many dead letters in a row stop a stage before they are committed; 0: never
     matcher            threshold and the box that images are fitted to
     """
@@ -123,6 +125,8 @@ class Config:
     distance_type: str = "Cosine"
     nb_neighbors: int = 10
     nb_workers: int = 8
+    features_dir: Path | None = None
+    features_mb: int = 8192
     dead_letter_limit: int = 100
     matcher: "MatcherConfig" = field(default_factory=_matcher_config)
 
@@ -151,6 +155,8 @@ class Config:
             distance_type=read("DISTANCE_TYPE", default.distance_type, _one_of(*DISTANCE_TYPES)),
             nb_neighbors=read("NB_NEIGHBORS", default.nb_neighbors, _at_least(1)),
             nb_workers=read("NB_WORKERS", default.nb_workers, _at_least(1)),
+            features_dir=read("FEATURES_DIR", None, Path),
+            features_mb=read("FEATURES_MB", default.features_mb, _at_least(64)),
             dead_letter_limit=read("DEAD_LETTER_LIMIT", default.dead_letter_limit, _at_least(0)),
             matcher=MatcherConfig(
                 threshold=read("THRESHOLD", box.threshold, _share),

@@ -1,7 +1,7 @@
 """candidates → duplicates, verdicts: verify each pair, and say what became of every image; and pairs asked about."""
 
-import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
 from imagetools.engines import usable_cores
 from imagetools.errors import ImageError, MissingImage
+from imagetools.feature_store import FeatureStore, state_of
 from imagetools.matcher import Features, MatcherConfig, Verification, extract, verify
 from imagetools.paths import shown
 from schemas.records import (
@@ -41,12 +42,15 @@ U = TypeVar("U")
 CACHED_BYTES = 512 * 1024 * 1024
 """Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
 
+LOOKED_OVER = 8
+"""Images on disk that are looked at in a second, whether their files are still there."""
+
 HANDFUL = 8
 """Pairs that a thread takes at a time."""
 
 Seen = Features | ImageError
-Key = tuple[Path, str, int, int, int, int]
-"""Root, path in it, device and inode, bytes, and time of the last change."""
+Key = tuple[Path, str, str]
+"""Root, path in it, and what tells the state of the file."""
 
 
 class MatcherStage(Stage[Candidates]):
@@ -66,8 +70,12 @@ class MatcherStage(Stage[Candidates]):
         *,
         source: ImageRoot | None = None,
         target: ImageRoot | None = None,
+        store: FeatureStore | None = None,
     ) -> None:
-        """`source` and `target` are the roots of requests' candidates and neighbors; by default that of the stream."""
+        """`source` and `target` are the roots of requests' candidates and neighbors; by default that of the stream.
+
+        store  keeps features when the stage ends, and those that memory has no room for; the stage closes it
+        """
         self._config = config
         self._images = images
         self._source = source or images
@@ -84,6 +92,8 @@ class MatcherStage(Stage[Candidates]):
         self._comparing = Sliced(self._turns, 64 * workers)
         self._cache: LRUCache[Key, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda features: features.nbytes)
         self._cache_lock = threading.Lock()
+        self._store = store
+        self._look_at_more = 0.0
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
@@ -103,10 +113,22 @@ class MatcherStage(Stage[Candidates]):
         """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
         return [self._answer(request) for request in requests if isinstance(request, MatchRequest)]
 
+    def committed(self, offset: int) -> None:
+        """Go on as when idle: there may be no such moment for days."""
+        self.idle()
+
+    def idle(self) -> None:
+        """See to it that nothing is kept of images that are gone, a little at a time."""
+        if self._store is not None and (now := time.monotonic()) >= self._look_at_more:
+            self._look_at_more = now + 1.0
+            self._store.look_over(LOOKED_OVER)
+
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
         self._comparers.shutdown()
+        if self._store is not None:
+            self._store.close()
 
     def _map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
         return list(self._pool.map(function, items))
@@ -119,21 +141,40 @@ class MatcherStage(Stage[Candidates]):
         return dict(zip(paths, found, strict=True))
 
     def _features(self, root: ImageRoot, path: str) -> Seen:
-        key = _key(root, path)
+        # only a path that `read` has found to be inside the root is kept, so that it is not resolved again here
+        state = state_of(root.folder, path)
+        if state is None:
+            # `read` says what is wrong
+            return self._computed(root, path)
+        key = root.folder, path, state
         with self._cache_lock:
-            known = self._cache.get(key) if key else None
-        if known is not None:
-            return known
+            features: Seen | None = self._cache.get(key)
+        if features is None:
+            if self._store is not None:
+                # more threads at it would hand the interpreter to each other more than they read
+                with self._cores:
+                    features = self._store.get(*key)
+            if features is None:
+                features = self._computed(root, path)
+                if isinstance(features, ImageError):
+                    return features
+                # of a file that has changed while it was read nobody knows which state was seen
+                if state_of(root.folder, path) != state:
+                    return features
+                if self._store is not None:
+                    self._store.put(*key, features)
+            if features.nbytes <= CACHED_BYTES:
+                with self._cache_lock:
+                    self._cache[key] = features
+        return features
+
+    def _computed(self, root: ImageRoot, path: str) -> Seen:
         try:
             data = root.read(path)
             with self._cores:
-                features = extract(decode(data, shown(path), box=self._box, config=root.config), self._config)
+                return extract(decode(data, shown(path), box=self._box, config=root.config), self._config)
         except ImageError as exc:
             return exc
-        if key is not None and features.nbytes <= CACHED_BYTES:
-            with self._cache_lock:
-                self._cache[key] = features
-        return features
 
     def _compare_all(
         self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
@@ -221,18 +262,6 @@ class MatcherStage(Stage[Candidates]):
         return outputs
 
 
-def _key(root: ImageRoot, path: str) -> Key | None:
-    """What tells whether a path still is the image that was looked at; None where `read` will say what is wrong.
-
-    Only a path that `read` has found to be inside the root gets into the cache, so that it is not resolved again here.
-    """
-    try:
-        status = os.stat(os.path.join(root.folder, path))
-    except (OSError, ValueError):
-        return None
-    return root.folder, path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _to_compare(records: Iterable[Candidates]) -> list[str]:
     """Every image whose features are needed, once. Identical files are duplicates without a look."""
     paths: dict[str, None] = {}
@@ -266,9 +295,11 @@ def _readable(seen: dict[str, Seen], candidate: str) -> bool:
 
 
 def make(config: Config) -> MatcherStage:
-    """The stage, ready to run."""
+    """The stage, ready to run; ConfigError where FEATURES_DIR cannot be used."""
     images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
-    return MatcherStage(config.matcher, images, config.nb_workers, source=source, target=target)
+    folder, limit = config.features_dir, config.features_mb * 10**6
+    store = None if folder is None else FeatureStore(folder, limit, config.matcher)
+    return MatcherStage(config.matcher, images, config.nb_workers, source=source, target=target, store=store)
 
 
 def main(config: Config | None = None) -> None:

@@ -1,6 +1,7 @@
 """A real Kafka for every test that needs one, each under a prefix of its own."""
 
 import os
+import signal
 import sys
 import threading
 import uuid
@@ -25,6 +26,12 @@ SLOWEST = ("test_whole", "test_bridge", "test_exactly_once", "test_page", "test_
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest files first; within a file as written."""
     items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would the processes that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

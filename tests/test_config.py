@@ -44,6 +44,8 @@ VARIABLES = [
     ("DISTANCE_TYPE", "L2", lambda c: c.distance_type, "L2"),
     ("NB_NEIGHBORS", "50", lambda c: c.nb_neighbors, 50),
     ("NB_WORKERS", "3", lambda c: c.nb_workers, 3),
+    ("FEATURES_DIR", "/features", lambda c: c.features_dir, Path("/features")),
+    ("FEATURES_MB", "512", lambda c: c.features_mb, 512),
     ("DEAD_LETTER_LIMIT", "0", lambda c: c.dead_letter_limit, 0),
     ("THRESHOLD", "0.5", lambda c: c.matcher.threshold, 0.5),
     ("WIDTH", "320", lambda c: c.matcher.width, 320),
@@ -75,7 +77,7 @@ def test_an_empty_variable_counts_as_unset(name):
     [
         ("BATCH_SIZE", "many"), ("BATCH_SIZE", "0"), ("BATCH_SIZE", "1.5"), ("DIMENSION", "-1"), ("DIMENSION", "512d"),
         ("DISTANCE_TYPE", "Hamming"), ("DISTANCE_TYPE", "cosine"), ("NB_NEIGHBORS", "0"), ("NB_WORKERS", "x"),
-        ("ENCODER_ENGINE", "fast"), ("ENCODER_THREADS", "0"),
+        ("ENCODER_ENGINE", "fast"), ("ENCODER_THREADS", "0"), ("FEATURES_MB", "63"),
         ("NB_WORKERS", "0"), ("DEAD_LETTER_LIMIT", "-1"), ("THRESHOLD", "1.01"), ("THRESHOLD", "-0.1"),
         ("THRESHOLD", "nan"), ("THRESHOLD", "high"), ("WIDTH", "15"), ("HEIGHT", "tall"),
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),

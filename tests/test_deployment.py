@@ -122,10 +122,11 @@ def test_every_volume_is_where_its_stage_looks() -> None:
     images, models, index = map(str, (default.images_dir, default.models_dir, default.index_dir))
     assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro"}
     assert mounts(SERVICES["search"]) == {index: "rw"}
-    assert mounts(SERVICES["matcher"]) == {images: "ro"}
+    features = environment(SERVICES["matcher"])["FEATURES_DIR"]
+    assert mounts(SERVICES["matcher"]) == {images: "ro", features: "rw"}
     assert mounts(SERVICES["bridge"]) == {images: "ro"}
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert all(path in dockerfile for path in (images, models, index))
+    assert all(path in dockerfile for path in (images, models, index, features))
 
 
 def test_stages_start_after_the_topics_and_the_topics_after_kafka() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from streaming import Reader, group_pairs, pairs_of, write_groups
 
 from cli.announce import announce
+from imagetools.feature_store import FeatureStore
+from imagetools.matcher import MatcherConfig
 from streams.config import KafkaConfig
 from streams.topics import CANDIDATES, DUPLICATES, EMBEDDINGS, VERDICTS
 
@@ -67,6 +70,7 @@ def environ(kafka: KafkaConfig, images: Path, home: Path, stage: str) -> dict[st
         "TOPIC_PREFIX": kafka.prefix,
         "IMAGES_DIR": str(images),
         "INDEX_DIR": str(home / "index"),
+        "FEATURES_DIR": str(home / "features"),
         "MEMBER_NAME": f"{stage}-0",
         # our own broker allows less than the usual least
         "KAFKA_SESSION_TIMEOUT_MS": "2000" if own else "6000",
@@ -123,6 +127,8 @@ def test_stages_killed_at_every_point_lose_nothing_and_double_nothing(kafka, tmp
         committed.close()
         everything.close()
         assert aborted > 0, f"no aborted transaction was seen in {topic.name}"
+    with closing(FeatureStore(tmp_path / "features", 10**9, MatcherConfig())) as store:
+        assert store.count() > len(paths) // 2, "killed as it was, it kept most of what it had computed"
     replays = [int(n) for n in re.findall(r"(\d+) records replayed", (tmp_path / "search.log").read_text())]
     assert sum(1 for n in replays if n) >= TIMES, "the index was rebuilt from the log"
 

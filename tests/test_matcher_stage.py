@@ -6,11 +6,13 @@ import pytest
 from PIL import ImageOps
 
 from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError
+from imagetools.errors import ConfigError, ImageError
+from imagetools.feature_store import FeatureStore
 from imagetools.matcher import Features, MatcherConfig
 from schemas.records import Candidates, Duplicates, Neighbor, Verdict
 from schemas.records import Outcome as Fate
 from streams import matcher_consumer
+from streams.config import Config
 from streams.matcher_consumer import MatcherStage
 from streams.stage import Outcome, Received
 from tests.streaming import scene
@@ -74,6 +76,44 @@ def test_features_are_computed_once_and_again_when_the_file_changes(
     (outcome,) = stage.run([_ask("2.png", "0.png", "1.png")])
     assert len(computed) == 4
     assert isinstance(_records(outcome)[1], Duplicates)
+
+
+def test_after_a_restart_features_come_from_disk_and_the_verdicts_are_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [_ask("0.png", "mirrored.png", "1.png"), _ask("2.png", "1.png", "gone.png")]
+
+    def told(store: FeatureStore | None) -> list[object]:
+        stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=8, store=store)
+        records = [record for outcome in stage.run(asked) for record in _records(outcome)]
+        stage.close()
+        return [one.duplicated if isinstance(one, Duplicates) else one for one in records]
+
+    def store() -> FeatureStore:
+        return FeatureStore(tmp_path / "features", 10**9, MatcherConfig())
+
+    plain = told(None)
+    assert told(store()) == plain
+    monkeypatch.setattr(matcher_consumer, "extract", lambda *_: pytest.fail("computed although it is on disk"))
+    assert told(store()) == plain
+
+
+def test_features_of_an_image_that_is_gone_leave_the_disk(images: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features", 10**9, MatcherConfig())
+    stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=8, store=store)
+    stage.run([_ask("0.png", "1.png", "2.png")])
+    store.flush()
+    assert store.count() == 3
+    (images / "1.png").unlink()
+    stage.idle()
+    assert store.count() == 2
+    stage.close()
+
+
+def test_a_folder_of_features_that_cannot_be_used_stops_it_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file"):
+        matcher_consumer.make(Config(features_dir=tmp_path / "file"))
 
 
 def test_the_cache_is_bounded_by_bytes(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -14,6 +15,8 @@ import psutil
 import pytest
 from streaming import group_pairs, scene, write_groups
 
+from imagetools.feature_store import FeatureStore
+from imagetools.matcher import MatcherConfig
 from streams.java import free_ports
 from streams.local_kafka import LocalKafka
 
@@ -157,6 +160,8 @@ def test_the_service_goes_on_where_it_was(tmp_path):
     assert service.wait(60) == 0, (tmp_path / "up.log").read_text()
     wait_for(lambda: not alive(started), 10)
     assert LocalKafka.attach(tmp_path / "data" / "kafka") is None
+    with closing(FeatureStore(tmp_path / "data" / "features", 10**9, MatcherConfig())) as store:
+        assert store.count() > 1
 
     service = up()
     scene(2).save(images / "later.webp", quality=80)
