@@ -9,6 +9,7 @@ fresh stages, and must find the same; "on disk, cold" is after the system was as
 
 import os
 import random
+import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
@@ -95,6 +96,9 @@ def main(photos: Path | None, candidates: int) -> None:
             rows.append(("nowhere: computed", *taken(plain, batch)))
         with closing(stage(True)) as keeping:
             rows.append(("nowhere: computed, and kept on disk", *taken(keeping, batch)))
+        # the first use in a day is marked
+        with closing(sqlite3.connect(folder / FILE)) as connection, connection:
+            connection.execute("UPDATE images SET used = used - 1")
         forget(folder)
         with closing(stage(True)) as cold:
             rows.append(("on disk, cold", *taken(cold, batch)))

@@ -184,7 +184,11 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
 
 @main.command()
 @click.argument("source", metavar="DIR|FILE|-")
-@click.option("--no-alert", is_flag=True, help="Load an existing collection: compare these with nothing.")
+@click.option(
+    "--no-alert",
+    is_flag=True,
+    help="Load an existing collection: compare these with nothing, and no image with those that are not through yet.",
+)
 @click.option("--remove", is_flag=True, help="Announce that these images are gone.")
 @settings(IMAGES, KAFKA)
 def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) -> None:

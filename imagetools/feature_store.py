@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -43,22 +43,26 @@ _PAGE_BYTES: Final = 16384
 _JOURNAL_BYTES: Final = 16 * 2**20
 # Nothing is written where the disk has less than this left: others need it more
 _SPARE_BYTES: Final = 10**9
-_BUSY_S: Final = 1.0
-# After a write that failed, none is tried for so long: each could wait until it is clear that nobody else is writing
-_PAUSE_S: Final = 30.0
-# Deleted pictures stay in the journal until it is emptied, which is done this often at most
-_EMPTIED_S: Final = 60.0
-_HOUR_S: Final = 3600
-# What other code made is of use as long as that code may still be running beside this
-_OTHERS_KEPT_HOURS: Final = 24
-# A folder of images that is away may come back; after a month it costs less to compute anew
-_AWAY_KEPT_HOURS: Final = 30 * 24
-# Images that wait to be written at most, and those that are written in one transaction
+# How long the writing thread waits for another process; nobody waits for it
+_BUSY_S: Final = 10.0
+# Images that wait to be written at most, and those that are written in one transaction, which are gathered for a moment
 _WAITING: Final = 256
 _TOGETHER: Final = 64
 _GATHERED_S: Final = 0.2
+# So many images are looked over so often
+_LOOKED_OVER: Final = 8
+_LOOK_S: Final = 1.0
+# Deleted pictures stay in the journal until it is emptied
+_EMPTIED_S: Final = 60.0
+# What other code or settings made is of use as long as these may still run beside this
+_OTHERS_KEPT_DAYS: Final = 2
+# A folder of images that is away may come back; after a month it costs less to compute anew
+_AWAY_KEPT_DAYS: Final = 30
 # Rows that go at a time when there is no room
 _LEAVING: Final = 32
+_DAY_S: Final = 86400
+# A thread that is stuck for longer when the store is closed is left behind
+_CLOSING_S: Final = 15.0
 
 _TABLES: Final = (
     """
@@ -91,16 +95,16 @@ _SIZES: Final = "original_width, original_height, width, height, close_width, cl
 
 
 class FeatureStore:
-    """Keeps features by root, path and state of the file; the least recently used, by the hour, go when it is full.
+    """Keeps features by root, path and state of the file; the least recently used, by the day, go when it is full.
 
-    Every method but the constructor and `close` may be called from any thread, and none raises what the disk is to
-    blame for: that is logged, and the caller computes.
+    `get` and `put` may be called from any thread. Neither waits for another process, nor raises what the file or the
+    disk is to blame for: that is logged, and the caller computes. All writing is done by a thread of the store's own.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, config: MatcherConfig) -> None:
         """Make the folder and the file where they are not there yet, for this user's eyes only.
 
-        limit_bytes  that the file takes at most; its journal takes some 20 MB beside it
+        limit_bytes  that the file takes at most; its journal takes some 30 MB beside it
         config       features by other settings, or of another version of the code, are not found
 
         ConfigError where the folder cannot be made or written.
@@ -111,13 +115,14 @@ class FeatureStore:
         self._mine = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        self._writer = threading.Lock()
-        self._waiting: queue.Queue[tuple[Path, str, str, Features] | None] = queue.Queue(_WAITING)
+        self._waiting: queue.Queue[_Image | _Used | threading.Event | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._keep, name="features", daemon=True)
         self._said = ""
-        self._no_writes_before = 0.0
+        self._damaged = False
         self._looked_at = 0
-        self._journal_since: float | None = None
+        # somebody before may not have come to it
+        self._deleted = True
+        self._emptied_at = time.monotonic()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite gives its journal the rights of the file
@@ -131,8 +136,9 @@ class FeatureStore:
 
     def get(self, root: Path, path: str, state: str) -> Features | None:
         """The features of an image in that state, as `state_of` tells it; None where they are not kept."""
-        found, stale = None, None
         with self._sparing():
+            if self._damaged:
+                return None
             row = self._connection.execute(
                 f"SELECT id, used, crc, data, key, {_SIZES} FROM images JOIN features USING (id)"
                 " WHERE path = ? AND root = ? AND maker = ? AND state = ?",
@@ -144,103 +150,171 @@ class FeatureStore:
             packed = Packed(tuple(sizes), data, key)
             if _crc(path, state, packed) != crc:
                 raise ValueError(f"the features of {path} are damaged")
-            found = unpack(packed)
-            # once an hour is often enough to know what is in use
-            stale = number if used != _hour() else None
-        if stale is not None:
-            with self._sparing(), self._writing() as connection:
-                connection.execute("UPDATE images SET used = ? WHERE id = ? AND state = ?", (_hour(), stale, state))
-        return found
+            if used != _today():
+                self._ask(_Used(number, state))
+            return unpack(packed)
+        return None
 
     def put(self, root: Path, path: str, state: str, made: Features) -> None:
         """Keep the features of an image, in place of those of another state of it.
 
         They are written by and by, beside the caller's work; where the disk cannot follow, they are not kept.
         """
-        with suppress(queue.Full):
-            self._waiting.put_nowait((root, path, state, made))
+        self._ask(_Image(root, path, state, made))
 
     def flush(self) -> None:
         """Wait until all that was put is written."""
-        self._waiting.join()
-
-    def look_over(self, count: int) -> None:
-        """Let go of the next `count` images whose file is gone or another by now; round and round. For one thread.
-
-        So what is left of an image that was deleted is deleted too, its bytes included, within a minute. Where a folder
-        of images is away, what is kept of it stays for a month.
-        """
-        with self._sparing():
-            rows = self._connection.execute(
-                "SELECT id, path, state, root, maker, used FROM images WHERE id > ? ORDER BY id LIMIT ?",
-                (self._looked_at, count),
-            ).fetchall()
-            self._looked_at = rows[-1][0] if len(rows) == count else 0
-            gone = [row[:3] for row in rows if self._is_of_no_use(*row[1:])]
-            if gone:
-                with self._writing() as connection:
-                    connection.executemany("DELETE FROM images WHERE id = ? AND path = ? AND state = ?", gone)
-                self._journal_since = self._journal_since or time.monotonic()
-            if self._journal_since is not None and time.monotonic() >= self._journal_since + _EMPTIED_S:
-                (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                self._journal_since = time.monotonic() if busy else None
+        written = threading.Event()
+        self._waiting.put(written)
+        while self._thread.is_alive() and not written.wait(_LOOK_S):
+            pass
 
     def count(self) -> int:
-        """Images whose features are kept."""
+        """Images whose features are kept. sqlite3.Error where that cannot be read."""
         return int(self._connection.execute("SELECT count(*) FROM images").fetchone()[0])
 
     def close(self) -> None:
         """Write what was put, and let go of the file; no other thread may be in a method."""
         if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
-        self._disconnect()
+            with suppress(queue.Full):
+                self._waiting.put(None, timeout=_CLOSING_S)
+            self._thread.join(_CLOSING_S)
+        if self._thread.is_alive():
+            log.warning("%s: given up on a disk, or a folder of images, that does not answer", self._file)
+        else:
+            self._disconnect()
+
+    def _ask(self, what: "_Image | _Used") -> None:
+        if self._thread.is_alive() and not self._damaged:
+            with suppress(queue.Full):
+                self._waiting.put_nowait(what)
+
+    # the thread
 
     def _keep(self) -> None:
-        """Write what is put, some images in one transaction, until told to end."""
-        while True:
-            batch = [self._waiting.get()]
-            if batch[0] is not None:
+        with self._sparing():
+            self._shrink()
+        look_at = time.monotonic() + _LOOK_S
+        ended = False
+        while not ended:
+            batch = self._gathered()
+            images = [one for one in batch if isinstance(one, _Image)]
+            used = [one for one in batch if isinstance(one, _Used)]
+            if images or used:
+                with self._sparing():
+                    self._write(images, used)
+            for one in batch:
+                if isinstance(one, threading.Event):
+                    one.set()
+            ended = None in batch
+            if not ended and time.monotonic() >= look_at:
+                look_at = time.monotonic() + _LOOK_S
+                with self._sparing():
+                    self._look_over(_LOOKED_OVER)
+                    self._empty_journal()
+
+    def _gathered(self) -> list["_Image | _Used | threading.Event | None"]:
+        """What waits; at least something, or nothing after a while."""
+        batch = []
+        with suppress(queue.Empty):
+            batch.append(self._waiting.get(timeout=_LOOK_S))
+            if isinstance(batch[0], _Image | _Used) and self._waiting.qsize() < _TOGETHER:
                 # what comes meanwhile costs half as much together, and interrupts those who compute less often
                 time.sleep(_GATHERED_S)
-            with suppress(queue.Empty):
-                while len(batch) < _TOGETHER:
-                    batch.append(self._waiting.get_nowait())
-            images = [image for image in batch if image is not None]
-            if images:
-                self._write(images)
-            for _ in batch:
-                self._waiting.task_done()
-            if len(images) < len(batch):
-                return
+            while len(batch) < _TOGETHER:
+                batch.append(self._waiting.get_nowait())
+        return batch
 
-    def _write(self, images: Sequence[tuple[Path, str, str, Features]]) -> None:
-        with self._sparing(), self._writing() as connection:
-            if shutil.disk_usage(self._file.parent).free < _SPARE_BYTES:
-                raise OSError(errno.ENOSPC, "there is hardly any room left on the disk")
+    def _write(self, images: Sequence["_Image"], used: Sequence["_Used"]) -> None:
+        if images and shutil.disk_usage(self._file.parent).free < _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "there is hardly any room left on the disk")
+        with self._writing() as connection:
             for image in images:
-                self._insert(connection, *image)
+                self._insert(connection, image)
+            connection.executemany(
+                "UPDATE images SET used = ? WHERE id = ? AND state = ?", [(_today(), *u) for u in used]
+            )
 
-    def _insert(self, connection: sqlite3.Connection, root: Path, path: str, state: str, made: Features) -> None:
-        whose, packed = (path, _named(root), self._maker), pack(made)
-        connection.execute("DELETE FROM images WHERE path = ? AND root = ? AND maker = ?", whose)
+    def _insert(self, connection: sqlite3.Connection, image: "_Image") -> None:
+        whose, packed = (image.path, _named(image.root), self._maker), pack(image.made)
+        replaced = connection.execute("DELETE FROM images WHERE path = ? AND root = ? AND maker = ?", whose).rowcount
+        self._deleted = self._deleted or replaced > 0
         self._make_room(connection)
         number = connection.execute(
-            "INSERT INTO images (path, root, maker, state, used) VALUES (?, ?, ?, ?, ?)", (*whose, state, _hour())
+            "INSERT INTO images (path, root, maker, state, used) VALUES (?, ?, ?, ?, ?)",
+            (*whose, image.state, _today()),
         ).lastrowid
         connection.execute(
             f"INSERT INTO features (id, crc, data, key, {_SIZES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, _crc(path, state, packed), packed.data, packed.key, *packed.sizes),
+            (number, _crc(image.path, image.state, packed), packed.data, packed.key, *packed.sizes),
         )
 
-    def _disconnect(self) -> None:
-        with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+    def _make_room(self, connection: sqlite3.Connection) -> int:
+        """Let the least recently used go where there is no room; how many went."""
+        if self._bytes(connection) < self._limit:
+            return 0
+        self._deleted = True
+        return connection.execute(
+            "DELETE FROM images WHERE id IN (SELECT id FROM images ORDER BY used, id LIMIT ?)", (_LEAVING,)
+        ).rowcount
+
+    def _shrink(self) -> None:
+        """Keep to a limit that was higher when the file was written."""
+        connection = self._connection
+        left = 1 if self._bytes(connection) >= self._limit else 0
+        shrunk = left > 0
+        while left:
+            with self._writing():
+                left = self._make_room(connection)
+        if shrunk:
+            # a script is carried out to its end; of a statement without rows only the first step would be
+            connection.executescript("PRAGMA incremental_vacuum")
+
+    def _look_over(self, count: int) -> None:
+        """Let go of the next `count` images whose file is gone or another by now; round and round.
+
+        So what is left of an image that was deleted is deleted too. Where a folder of images is away, what is kept of
+        it stays for a month.
+        """
+        rows = self._connection.execute(
+            "SELECT id, path, state, root, maker, used FROM images WHERE id > ? ORDER BY id LIMIT ?",
+            (self._looked_at, count),
+        ).fetchall()
+        gone = [row[:3] for row in rows if self._is_of_no_use(*row[1:])]
+        if gone:
+            with self._writing() as connection:
+                connection.executemany("DELETE FROM images WHERE id = ? AND path = ? AND state = ?", gone)
+            self._deleted = True
+        self._looked_at = rows[-1][0] if len(rows) == count else 0
+
+    def _is_of_no_use(self, path: str, state: str, root: bytes, maker: bytes, used: int) -> bool:
+        unused_days = _today() - used
+        if maker != self._maker and unused_days >= _OTHERS_KEPT_DAYS:
+            return True
+        folder = Path(os.fsdecode(root))
+        try:
+            # it tells a file that is gone from a folder that is away
+            ImageRoot(folder).resolve(path)
+        except ImageError:
+            return True
+        except ImageRootUnavailable:
+            return unused_days > _AWAY_KEPT_DAYS
+        except OSError:
+            # a file that cannot be asked about may be there
+            return False
+        # gone since that moment: the next round tells whether the file or the folder is
+        return state_of(folder, path) not in (state, None)
+
+    def _empty_journal(self) -> None:
+        if self._deleted and time.monotonic() >= self._emptied_at + _EMPTIED_S:
+            self._emptied_at = time.monotonic()
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._deleted = bool(busy)
+
+    # the file
 
     def _prepare(self) -> None:
-        """Make the tables where there are none, and anew where they cannot be read; keep within the limit."""
+        """Make the tables where there are none, and a new file where it is none of SQLite's."""
         folder = os.open(self._file.parent, os.O_RDONLY)
         try:
             # one process at a time: nobody waits for a lock, as SQLite does, while the journal's mode changes
@@ -251,7 +325,9 @@ class FeatureStore:
                 raise
             except sqlite3.DatabaseError as exc:
                 log.warning("%s: %s; begun anew", self._file, exc)
-                self._begin_anew()
+                self._disconnect()
+                self._delete()
+                os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
                 made = False
             if not made:
                 connection = self._connection
@@ -265,26 +341,17 @@ class FeatureStore:
                     connection.execute("PRAGMA user_version=1")
         finally:
             os.close(folder)
-        self._shrink()
 
-    def _begin_anew(self) -> None:
-        self._disconnect()
-        del self._mine.connection
+    def _delete(self) -> None:
         for ending in ("", "-wal", "-shm"):
             self._file.with_name(FILE + ending).unlink(missing_ok=True)
-        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
 
-    def _shrink(self) -> None:
-        """Keep to a limit that was higher when the file was written."""
-        connection = self._connection
-        if self._bytes(connection) < self._limit:
-            return
-        while self._bytes(connection) >= self._limit:
-            with self._writing():
-                self._make_room(connection)
-        # a script is carried out to its end; of a statement without rows only the first step would be
-        connection.executescript("PRAGMA incremental_vacuum")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _disconnect(self) -> None:
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._mine = threading.local()
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -295,7 +362,6 @@ class FeatureStore:
             found = sqlite3.connect(self._file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             with self._lock:
                 self._all.append(found)
-            self._mine.connection = found
             for setting in (
                 "foreign_keys=ON",
                 # a crash of the machine may lose the last features, and damages nothing
@@ -306,67 +372,55 @@ class FeatureStore:
                 f"wal_autocheckpoint={_JOURNAL_BYTES // _PAGE_BYTES}",
             ):
                 found.execute(f"PRAGMA {setting}")
+            self._mine.connection = found
         return found
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         connection = self._connection
-        # one thread at a time: SQLite would have the others sleep for some milliseconds, and ask again
-        with self._writer:
-            if time.monotonic() < self._no_writes_before:
-                raise _Paused
-            try:
-                # at once: a transaction that begins by reading may not be let to write, however long it waits
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
-            except (sqlite3.Error, OSError):
-                self._no_writes_before = time.monotonic() + _PAUSE_S
-                raise
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        # at once: a transaction that begins by reading may not be let to write, however long it waits
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def _sparing(self) -> Iterator[None]:
-        """Spare the caller what is wrong with the file or the disk; told once for as long as it is the same."""
+        """Spare the caller what is wrong with the file or the disk; it is told where it is not what was told last."""
         try:
             yield
-        except _Paused:
-            pass
         except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as exc:
             if (text := f"{type(exc).__name__}: {exc}"[:300]) != self._said:
                 self._said = text
                 log.warning("%s: %s; what is not kept there is computed anew", self._file, text)
+            if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT and not self._damaged:
+                self._damaged = True
+                with suppress(OSError):
+                    self._delete()
+                log.warning("%s: damaged, and deleted; begun anew at the next start", self._file)
 
     def _bytes(self, connection: sqlite3.Connection) -> int:
         (pages,), (free,) = (connection.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "freelist_count"))
         return int(pages - free) * _PAGE_BYTES
 
-    def _make_room(self, connection: sqlite3.Connection) -> None:
-        if self._bytes(connection) >= self._limit:
-            connection.execute(
-                "DELETE FROM images WHERE id IN (SELECT id FROM images ORDER BY used, id LIMIT ?)", (_LEAVING,)
-            )
 
-    def _is_of_no_use(self, path: str, state: str, root: bytes, maker: bytes, used: int) -> bool:
-        unused_hours = _hour() - used
-        if maker != self._maker and unused_hours > _OTHERS_KEPT_HOURS:
-            return True
-        folder = Path(os.fsdecode(root))
-        try:
-            # it tells a file that is gone from a folder that is away
-            ImageRoot(folder).resolve(path)
-        except ImageError:
-            return True
-        except ImageRootUnavailable:
-            return unused_hours > _AWAY_KEPT_HOURS
-        # gone since that moment: the next round tells whether the file or the folder is
-        return state_of(folder, path) not in (state, None)
+class _Image(NamedTuple):
+    """To be kept."""
+
+    root: Path
+    path: str
+    state: str
+    made: Features
 
 
-class _Paused(Exception):
-    """A write was not tried, as one has failed a moment ago."""
+class _Used(NamedTuple):
+    """To be marked as used today."""
+
+    number: int
+    state: str
 
 
 def state_of(root: Path, path: str) -> str | None:
@@ -387,8 +441,8 @@ def _crc(path: str, state: str, packed: Packed) -> int:
     return zlib.crc32(packed.data, zlib.crc32(repr((path, state, packed.sizes, packed.key)).encode()))
 
 
-def _hour() -> int:
-    return int(time.time()) // _HOUR_S
+def _today() -> int:
+    return int(time.time()) // _DAY_S
 
 
 def _maker(config: MatcherConfig) -> bytes:

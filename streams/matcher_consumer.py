@@ -1,7 +1,6 @@
 """candidates → duplicates, verdicts: verify each pair, and say what became of every image; and pairs asked about."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -41,9 +40,6 @@ U = TypeVar("U")
 
 CACHED_BYTES = 512 * 1024 * 1024
 """Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
-
-LOOKED_OVER = 8
-"""Images on disk that are looked at in a second, whether their files are still there."""
 
 HANDFUL = 8
 """Pairs that a thread takes at a time."""
@@ -93,7 +89,6 @@ class MatcherStage(Stage[Candidates]):
         self._cache: LRUCache[Key, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda features: features.nbytes)
         self._cache_lock = threading.Lock()
         self._store = store
-        self._look_at_more = 0.0
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
@@ -112,16 +107,6 @@ class MatcherStage(Stage[Candidates]):
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
         return [self._answer(request) for request in requests if isinstance(request, MatchRequest)]
-
-    def committed(self, offset: int) -> None:
-        """Go on as when idle: there may be no such moment for days."""
-        self.idle()
-
-    def idle(self) -> None:
-        """See to it that nothing is kept of images that are gone, a little at a time."""
-        if self._store is not None and (now := time.monotonic()) >= self._look_at_more:
-            self._look_at_more = now + 1.0
-            self._store.look_over(LOOKED_OVER)
 
     def close(self) -> None:
         """End the threads."""

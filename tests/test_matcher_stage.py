@@ -98,18 +98,6 @@ def test_after_a_restart_features_come_from_disk_and_the_verdicts_are_the_same(
     assert told(store()) == plain
 
 
-def test_features_of_an_image_that_is_gone_leave_the_disk(images: Path, tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path / "features", 10**9, MatcherConfig())
-    stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=8, store=store)
-    stage.run([_ask("0.png", "1.png", "2.png")])
-    store.flush()
-    assert store.count() == 3
-    (images / "1.png").unlink()
-    stage.idle()
-    assert store.count() == 2
-    stage.close()
-
-
 def test_a_folder_of_features_that_cannot_be_used_stops_it_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file"):
