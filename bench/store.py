@@ -61,9 +61,10 @@ def forget(folder: Path) -> None:
 def taken(stage: MatcherStage, batch: Sequence[Received[Candidates]]) -> tuple[float, float, list[str]]:
     """Wall and CPU milliseconds a candidate, and what became of each."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = [told(outcome) for start in range(0, len(batch), 64) for outcome in stage.run(batch[start : start + 64])]
+    size = stage.batch_size
+    found = [one for start in range(0, len(batch), size) for one in stage.run(batch[start : start + size])]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return 1000 * wall / len(batch), 1000 * cpu / len(batch), found
+    return 1000 * wall / len(batch), 1000 * cpu / len(batch), [told(outcome) for outcome in found]
 
 
 def told(outcome: Outcome) -> str:

@@ -32,8 +32,8 @@ MODEL = {
     "ENCODER_ENGINE": "auto, torch or openvino.  [default: auto, the fastest that is there]",
     "ENCODER_THREADS": "Of the engine.  [default: as many as there are cores]",
 }
+INDEX = {"INDEX_DIR": "Snapshots of the index.  [default: /home/solver/location]"}
 SEARCH = {
-    "INDEX_DIR": "Snapshots of the index.  [default: /home/solver/location]",
     "NB_NEIGHBORS": "Neighbors of each image, in distinct fingerprints.  [default: 10]",
     "DISTANCE_TYPE": "Cosine, Normalized Cosine, Angle, L1 or L2.  [default: Cosine]",
     "DIMENSION": "Of a fingerprint, checked.  [default: as the log]",
@@ -45,10 +45,8 @@ MATCH = {
     "HEIGHT": "Of that box, pixels.  [default: 160]",
     "NB_WORKERS": "Images that the matcher reads at a time; it computes on no more cores than so many.  [default: 8]",
 }
-KEPT = {
-    "FEATURES_DIR": "Where features are kept on disk, too; a local one.  [default: in memory alone]",
-    "FEATURES_MB": "Of disk that they may take, MB; 1,000 hold some 10,000 images.  [default: 8192]",
-}
+FEATURES = {"FEATURES_DIR": "Where features are kept on disk, too; a local one.  [default: in memory alone]"}
+ROOM = {"FEATURES_MB": "Of disk that features may take, MB; 1,000 hold some 10,000 images.  [default: 8192]"}
 BRIDGE = {
     "SERVER_PORT": "One port, with the named paths alone.  [default: 8500, 8800 and 8300, one for each contract]",
     "BRIDGE_HOST": "The address that it listens on.  [default: 127.0.0.1]",
@@ -120,7 +118,7 @@ def main() -> None:
 @click.option("--broker", metavar="HOST:PORT", help="Use this Kafka, under a fresh prefix that is removed afterwards.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
-@settings(MODEL, {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"}, MATCH, KEPT)
+@settings(MODEL, SEARCH, MATCH, FEATURES, ROOM)
 def find(
     environ: dict[str, str], folder: Path, report: Path | None, broker: str | None, encoders: int, matchers: int
 ) -> None:
@@ -161,16 +159,7 @@ def demo(folder: Path) -> None:
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(0), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
-@settings(
-    IMAGES,
-    KAFKA,
-    MODEL,
-    {k: v for k, v in SEARCH.items() if k != "INDEX_DIR"},
-    MATCH,
-    {k: v for k, v in KEPT.items() if k != "FEATURES_DIR"},
-    LIMIT,
-    BRIDGE,
-)
+@settings(IMAGES, KAFKA, MODEL, SEARCH, MATCH, ROOM, LIMIT, BRIDGE)
 def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
     """Run the whole service and its page until Ctrl-C; started again, it goes on where it was.
 
@@ -346,13 +335,14 @@ def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
 
 
 _stage("encoder", "Run one encoder: images.new → embeddings. As many as there are partitions may run.", IMAGES, MODEL)
-_stage("search", "Run one search: embeddings → candidates. One works; a second one stands by.", SEARCH)
+_stage("search", "Run one search: embeddings → candidates. One works; a second one stands by.", INDEX, SEARCH)
 _stage(
     "matcher",
     "Run one matcher: candidates → duplicates, verdicts. As many as there are partitions may run.",
     IMAGES,
     MATCH,
-    KEPT,
+    FEATURES,
+    ROOM,
 )
 
 

@@ -125,8 +125,7 @@ class FeatureStore:
         self._emptied_at = time.monotonic()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # SQLite gives its journal the rights of the file
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+            self._make_file()
         except OSError as exc:
             raise ConfigError(f"the folder of features {folder}: {exc.strerror or exc}") from exc
         with self._sparing():
@@ -237,8 +236,8 @@ class FeatureStore:
 
     def _insert(self, connection: sqlite3.Connection, image: "_Image") -> None:
         whose, packed = (image.path, _named(image.root), self._maker), pack(image.made)
-        replaced = connection.execute("DELETE FROM images WHERE path = ? AND root = ? AND maker = ?", whose).rowcount
-        self._deleted = self._deleted or replaced > 0
+        if connection.execute("DELETE FROM images WHERE path = ? AND root = ? AND maker = ?", whose).rowcount:
+            self._deleted = True
         self._make_room(connection)
         number = connection.execute(
             "INSERT INTO images (path, root, maker, state, used) VALUES (?, ?, ?, ?, ?)",
@@ -260,15 +259,15 @@ class FeatureStore:
 
     def _shrink(self) -> None:
         """Keep to a limit that was higher when the file was written."""
-        connection = self._connection
-        left = 1 if self._bytes(connection) >= self._limit else 0
-        shrunk = left > 0
-        while left:
-            with self._writing():
-                left = self._make_room(connection)
-        if shrunk:
-            # a script is carried out to its end; of a statement without rows only the first step would be
-            connection.executescript("PRAGMA incremental_vacuum")
+        if self._bytes(self._connection) < self._limit:
+            return
+        gone = 1
+        while gone:
+            # little by little: in one transaction the journal would grow as large as all that goes
+            with self._writing() as connection:
+                gone = self._make_room(connection)
+        # a script is carried out to its end; of a statement without rows only the first step would be
+        self._connection.executescript("PRAGMA incremental_vacuum")
 
     def _look_over(self, count: int) -> None:
         """Let go of the next `count` images whose file is gone or another by now; round and round.
@@ -327,7 +326,7 @@ class FeatureStore:
                 log.warning("%s: %s; begun anew", self._file, exc)
                 self._disconnect()
                 self._delete()
-                os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+                self._make_file()
                 made = False
             if not made:
                 connection = self._connection
@@ -341,6 +340,10 @@ class FeatureStore:
                     connection.execute("PRAGMA user_version=1")
         finally:
             os.close(folder)
+
+    def _make_file(self) -> None:
+        # SQLite gives its journal the rights of the file
+        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
 
     def _delete(self) -> None:
         for ending in ("", "-wal", "-shm"):

@@ -133,24 +133,25 @@ class MatcherStage(Stage[Candidates]):
             return self._computed(root, path)
         key = root.folder, path, state
         with self._cache_lock:
-            features: Seen | None = self._cache.get(key)
+            known = self._cache.get(key)
+        if known is not None:
+            return known
+        features: Features | None = None
+        if self._store is not None:
+            # more threads at it would hand the interpreter to each other more than they read
+            with self._cores:
+                features = self._store.get(*key)
         if features is None:
+            computed = self._computed(root, path)
+            # of a file that has changed while it was read nobody knows which state was seen
+            if isinstance(computed, ImageError) or state_of(root.folder, path) != state:
+                return computed
+            features = computed
             if self._store is not None:
-                # more threads at it would hand the interpreter to each other more than they read
-                with self._cores:
-                    features = self._store.get(*key)
-            if features is None:
-                features = self._computed(root, path)
-                if isinstance(features, ImageError):
-                    return features
-                # of a file that has changed while it was read nobody knows which state was seen
-                if state_of(root.folder, path) != state:
-                    return features
-                if self._store is not None:
-                    self._store.put(*key, features)
-            if features.nbytes <= CACHED_BYTES:
-                with self._cache_lock:
-                    self._cache[key] = features
+                self._store.put(*key, features)
+        if features.nbytes <= CACHED_BYTES:
+            with self._cache_lock:
+                self._cache[key] = features
         return features
 
     def _computed(self, root: ImageRoot, path: str) -> Seen:

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagetools import feature_store
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError
 from imagetools.feature_store import FILE, FeatureStore, state_of
@@ -281,7 +282,7 @@ def test_all_is_kept_while_the_folder_of_images_is_away(store, images, tmp_path,
     store._look_over(10)
     assert store.count() == 3
     images.rename(away)
-    today = int(time.time()) // 86400
+    today = feature_store._today()
     monkeypatch.setattr("imagetools.feature_store._today", lambda: today + 31)
     store._look_over(10)
     assert store.count() == 1, "for a month"
@@ -309,7 +310,7 @@ def test_what_other_settings_made_goes_after_two_days(store, images, tmp_path, m
     keep(other, images, "0.png")
     store._look_over(10)
     assert store.count() == 1, "it may still run beside this"
-    today = int(time.time()) // 86400
+    today = feature_store._today()
     monkeypatch.setattr("imagetools.feature_store._today", lambda: today + 2)
     other._look_over(10)
     assert store.count() == 1
@@ -372,7 +373,7 @@ def locked(store: FeatureStore) -> Iterator[None]:
 def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store, images, caplog, monkeypatch):
     monkeypatch.setattr("imagetools.feature_store._BUSY_S", 0.5)
     keep(store, images, "0.png")
-    today = int(time.time()) // 86400
+    today = feature_store._today()
     monkeypatch.setattr("imagetools.feature_store._today", lambda: today + 1)
     made = of(images, "1.png")
     store.close()
