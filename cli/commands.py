@@ -53,7 +53,9 @@ BRIDGE = {
     "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
     "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
 }
-LIMIT = {"DEAD_LETTER_LIMIT": "This many dead letters in a row stop a stage; 0: never.  [default: 100]"}
+LIMIT = {
+    "DEAD_LETTER_LIMIT": "After this many dead letters in a row a stage checks its inputs; 0: never.  [default: 100]"
+}
 
 
 def settings(*groups: dict[str, str]) -> Callable[[F], F]:

@@ -38,6 +38,7 @@ from imagetools.errors import (
     ImageTooLarge,
     MissingImage,
     OutsideRoot,
+    UnreadableImage,
     UnsupportedImage,
 )
 from imagetools.paths import open_file, read_capped, require_file, require_path, require_utf8, shown
@@ -77,9 +78,10 @@ _BAD_BYTES: Final = (
 _NO_SUCH_FILE: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
 )
+_NO_RIGHTS: Final = frozenset({errno.EACCES, errno.EPERM})
 _FOLDER_AWAY: Final = frozenset(
     {
-        errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
+        errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
         errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
     }
 )  # fmt: skip
@@ -162,13 +164,16 @@ class ImageRoot:
 
     @contextmanager
     def _blame(self, name: str) -> Iterator[None]:
-        """Tell a missing file from a missing folder."""
+        """Tell a file that is missing, or may not be read, from a folder that is."""
         try:
             yield
         except OSError as exc:
             if exc.errno in _NO_SUCH_FILE:
                 self._require_root()
                 raise MissingImage(name, "there is no such file") from exc
+            if exc.errno in _NO_RIGHTS:
+                self._require_root()
+                raise UnreadableImage(name, f"may not be read by this user: {exc.strerror}") from exc
             if exc.errno in _FOLDER_AWAY:
                 raise ImageRootUnavailable(f"{name} in {self.folder}: {exc.strerror}") from exc
             raise

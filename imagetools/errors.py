@@ -6,6 +6,7 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     ImageToolsError
     ├── ImageError            the bytes at a path are no image that can be used
     │   ├── MissingImage      there is no such file
+    │   ├── UnreadableImage   the file may not be read, while the folder of all images may
     │   ├── OutsideRoot       the path leaves the folder that all paths are relative to
     │   ├── UnsupportedImage  not an image, or of a format that is not read
     │   ├── BrokenImage       an image that ends early or is damaged
@@ -38,6 +39,10 @@ class ImageError(ImageToolsError):
 
 class MissingImage(ImageError):
     """There is no such file."""
+
+
+class UnreadableImage(ImageError):
+    """The file may not be read; the folder of all images may."""
 
 
 class OutsideRoot(ImageError):

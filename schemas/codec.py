@@ -27,6 +27,7 @@ from schemas.records import (
     Record,
     Reply,
     SearchRequest,
+    StageState,
     Verdict,
     from_plain,
     to_plain,
@@ -36,7 +37,17 @@ R = TypeVar("R", ImageNew, Embedding, Candidates, Duplicates, Verdict)
 """A record about one image, as the stages read them."""
 
 W = TypeVar(
-    "W", ImageNew, Embedding, Candidates, Duplicates, Verdict, EncodeRequest, SearchRequest, MatchRequest, Reply
+    "W",
+    ImageNew,
+    Embedding,
+    Candidates,
+    Duplicates,
+    Verdict,
+    EncodeRequest,
+    SearchRequest,
+    MatchRequest,
+    Reply,
+    StageState,
 )
 """Any record on the wire."""
 
@@ -51,6 +62,7 @@ KINDS: tuple[type[Record], ...] = (
     SearchRequest,
     MatchRequest,
     Reply,
+    StageState,
 )
 REGISTRY_TIMEOUT_S = 10
 """The client's own default is to wait for ever; after this it asks again, three times."""

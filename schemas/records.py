@@ -184,8 +184,43 @@ class Reply:
     duplicated: tuple[Duplicate, ...] = ()
 
 
+class State(StrEnum):
+    """What a process of a stage is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    DIED = "died"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """stage.states: what one process of a stage is doing."""
+
+    stage: str
+    process: str
+    host: str
+    state: State
+    reason: str = ""
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    restarts: int = 0
+    images_dir: str = ""
+
+
 Request = EncodeRequest | SearchRequest | MatchRequest
-Record = ImageNew | Embedding | Candidates | Duplicates | Verdict | EncodeRequest | SearchRequest | MatchRequest | Reply
+Record = (
+    ImageNew
+    | Embedding
+    | Candidates
+    | Duplicates
+    | Verdict
+    | EncodeRequest
+    | SearchRequest
+    | MatchRequest
+    | Reply
+    | StageState
+)
 
 
 def to_plain(record: Record) -> dict[str, Any]:
@@ -214,6 +249,8 @@ def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
     converted = {name: _FROM_PLAIN[name](value) for name, value in plain.items() if name in _FROM_PLAIN}
     if "outcome" in plain:
         converted["outcome"] = (Outcome if kind is Verdict else Answered)(plain["outcome"])
+    if kind is StageState:
+        converted["state"] = State(plain["state"])
     return kind(**plain | converted)
 
 

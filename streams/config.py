@@ -49,6 +49,7 @@ class KafkaConfig:
     registry        a schema registry's address; None: single-object encoding
     member          a name that stays the same across restarts of this process and that no other one has; with it, a
                     restart ends its predecessor's open transaction at once instead of after ten seconds
+    restarts        how often a supervisor has started this process again, for those who watch it
     start_from      earliest or latest, for a group that has lost its offsets; None: stop and ask
     embeddings      the log of fingerprints that the encoder writes and search follows; a collection that moves to
                     another model has a second one
@@ -60,6 +61,7 @@ class KafkaConfig:
     group_protocol: str = "classic"
     registry: str | None = None
     member: str | None = None
+    restarts: int = 0
     start_from: str | None = None
     embeddings: str = EMBEDDINGS_TOPIC
 
@@ -107,7 +109,7 @@ class Config:
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where the matcher keeps features on disk; None: in memory alone
     features_mb        of disk that they may take
-    dead_letter_limit  this many dead letters in a row stop a stage before they are committed; 0: never
+    dead_letter_limit  after this many dead letters in a row a stage checks whether its inputs are away; 0: never
     matcher            threshold and the box that images are fitted to
     """
 
@@ -237,6 +239,7 @@ def _kafka_config(read: _Reader) -> KafkaConfig:
         group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
         registry=read("SCHEMA_REGISTRY_URL", None, str),
         member=read("MEMBER_NAME", None, str),
+        restarts=read("MEMBER_RESTARTS", 0, _at_least(0)),
         embeddings=read("EMBEDDINGS_TOPIC", EMBEDDINGS_TOPIC, _prefix),
     )
 

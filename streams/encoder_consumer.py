@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from os import cpu_count
 
 from imagetools.decode import ImageRoot
@@ -12,7 +13,8 @@ from imagetools.fingerprint import Encoder, Prepared
 from imagetools.paths import shown
 from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
 from streams.config import Config
-from streams.encoding import load, model_of, parts_of
+from streams.encoding import last_paths, load, model_of, parts_of
+from streams.known_images import KnownImages
 from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
@@ -30,10 +32,20 @@ class EncoderStage(Stage[ImageNew]):
     kind = ImageNew
     tombstones = True
     answer_batch = 16
+    reads_images = True
 
-    def __init__(self, encoder: Encoder, images: ImageRoot, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        images: ImageRoot,
+        threads: int | None = None,
+        *,
+        recorded: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """`recorded` gives paths of images that were read before this process began."""
         self._encoder = encoder
         self._images = images
+        self._known = KnownImages(images, recorded)
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, "decode")
         # the network takes one batch at a time
         self._turns = Turns()
@@ -58,6 +70,10 @@ class EncoderStage(Stage[ImageNew]):
                     reply_to(request, model=self._encoder.model, fingerprint=one.fingerprint, parts=parts_of(one))
                 )
         return replies
+
+    def inputs_away(self) -> str | None:
+        """Why the folder of images is away or another one; None where images that were read before are there."""
+        return self._known.away()
 
     def close(self) -> None:
         """End the decoding threads."""
@@ -94,6 +110,7 @@ class EncoderStage(Stage[ImageNew]):
             return b"", None
         try:
             data = self._images.read(received.path)
+            self._known.note(received.path)
             return hashlib.sha256(data).digest(), self._encoder.read(data, received.path, self._images.config)
         except ImageError as exc:
             return b"", exc
@@ -119,12 +136,12 @@ def make(config: Config) -> EncoderStage:
             "fingerprints of two models cannot be compared; `imagetools reencode` moves a collection to another model"
         )
     log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
-    return EncoderStage(encoder, ImageRoot(config.images_dir))
+    return EncoderStage(encoder, ImageRoot(config.images_dir), recorded=partial(last_paths, config.kafka))
 
 
 def main(config: Config | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
-    serve(make, config)
+    serve(EncoderStage, make, config)
 
 
 if __name__ == "__main__":

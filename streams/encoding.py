@@ -3,13 +3,17 @@
 import sys
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
 from imagetools.fingerprint import Described, Encoder, EncoderConfig
 from schemas.records import Embedding, Part
 from streams.config import Config, KafkaConfig
 from streams.replay import LogReader
-from streams.topics import EMBEDDINGS
+from streams.topics import EMBEDDINGS, end_offsets
+
+LOOK_BACK = 50
+"""Offsets before the log's end whose images are taken for known."""
 
 
 def load(config: Config) -> Encoder:
@@ -37,6 +41,17 @@ def model_of(kafka: KafkaConfig) -> str | None:
         # to the log's end, wherever that is
         held = (received.record for received in reader.read(0, sys.maxsize) if received is not None)
         return next((record.model for record in held if record is not None), None)
+    finally:
+        reader.close()
+
+
+def last_paths(kafka: KafkaConfig) -> list[str]:
+    """Images that stand at the log's end: they were there when they were announced."""
+    end = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name))[0]
+    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    try:
+        received = (one for one in reader.read(max(0, end - LOOK_BACK), end) if one is not None)
+        return [one.path for one in received if one.record is not None]
     finally:
         reader.close()
 

@@ -29,6 +29,7 @@ from schemas.records import (
 )
 from schemas.records import Outcome as Fate
 from streams.config import Config
+from streams.known_images import KnownImages
 from streams.requests import reply_to
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
@@ -57,6 +58,7 @@ class MatcherStage(Stage[Candidates]):
     kind = Candidates
     # one with hundreds of neighbors holds up only itself
     answer_threads = 4
+    reads_images = True
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class MatcherStage(Stage[Candidates]):
         """
         self._config = config
         self._images = images
+        self._known = KnownImages(images)
         self._source = source or images
         self._target = target or images
         self._workers = workers
@@ -107,6 +110,10 @@ class MatcherStage(Stage[Candidates]):
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
         return [self._answer(request) for request in requests if isinstance(request, MatchRequest)]
+
+    def inputs_away(self) -> str | None:
+        """Why the folder of images is away or another one; None where images that were read before are there."""
+        return self._known.away()
 
     def close(self) -> None:
         """End the threads."""
@@ -157,6 +164,8 @@ class MatcherStage(Stage[Candidates]):
     def _computed(self, root: ImageRoot, path: str) -> Seen:
         try:
             data = root.read(path)
+            if root is self._images:
+                self._known.note(path)
             with self._cores:
                 return extract(decode(data, shown(path), box=self._box, config=root.config), self._config)
         except ImageError as exc:
@@ -290,7 +299,7 @@ def make(config: Config) -> MatcherStage:
 
 def main(config: Config | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
-    serve(make, config)
+    serve(MatcherStage, make, config)
 
 
 if __name__ == "__main__":

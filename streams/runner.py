@@ -20,9 +20,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
 from schemas.codec import Codec, R, codec
-from schemas.records import Outcome, Verdict
+from schemas.records import Outcome, State, Verdict
 from streams.config import KafkaConfig
 from streams.messages import headers, path_of, read_message
+from streams.replay import LogReader
 from streams.requests import Beside
 from streams.stage import Headers, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
@@ -34,11 +35,20 @@ MAX_REASON_CHARS = 2000
 TRANSACTION_TIMEOUT_MS = 10_000
 POLL_S = 0.1
 BACKOFF_S = (0.5, 30.0)
-"""First and longest pause while the image root is away."""
+"""First and longest pause while inputs are away."""
+
+TROUBLE_S = 15.0
+"""How long an error of the client is told: it repeats what lasts."""
+
+LOOK_BACK = 200
+"""Offsets before a message in which to look for one that can be read."""
+
+Tell = Callable[..., None]
+"""Told the runner's state and, where there is one, the reason."""
 
 
-class TooManyDeadLetters(Exception):
-    """So many dead letters in a row that something else must be wrong; nothing of the last batch was committed."""
+def _untold(_state: State, _reason: str = "") -> None:
+    """Nobody watches."""
 
 
 class OffsetsLost(Exception):
@@ -55,18 +65,22 @@ class Runner(Generic[R]):
         *,
         dead_letter_limit: int = 0,
         beside: Beside | None = None,
+        tell: Tell = _untold,
         consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
         """Nothing is joined or sent before `run`.
 
-        dead_letter_limit  this many dead letters in a row raise TooManyDeadLetters; 0: never
+        dead_letter_limit  after this many dead letters in a row, the stage waits unless inputs that are known to be
+                           good can be had; 0: never
+        tell               told what the runner does, whenever that changes
         beside             makes what is entered when the loop begins, and left when it has ended, before the stage is
                            closed; it is given `stop`
         """
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self.dead_letter_limit = dead_letter_limit
+        self._tell = tell
         self._beside = beside(self.stop) if beside else nullcontext()
         self._codec: Codec = codec(kafka.registry)
         self._consumer = consumer(consumer_settings(kafka, stage.name))
@@ -75,9 +89,12 @@ class Runner(Generic[R]):
         self._rebalanced = False
         self._failure: Exception | None = None
         self._restoring: dict[int, Iterator[str]] = {}
+        self._restored = ""
         self._held_until: float | None = None
         self._backoff = BACKOFF_S[0]
         self._dead_in_a_row = 0
+        self._decodes: set[tuple[str, int]] = set()
+        self._trouble = ("", 0.0)
         self._running = True
 
     def stop(self) -> None:
@@ -87,8 +104,8 @@ class Runner(Generic[R]):
     def run(self) -> None:
         """Loop until `stop`; then leave the group.
 
-        Raises TooManyDeadLetters, OffsetsLost, and KafkaException where the client cannot go on, for instance when
-        another process took its transactional id.
+        Raises OffsetsLost, and KafkaException where the client cannot go on, for instance when another process took its
+        transactional id.
         """
         log.info("%s: starting on %s", self.stage.name, self.kafka.bootstrap)
         try:
@@ -113,6 +130,7 @@ class Runner(Generic[R]):
         self._restore_a_little()
         self._resume_if_due()
         metadata, batch = self._poll(0 if self._restoring else POLL_S)
+        self._tell_state(member=metadata is not None)
         if not batch:
             self.stage.idle()
             return
@@ -121,12 +139,16 @@ class Runner(Generic[R]):
         try:
             outcomes = iter(self.stage.run(good) if good else ())
         except ImageRootUnavailable as exc:
-            self._hold(exc)
+            self._hold(str(exc))
             return
         ready = [next(outcomes) if isinstance(one, Received) else one for one in received]
-        dead = self._count_dead(batch, ready)
+        dead = self._count_dead(ready)
+        if self.dead_letter_limit and max(dead) >= self.dead_letter_limit and (reason := self._doubt(batch, ready)):
+            self._hold(f"{max(dead)} dead letters in a row, the last: {self._last_of(ready)}; {reason}")
+            return
         if self._commit(metadata, batch, received, ready):
-            self._backoff, self._dead_in_a_row = BACKOFF_S[0], dead
+            self._backoff, self._dead_in_a_row = BACKOFF_S[0], dead[-1]
+            self._log_dead(batch, ready)
             self.stage.committed(int(batch[-1].offset() or 0) + 1)
         else:
             self.stage.aborted()
@@ -173,13 +195,30 @@ class Runner(Generic[R]):
                 raise OffsetsLost(f"{self._lost()} ({error.str()})")
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
                 topic = self.kafka.topic(self.stage.source.name)
-                log.warning("topic %s does not exist: run `imagetools topics create`", topic)
+                self._note(f"topic {topic} does not exist: run `imagetools topics create`")
             case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:
                 raise KafkaException(error)
             case _ if error.fatal():
                 raise KafkaException(error)
             case _:
-                log.warning("%s: %s", self.stage.name, error.str())
+                self._note(error.str())
+
+    def _note(self, trouble: str) -> None:
+        """Log a client's error, and tell it for a while: the client gets over it by itself, without saying so."""
+        if trouble != self._trouble[0] or time.monotonic() > self._trouble[1]:
+            log.warning("%s: %s", self.stage.name, trouble)
+        self._trouble = trouble, time.monotonic() + TROUBLE_S
+
+    def _tell_state(self, *, member: bool) -> None:
+        if self._held_until is not None:
+            return
+        trouble, until = self._trouble
+        if trouble and time.monotonic() < until:
+            self._tell(State.WAITING, trouble)
+        elif self._restoring:
+            self._tell(State.STARTING, self._restored)
+        elif member:
+            self._tell(State.RUNNING)
 
     def _lost(self) -> str:
         group, topic = self.kafka.group(self.stage.name), self.kafka.topic(self.stage.source.name)
@@ -237,14 +276,16 @@ class Runner(Generic[R]):
     def _restore_a_little(self) -> None:
         for partition, steps in list(self._restoring.items()):
             where = next(steps, None)
+            self._restored = where or ""
             if where is None:
                 del self._restoring[partition]
                 self._consumer.resume([TopicPartition(self.kafka.topic(self.stage.source.name), partition)])
 
-    # the image root
+    # waiting for inputs
 
-    def _hold(self, exc: ImageRootUnavailable) -> None:
-        log.error("%s: %s; trying again in %.1f s", self.stage.name, exc, self._backoff)
+    def _hold(self, reason: str) -> None:
+        log.error("%s: %s; trying again in %.1f s", self.stage.name, reason, self._backoff)
+        self._tell(State.WAITING, reason)
         self.stage.aborted()
         self._consumer.pause(self._consumer.assignment())
         self._held_until = time.monotonic() + self._backoff
@@ -265,19 +306,53 @@ class Runner(Generic[R]):
             return exc
         if received.record is None and not self.stage.tombstones:
             return MessageError("has no value")
+        self._decodes.add((message.topic() or "", message.partition() or 0))
         return received
 
-    def _count_dead(self, batch: Sequence[Message], ready: Sequence[Any]) -> int:
-        dead = self._dead_in_a_row
-        for message, outcome in zip(batch, ready, strict=True):
+    def _count_dead(self, ready: Sequence[Any]) -> list[int]:
+        """How many dead letters in a row end at each message."""
+        counts, dead = [], self._dead_in_a_row
+        for outcome in ready:
             dead = dead + 1 if isinstance(outcome, ImageToolsError) else 0
-            if self.dead_letter_limit and dead >= self.dead_letter_limit:
-                self.stage.aborted()
-                raise TooManyDeadLetters(
-                    f"{self.stage.name}: {dead} dead letters in a row, the last at {message.topic()} partition "
-                    f"{message.partition()} offset {message.offset()}: {outcome}. DEAD_LETTER_LIMIT sets this limit"
-                )
-        return dead
+            counts.append(dead)
+        return counts
+
+    def _doubt(self, batch: Sequence[Message], ready: Sequence[Any]) -> str | None:
+        """Why not the messages, but something else may be to blame for their becoming dead letters.
+
+        None where it is them: others in their place are good. So no client can stop a stage by announcing nonsense.
+        """
+        errors = [outcome for outcome in ready if isinstance(outcome, ImageToolsError)]
+        if all(isinstance(error, MessageError) for error in errors):
+            return self._unreadable(batch[0])
+        away = self.stage.inputs_away()
+        return away and f"{away}. DEAD_LETTER_LIMIT=0 sets them aside all the same"
+
+    def _unreadable(self, message: Message) -> str | None:
+        """Whether no message of a partition can be read, as where a registry is set on one side alone."""
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        if (topic, partition) in self._decodes:
+            return None
+        reader = LogReader(self.kafka, self.stage.source.name, self.stage.kind, partition)
+        try:
+            if any(received for received in reader.read(max(0, offset - LOOK_BACK), offset)):
+                self._decodes.add((topic, partition))
+                return None
+        finally:
+            reader.close()
+        return (
+            f"no earlier message of {topic} partition {partition} can be read either: is SCHEMA_REGISTRY_URL the "
+            "producers' own? DEAD_LETTER_LIMIT=0 sets them aside all the same"
+        )
+
+    def _last_of(self, ready: Sequence[Any]) -> ImageToolsError:
+        return next(outcome for outcome in reversed(ready) if isinstance(outcome, ImageToolsError))
+
+    def _log_dead(self, batch: Sequence[Message], ready: Sequence[Any]) -> None:
+        for message, outcome in zip(batch, ready, strict=True):
+            if isinstance(outcome, ImageToolsError):
+                place = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+                log.warning("%s: dead letter (%s): %s", self.stage.name, place, outcome)
 
     def _commit(self, metadata: Any, batch: list[Message], received: Sequence[Any], ready: Sequence[Any]) -> bool:
         """True when committed; False when the transaction was aborted and the batch must be polled again."""

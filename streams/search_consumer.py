@@ -248,7 +248,7 @@ def make(config: Config) -> SearchStage:
 
 def main(config: Config | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
-    serve(make, config)
+    serve(SearchStage, make, config)
 
 
 if __name__ == "__main__":

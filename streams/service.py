@@ -12,8 +12,9 @@ from confluent_kafka import KafkaException
 from imagetools.errors import ImageToolsError
 from streams.config import Config
 from streams.requests import Desk
-from streams.runner import OffsetsLost, Runner, TooManyDeadLetters
+from streams.runner import OffsetsLost, Runner
 from streams.stage import Stage
+from streams.states import StateReporter, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ EXIT_REFUSED = 2
 """A setting, a model or the group's state has to be mended by a person; a restart does not help."""
 
 
-def serve(make: Callable[[Config], Stage[Any]], config: Config | None = None) -> None:
+def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: Config | None = None) -> None:
     """Run the stage, and answer its requests, until SIGTERM or SIGINT; then return.
 
     SystemExit with the exit code where it cannot go on.
@@ -34,18 +35,23 @@ def serve(make: Callable[[Config], Stage[Any]], config: Config | None = None) ->
     keep_freed_memory()
     try:
         config = config or Config.from_env()
-        stage = make(config)
-        beside = partial(Desk, stage, config.kafka)
-        runner = Runner(stage, config.kafka, dead_letter_limit=config.dead_letter_limit, beside=beside)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: runner.stop())
-        runner.run()
-    except (ImageToolsError, OffsetsLost, TooManyDeadLetters) as exc:
+        images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
+        with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter:
+            _run(make(config), config, reporter)
+    except (ImageToolsError, OffsetsLost) as exc:
         log.error("%s", exc)
         raise SystemExit(EXIT_REFUSED) from exc
     except KafkaException as exc:
-        log.error("Kafka: %s", exc.args[0].str())
+        log.error("%s", reason_of(exc))
         raise SystemExit(EXIT_CRASHED) from exc
+
+
+def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
+    beside = partial(Desk, stage, config.kafka)
+    runner = Runner(stage, config.kafka, dead_letter_limit=config.dead_letter_limit, beside=beside, tell=reporter.tell)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runner.stop())
+    runner.run()
 
 
 def keep_freed_memory() -> None:

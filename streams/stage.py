@@ -58,6 +58,7 @@ class Stage(Generic[R]):
     batch_size      how many messages it takes at most at a time
     answer_threads  how many calls of `answer` may run at a time
     answer_batch    how many requests it would rather have in one
+    reads_images    whether it opens files below IMAGES_DIR
     """
 
     name: str
@@ -67,6 +68,7 @@ class Stage(Generic[R]):
     batch_size: int = 64
     answer_threads: int = 1
     answer_batch: int = 1
+    reads_images: bool = False
 
     def run(self, batch: Sequence[Received[R]]) -> Sequence[Outcome]:
         """The outcome of each input, in place. It changes nothing that it remembers.
@@ -89,6 +91,12 @@ class Stage(Generic[R]):
 
         Gives None where there is nothing to remember; otherwise an iterator that does the work in small steps and
         says how far it is. The partition stands still until it is exhausted.
+        """
+
+    def inputs_away(self) -> str | None:
+        """Why no input can be had at the moment; None where inputs that are known to be good can be had.
+
+        Asked after many dead letters in a row, to tell a folder that is away from names that are wrong.
         """
 
     def released(self, partition: int) -> None:

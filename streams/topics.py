@@ -18,6 +18,7 @@ from schemas.records import (
     Record,
     Reply,
     SearchRequest,
+    StageState,
     Verdict,
 )
 from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
@@ -55,6 +56,7 @@ ENCODE_REQUESTS = Topic("encode.requests", EncodeRequest, PARTITIONS, SHORT_LIVE
 SEARCH_REQUESTS = Topic("search.requests", SearchRequest, 1, SHORT_LIVED)
 MATCH_REQUESTS = Topic("match.requests", MatchRequest, PARTITIONS, SHORT_LIVED)
 REPLIES = Topic("replies", Reply, 3, SHORT_LIVED)
+STAGE_STATES = Topic("stage.states", StageState, 1, SHORT_LIVED)
 
 TOPICS = (
     IMAGES_NEW,
@@ -67,6 +69,7 @@ TOPICS = (
     SEARCH_REQUESTS,
     MATCH_REQUESTS,
     REPLIES,
+    STAGE_STATES,
 )
 
 NOT_UP = {

@@ -14,13 +14,13 @@ from imagetools.decode import ImageRoot
 from imagetools.fingerprint import Encoder
 from imagetools.matcher import MatcherConfig
 from schemas.codec import codec
-from schemas.records import Candidates, ImageNew, Neighbor, Verdict
+from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
+from streams.encoding import last_paths
 from streams.matcher_consumer import MatcherStage
-from streams.runner import Runner, TooManyDeadLetters
 from streams.search_consumer import SearchStage
-from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -266,15 +266,88 @@ def test_an_unreadable_candidate_is_a_dead_letter_of_the_matcher(kafka, tmp_path
     reader.close()
 
 
-def test_too_many_dead_letters_in_a_row_stop_the_stage_before_they_are_committed(kafka, encoder, tmp_path):
+def test_names_that_are_wrong_stop_no_stage_however_many_there_are(kafka, encoder, tmp_path):
     images = tmp_path / "images"
-    write_groups(images, 1)
+    (a, *_) = write_groups(images, 1)
+    reader = Reader(kafka, DEAD_LETTERS, EMBEDDINGS)
+    announce(kafka, [f"missing {i}.jpg" for i in range(130)])
     stage = EncoderStage(encoder, ImageRoot(images), threads=2)
+    with running(stage, kafka=kafka, dead_letter_limit=20):
+        reader.until(lambda r: len(r.seen["dead-letters"]) >= 130)
+        announce(kafka, [a])
+        reader.until(lambda r: r.seen["embeddings"]).settled()
+    assert len(reader.seen["dead-letters"]) == 130
+    reader.close()
+
+
+def test_a_folder_that_is_another_one_holds_the_stage_and_condemns_no_image(kafka, encoder, tmp_path, caplog):
+    """None of the images that were there before is there: rather the folder is wrong than all names."""
+    images = tmp_path / "images"
+    paths = write_groups(images, 10)
+    reader = Reader(kafka, DEAD_LETTERS, EMBEDDINGS)
+    told = []
+    stage = EncoderStage(encoder, ImageRoot(images), threads=2)
+    with running(stage, kafka=kafka, dead_letter_limit=5, tell=lambda *state: told.append(state)):
+        announce(kafka, paths[:9])
+        reader.until(lambda r: len(r.seen["embeddings"]) >= 9)
+        images.rename(tmp_path / "away")
+        images.mkdir()
+        scene(99).save(images / "other.png")
+        announce(kafka, paths[9:])
+        reader.until(lambda _: "is it the right folder?" in caplog.text).settled(2)
+        assert len(reader.seen["dead-letters"]) < 5, "those before the limit"
+        assert any(state[0] is State.WAITING and "right folder" in state[1] for state in told)
+        (images / "other.png").unlink()
+        images.rmdir()
+        (tmp_path / "away").rename(images)
+        reader.until(lambda r: len(r.seen["embeddings"]) + len(r.seen["dead-letters"]) >= 30).settled()
+    assert len(reader.seen["dead-letters"]) < 5
+    assert told[-1][0] is State.RUNNING
+    reader.close()
+
+
+def test_after_a_restart_the_log_tells_which_images_should_be_there(kafka, encoder, tmp_path):
+    images, other = tmp_path / "images", tmp_path / "other"
+    paths = write_groups(images, 2)
+    write_groups(other, 1)
+    with running(EncoderStage(encoder, ImageRoot(images)), kafka=kafka):
+        announce(kafka, paths[3:])
+        reader = Reader(kafka, EMBEDDINGS).until(lambda r: len(r.seen["embeddings"]) >= 3)
+    reader.close()
+
+    def away(folder: Path) -> str | None:
+        stage = EncoderStage(encoder, ImageRoot(folder), recorded=lambda: last_paths(kafka))
+        try:
+            return stage.inputs_away()
+        finally:
+            stage.close()
+
+    assert away(images) is None
+    assert "right folder" in (away(other) or "")
+    (tmp_path / "empty").mkdir()
+    assert "is empty" in (away(tmp_path / "empty") or "")
+
+
+def test_messages_that_are_no_records_stop_no_stage_where_others_can_be_read(kafka, encoder, tmp_path):
+    images = tmp_path / "images"
+    (a, *_) = write_groups(images, 1)
     reader = Reader(kafka, DEAD_LETTERS)
-    announce(kafka, [f"missing {i}.jpg" for i in range(64)])
-    runner = Runner(stage, kafka, dead_letter_limit=20)
-    with pytest.raises(TooManyDeadLetters, match="20 dead letters in a row"):
-        runner.run()
-    reader.settled(2)
-    assert len(reader.seen["dead-letters"]) < 20
+    announce(kafka, [a])
+    stage = EncoderStage(encoder, ImageRoot(images), threads=2)
+    with running(stage, kafka=kafka):
+        Reader(kafka, EMBEDDINGS).until(lambda r: r.seen["embeddings"]).close()
+    send_raw(kafka, IMAGES_NEW, [(a.encode(), b"nonsense")] * 30)
+    with running(EncoderStage(encoder, ImageRoot(images), threads=2), kafka=kafka, dead_letter_limit=10):
+        reader.until(lambda r: len(r.seen["dead-letters"]) >= 30)
+    reader.close()
+
+
+def test_where_no_message_can_be_read_the_stage_waits_and_names_the_setting(kafka, encoder, tmp_path, caplog):
+    images = tmp_path / "images"
+    (a, *_) = write_groups(images, 1)
+    reader = Reader(kafka, DEAD_LETTERS)
+    send_raw(kafka, IMAGES_NEW, [(a.encode(), b"\0\0\0\0\7of a registry")] * 30)
+    with running(EncoderStage(encoder, ImageRoot(images), threads=2), kafka=kafka, dead_letter_limit=10):
+        reader.until(lambda _: "SCHEMA_REGISTRY_URL" in caplog.text).settled(2)
+        assert len(reader.seen["dead-letters"]) < 10, "those before the limit"
     reader.close()

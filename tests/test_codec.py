@@ -34,6 +34,8 @@ from schemas.records import (
     Record,
     Reply,
     SearchRequest,
+    StageState,
+    State,
     Verdict,
     from_plain,
     to_plain,
@@ -52,6 +54,7 @@ PUBLISHED = {
     "embedding.v2.avsc": "ac44e160ddecfc1cf077c25c6447d9de242af08d701cf5152ba63b673f3356c7",
     "reply.v2.avsc": "2086b1e831fe5b7ec5b3bbff8ee23dabe443958befb4afcc7119b4c4edafb551",
     "search_request.v2.avsc": "e0e41884a7979f6dcd7718e7ed023ada492fb4672ba5c430b5968375accae762",
+    "stage_state.v1.avsc": "43832dcb887595e1cff5df5742d215289b432363b02d2bad488a177a4863ff9a",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
@@ -87,6 +90,7 @@ RECORDS: tuple[Record, ...] = (
     Reply("c-1", "c", Answered.SERVED, "", "m:1:160", FINGERPRINT),
     Reply("c-1", "c", Answered.SERVED, "", "m:1:160", FINGERPRINT, PARTS),
     Reply("c-3", "c", neighbors=(Neighbor("b.jpg", 0.5, identical=True),)),
+    StageState("encoder", "encoder-0", "here", State.WAITING, "the folder is away", NOON, 2, "/data"),
     Reply("c-4", "c", Answered.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)),
 )
 named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)

@@ -26,6 +26,7 @@ from imagetools.errors import (
     ImageTooLarge,
     MissingImage,
     OutsideRoot,
+    UnreadableImage,
     UnsupportedImage,
 )
 
@@ -432,10 +433,12 @@ class TestImageRoot:
         with pytest.raises(OutsideRoot):
             ImageRoot(folder / "none").read("../a.jpg")
 
-    def test_missing_rights_are_nobodys_fault(self, folder: Path) -> None:
+    def test_missing_rights_to_one_file_are_that_files_and_to_the_root_nobodys(self, folder: Path) -> None:
         for path in (folder / "album", folder / "album" / "b.png"):
-            with without_rights(path), pytest.raises(ImageRootUnavailable, match="Permission denied"):
+            with without_rights(path), pytest.raises(UnreadableImage, match="Permission denied"):
                 ImageRoot(folder).read("album/b.png")
+        with without_rights(folder), pytest.raises(ImageRootUnavailable, match="Permission denied"):
+            ImageRoot(folder).read("album/b.png")
         assert ImageRoot(folder).open("album/b.png").size == (120, 80)
 
     def test_a_disk_that_does_not_answer_is_nobodys_fault(self) -> None:

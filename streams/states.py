@@ -1,0 +1,185 @@
+"""What each process of a stage is doing, on the topic stage.states: told by the process, read by whoever watches.
+
+Outside the stages' transactions: a state that is lost is sent again ten seconds later.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.codec import codec
+from schemas.records import StageState, State
+from streams.config import KafkaConfig
+from streams.follow import Follower, Seen
+from streams.topics import STAGE_STATES
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 10.0
+STALE_S = 35.0
+"""A process that was not heard of for this long is gone: three beats, and a little."""
+
+FLUSH_S = 2.0
+READ_BACK = 1000
+"""Messages from the topic's end that hold a beat of every process, for some 300 processes."""
+
+MAX_REASON_CHARS = 2000
+
+
+class StateReporter(AbstractContextManager["StateReporter"]):
+    """Tells what this process does, from entering to leaving. Thread-safe.
+
+    now  the state as it was told last
+    """
+
+    def __init__(self, kafka: KafkaConfig, stage: str, *, images_dir: str = "") -> None:
+        host = socket.gethostname()
+        process = kafka.member or f"{host}-{os.getpid()}"
+        restarts = kafka.restarts
+        self.now = StageState(stage, process, host, State.STARTING, images_dir=images_dir, restarts=restarts)
+        self._sender = StateSender(kafka)
+        self._changed = threading.Event()
+        self._open = True
+        self._thread = threading.Thread(target=self._beat, name="states")
+
+    def __enter__(self) -> "StateReporter":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say how it ended."""
+        if exc is None:
+            self.tell(State.STOPPED)
+        else:
+            self.tell(State.DIED, reason_of(exc))
+        self._open = False
+        self._changed.set()
+        self._thread.join()
+        self._sender.send(self.now)
+        self._sender.close()
+
+    def tell(self, state: State, reason: str = "") -> None:
+        """Change the state; it is sent at once."""
+        reason = reason[:MAX_REASON_CHARS]
+        if (state, reason) == (self.now.state, self.now.reason):
+            return
+        since = self.now.since if state is self.now.state else datetime.now(UTC)
+        self.now = replace(self.now, state=state, reason=reason, since=since)
+        self._changed.set()
+
+    def _beat(self) -> None:
+        while self._open:
+            self._changed.clear()
+            self._sender.send(self.now)
+            self._changed.wait(BEAT_S)
+
+
+class StateSender:
+    """Sends states of this process, or of one that it supervises. Thread-safe.
+
+    A broker or a registry that is away is logged once; nothing is kept for later.
+    """
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self._topic = kafka.topic(STAGE_STATES.name)
+        self._codec = codec(kafka.registry)
+        self._not_sent: tuple[type[Exception], ...] = (BufferError, KafkaException)
+        if kafka.registry:
+            self._not_sent += _registry_errors()
+        self._last_error = ""
+        self._producer = Producer(
+            # the newest state is the only one that matters: do not send old ones when a broker comes back
+            kafka.client(linger_ms=0, acks="1", partitioner="murmur2_random", message_timeout_ms=int(BEAT_S * 1000))
+        )
+
+    def send(self, state: StageState) -> None:
+        """Hand the state to the broker; does not wait for it."""
+        try:
+            value = self._codec.encode(self._topic, state)
+            self._producer.produce(self._topic, value, state.process.encode(), on_delivery=self._delivered)
+        except self._not_sent as exc:
+            self._note(str(exc))
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        """Send what is waiting, for at most FLUSH_S."""
+        self._producer.flush(FLUSH_S)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        self._note(error.str() if error else "")
+
+    def _note(self, text: str) -> None:
+        if text and text != self._last_error:
+            log.warning("the state of this process cannot be told: %s", text)
+        self._last_error = text
+
+
+class StageStates:
+    """The newest state of each process, from the messages of stage.states.
+
+    A process that died is shown as died until it runs again: its next start alone is no recovery.
+    """
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[float, StageState]] = {}
+
+    def take(self, seen: Seen) -> StageState | None:
+        """Keep a message's state; gives it where it is news: another state or another reason than before."""
+        state: StageState = seen.record
+        _, milliseconds = seen.message.timestamp()
+        before = self._heard.get(state.process)
+        if before and before[1].state is State.DIED and state.state is State.STARTING:
+            state = replace(before[1], restarts=state.restarts)
+        self._heard[state.process] = (milliseconds / 1000, state)
+        known = before and (before[1].state, before[1].reason, before[1].restarts)
+        return None if known == (state.state, state.reason, state.restarts) else state
+
+    def now(self) -> list[StageState]:
+        """Of every process that was heard of lately and has not stopped, by stage and name."""
+        oldest = time.time() - STALE_S
+        fresh = (state for heard, state in self._heard.values() if heard >= oldest and state.state is not State.STOPPED)
+        return sorted(fresh, key=lambda state: (state.stage, state.process))
+
+
+def read_states(kafka: KafkaConfig) -> list[StageState]:
+    """The newest state of each process that runs. PrerequisiteMissing where the topic is not there."""
+    follower = Follower(kafka, [STAGE_STATES], last=READ_BACK)
+    states = StageStates()
+    try:
+        while batch := list(follower.read(1.0)):
+            for seen in batch:
+                states.take(seen)
+    finally:
+        follower.close()
+    return states.now()
+
+
+def trouble(states: Iterable[StageState]) -> list[StageState]:
+    """Those that wait for something or have died."""
+    return [state for state in states if state.state in (State.WAITING, State.DIED)]
+
+
+def reason_of(exc: BaseException) -> str:
+    """An exception as one line for people."""
+    if isinstance(exc, KafkaException):
+        return f"Kafka: {exc.args[0].str()}"
+    if isinstance(exc, SystemExit) and exc.__cause__ is not None:
+        return reason_of(exc.__cause__)
+    return str(exc) or type(exc).__name__
+
+
+def _registry_errors() -> tuple[type[Exception], ...]:
+    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415 - it takes .4 s to import
+
+    return (SchemaRegistryError, OSError)
