@@ -7,10 +7,10 @@ WORKDIR /src
 # What it depends on changes seldom, so it comes in a layer of its own.
 # PIP_EXTRA_INDEX_URL can name an index with PyTorch for the CPU alone: that makes the image several GB smaller.
 ARG PIP_EXTRA_INDEX_URL
-COPY pyproject.toml .
+COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         > requirements.txt \
- && pip install --no-cache-dir --requirement requirements.txt
+ && pip install --no-cache-dir --constraint requirements.lock --requirement requirements.txt
 COPY . .
 RUN pip install --no-cache-dir --no-deps .
 

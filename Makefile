@@ -7,13 +7,14 @@ BENCHES := $(patsubst bench/%.py,%,$(shell grep -l __main__ bench/*.py 2>/dev/nu
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench update clean
 
 help:
 	@echo 'make demo   plant copies among sample photos, find them through a real Kafka, and score it'
 	@echo 'make test   make check, then the tests, on a real Kafka'
-	@echo 'make check  ruff and mypy'
+	@echo 'make check  ruff, mypy, and deptry: every import is declared'
 	@echo 'make bench  every number of the README'
+	@echo 'make update renew requirements.lock: the newest versions that pyproject.toml allows'
 	@echo 'make clean  remove the environment, and what the others wrote'
 
 demo: $(READY)
@@ -27,23 +28,29 @@ check: $(VENV)/ready-for-test
 	@$(PYTHON_HERE) -m ruff check .
 	@$(PYTHON_HERE) -m ruff format --check .
 	@$(PYTHON_HERE) -m mypy
+	@$(PYTHON_HERE) -m deptry .
 
 bench: $(VENV)/ready-for-bench
 	@set -e; for bench in $(BENCHES); do echo "== bench.$$bench"; $(PYTHON_HERE) -m bench.$$bench; done
+
+# one file for all platforms and for Python from 3.11 on, without an address of an index
+update: $(VENV)/ready-for-test
+	@$(VENV)/bin/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
+		--custom-compile-command 'make update' --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) demo report build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/out
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# the environment follows pyproject.toml; who only wants to see it work gets no test tools and no browser
-$(READY): pyproject.toml scripts/setup
+# the environment follows pyproject.toml and requirements.lock; to see it work takes no test tools and no browser
+$(READY): pyproject.toml requirements.lock scripts/setup
 	@scripts/setup
 	@touch $@
 
-$(VENV)/ready-for-test: pyproject.toml scripts/setup
+$(VENV)/ready-for-test: pyproject.toml requirements.lock scripts/setup
 	@scripts/setup test
 	@touch $(READY) $@
 
-$(VENV)/ready-for-bench: pyproject.toml scripts/setup
+$(VENV)/ready-for-bench: pyproject.toml requirements.lock scripts/setup
 	@scripts/setup test,bench
 	@touch $(READY) $@

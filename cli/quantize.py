@@ -73,7 +73,7 @@ def quantize(order: Order, console: Console | None = None) -> None:
 
     CannotQuantize, ModelError and PrerequisiteMissing say what is in the way.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     _require_room(order)
     require_libraries()
     name = order.model.name if order.model else DEFAULT_MODEL

@@ -55,7 +55,7 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
         )
     admin = AdminClient(kafka.client())
     commit_first(admin, kafka, stage_name(topic), EMBEDDINGS)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     stage = ReencoderStage(encoder, ImageRoot(config.images_dir), topic, limit=config.dead_letter_limit)
     _follow(kafka, topic, Runner(stage, kafka), console, to_the_switch=switch)
     if stage.left_out:

@@ -57,7 +57,7 @@ def train(order: Order, config: TrainConfig, console: Console | None = None) -> 
     TooFewPhotos, CannotTrain, ModelError and RunMismatch say what is in the way. KeyboardInterrupt leaves a
     checkpoint, from which `resume` goes on.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     run = order.out.with_name(order.out.name + ".training")
     _require_room(order, run)
     network, name = _start(order.model)

@@ -28,7 +28,7 @@ def plan(folder: Path) -> Plan:
 
 def printed(plan: Plan, pairs: list[tuple[str, str]]) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(score(plan, pairs))
+    console.print(score(plan, measure(plan, pairs)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

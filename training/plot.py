@@ -11,7 +11,7 @@ def draw(log: Path, picture: Path) -> None:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as exc:
-        raise PrerequisiteMissing("the plot needs matplotlib: pip install 'imagetools[train]'") from exc
+        raise PrerequisiteMissing("the plot needs matplotlib: pip install -e '.[train]' in the clone") from exc
     steps = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -33,7 +33,7 @@ def require_libraries() -> None:
     """PrerequisiteMissing without what `quantize` needs."""
     for name in LIBRARIES:
         if importlib.util.find_spec(name) is None:
-            raise PrerequisiteMissing(f"int8 needs {name}: pip install 'imagetools[int8]'")
+            raise PrerequisiteMissing(f"int8 needs {name}: pip install -e '.[int8]' in the clone")
 
 
 def quantize(network: nn.Module, pixels: npt.NDArray[np.uint8], *, origin: str) -> bytes:
