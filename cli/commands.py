@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError
+from imagetools.errors import ImageRootUnavailable, ImageToolsError, RegistryAway
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,7 +87,7 @@ class Commands(click.Group):
         """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
         try:
             return super().invoke(ctx)
-        except (ImageToolsError, ImageRootUnavailable) as exc:
+        except (ImageToolsError, ImageRootUnavailable, RegistryAway) as exc:
             raise click.ClickException(str(exc)) from exc
         except ImportError as exc:
             if "libGL" in str(exc) or "libgthread" in str(exc):
@@ -181,24 +180,31 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
     help="Load an existing collection: compare these with nothing, and no image with those that are not through yet.",
 )
 @click.option("--remove", is_flag=True, help="Announce that these images are gone.")
-@settings(IMAGES, KAFKA)
-def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) -> None:
+@click.option("--wait", is_flag=True, help="Wait for what becomes of each image, and print it.")
+@click.option("--json", "as_lines", is_flag=True, help="With --wait: one line of JSON an image.")
+@settings({"IMAGES_DIR": "The service's folder of images.  [default: that of the encoder on this machine]"}, KAFKA)
+def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, wait: bool, as_lines: bool) -> None:
     """Announce images on the topic images.new.
 
     DIR: every image in it. FILE: that image, or a text file with a path on each line. -: such lines from standard
-    input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
+    input. Paths are announced relative to the service's folder of images; a path is looked up here, then in that
+    folder (lines: in that folder, then here), and what lies outside it is refused.
+
+    Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
+    130 interrupted.
     """
-    from cli.announce import announce  # noqa: PLC0415
-    from cli.sources import paths_of  # noqa: PLC0415
+    from cli.produce import Order  # noqa: PLC0415
+    from cli.produce import produce as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
 
+    if wait and remove:
+        raise click.UsageError("--wait and --remove: a removal gets no verdict")
+    if as_lines and not wait:
+        raise click.UsageError("--json is for --wait")
     config = Config.from_env(environ)
-    lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
-    count = announce(
-        reach(config.kafka), paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
-    )
-    click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
+    order = Order(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
+    raise SystemExit(run(reach(config.kafka), order))
 
 
 @main.command()

@@ -1,8 +1,9 @@
 """Following topics from a point on, as a reader of committed records without a group."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -33,11 +34,20 @@ COMES_BACK = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One message: its topic's definition, and the record or, where the topic holds none, the message itself."""
+    """One message: its topic's definition, and the record, where the topic holds records and the message has a value.
+
+    wrong  why the message is not what its topic holds
+    """
 
     topic: Topic
     record: Any
     message: Message
+    wrong: MessageError | None = None
+
+    @property
+    def time(self) -> datetime:
+        """When it was sent."""
+        return datetime.fromtimestamp(self.message.timestamp()[1] / 1000, UTC)
 
 
 class Follower:
@@ -45,6 +55,8 @@ class Follower:
 
     A message that is not what its topic holds is passed over with a warning.
     PrerequisiteMissing where a topic does not exist.
+
+    starts  the offset that each partition is read from, by the topic's name on the cluster
     """
 
     def __init__(
@@ -54,13 +66,18 @@ class Follower:
         *,
         from_beginning: bool = False,
         last: int = 0,
+        goes_on: Mapping[tuple[str, int], int] | None = None,
         patient: bool = False,
+        whole: bool = False,
     ) -> None:
         """Nothing is read yet.
 
         last     begin so many messages before the end of each partition, markers of transactions counted, too
+        goes_on  begin at these offsets instead, by the topic's name on the cluster and the partition
         patient  wait for a broker that goes away, however long; otherwise that is a KafkaException
+        whole    give messages that are not what their topic holds, too
         """
+        self._whole = whole
         self._patient = patient
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._codec = codec(kafka.registry)
@@ -69,31 +86,40 @@ class Follower:
                 # the client wants a name; nothing is ever committed under it
                 group_id=kafka.topic("follow"),
                 enable_auto_commit=False,
+                enable_partition_eof=True,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
             )
         )
         admin = AdminClient(kafka.client())
         try:
-            self._consumer.assign(
-                [
-                    TopicPartition(name, number, offset)
-                    for name in self._topics
-                    for number, offset in _starts(admin, name, from_beginning=from_beginning, last=last).items()
-                ]
-            )
+            starts = {
+                (name, number): offset
+                for name in self._topics
+                for number, offset in _starts(admin, name, from_beginning=from_beginning, last=last).items()
+            }
+            self.starts = starts | {place: offset for place, offset in (goes_on or {}).items() if place in starts}
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in self.starts.items()])
+            self._not_at_end = set(self.starts)
         except KafkaException as exc:
             self._consumer.close()
             raise missing(kafka, exc) from exc
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether the end of every partition has been reached once."""
+        return not self._not_at_end
+
     def read(self, timeout_s: float) -> Iterator[Seen]:
-        """What has come; waits at most `timeout_s` for the first."""
+        """What has come; waits at most `timeout_s` for the first. KafkaException, RegistryAway."""
         first = self._consumer.poll(timeout_s)
         messages = [first, *self._consumer.consume(FETCH, 0)] if first else []
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._not_at_end.discard((message.topic() or "", message.partition() or 0))
+                elif error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
                     raise KafkaException(error)
                 continue
             topic = self._topics[message.topic() or ""]
@@ -102,7 +128,10 @@ class Follower:
             try:
                 record = self._codec.decode(message.topic() or "", kind, value) if kind and value else None
             except MessageError as exc:
-                log.warning("%s, partition %s, offset %s: %s", *_place(message), exc)
+                if self._whole:
+                    yield Seen(topic, None, message, exc)
+                else:
+                    log.warning("%s, partition %s, offset %s: %s", *_place(message), exc)
                 continue
             yield Seen(topic, record, message)
 
@@ -133,6 +162,16 @@ def reach(kafka: KafkaConfig) -> KafkaConfig:
     except KafkaException as exc:
         raise missing(kafka, exc) from exc
     return quiet
+
+
+def require(kafka: KafkaConfig, *topics: Topic) -> None:
+    """Check that topics are there. PrerequisiteMissing where one is not."""
+    admin = AdminClient(kafka.client())
+    try:
+        for topic in topics:
+            end_offsets(admin, kafka.topic(topic.name))
+    except KafkaException as exc:
+        raise missing(kafka, exc) from exc
 
 
 def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:
