@@ -75,11 +75,11 @@ class Awaited:
             match seen.record:
                 case Verdict(request_id=int(number), relative_path=path) as verdict if (number, path) in self._open:
                     self._verdicts[number, path] = verdict
-                case Duplicates(request_id=number, candidate=path) as alert if (number, path) in self._open:
+                case Duplicates(request_id=int(number), candidate=path) as alert if (number, path) in self._open:
                     self._alerts[number, path] = alert.duplicated
                 case _:
                     continue
-            if (decided := self._decided((seen.record.request_id, path))) is not None:
+            if (decided := self._decided((number, path))) is not None:
                 yield decided
 
     def close(self) -> None:

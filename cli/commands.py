@@ -52,6 +52,7 @@ BRIDGE = {
     "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
     "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
 }
+VIEW = {"BRIDGE_DIR": "Where what became of each image is kept across restarts.  [default: read again at each start]"}
 LIMIT = {
     "DEAD_LETTER_LIMIT": "After this many dead letters in a row a stage checks its inputs; 0: never.  [default: 100]"
 }
@@ -208,11 +209,15 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
 
 
 @main.command()
-@click.option("--json", "as_lines", is_flag=True, help="One line of JSON an alert.")
+@click.option("--json", "as_lines", is_flag=True, help="One line of JSON each.")
 @click.option("--from-beginning", is_flag=True, help="Past alerts, too.")
 @settings(KAFKA)
 def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
-    """Print each alert as it comes, until Ctrl-C."""
+    """Print each alert, and each dead letter, as it comes, until Ctrl-C.
+
+    What a stage waits for, or died of, goes to standard error. With --json an alert is an object with the field
+    candidate, and a dead letter {"dead_letter": {...}}.
+    """
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
@@ -223,7 +228,7 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
 @main.command()
 @settings(KAFKA)
 def status(environ: dict[str, str]) -> None:
-    """Show how far each stage is: its lag and rate."""
+    """Show how far each stage is, what its processes do or wait for, and what was set aside."""
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
@@ -394,7 +399,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
 
 @main.command()
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
-@settings(IMAGES, KAFKA, BRIDGE, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
+@settings(IMAGES, KAFKA, BRIDGE, VIEW, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
 def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
     """Serve HTTP: the three endpoints, uploads, alerts as they come, and a page. As many as you like may run.
 

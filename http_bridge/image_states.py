@@ -5,13 +5,14 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
 from http_bridge.image_store import FOLLOWED, ImageStore, Known
@@ -20,7 +21,7 @@ from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import Outcome
 from streams.config import KafkaConfig
 from streams.follow import Follower, missing, reach
-from streams.topics import log_ids, retention_ms
+from streams.topics import end_offsets, log_id, retention_ms
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,9 @@ class ImageStates:
     @contextmanager
     def expecting(self, path: str, request_id: int | None) -> Iterator[None]:
         """While an image is announced by this bridge, so that it is known of before the topic is read."""
+        if self.trouble:
+            yield
+            return
         self._expected[path] = request_id, int(time.time() * 1000)
         try:
             yield
@@ -136,34 +140,50 @@ class ImageStates:
 
     def _read(self, kafka: KafkaConfig) -> None:
         """Until a topic was deleted and made again, or the bridge stops."""
-        logs = log_ids(kafka, FOLLOWED)
+        admin = AdminClient(kafka.client())
+        names = [kafka.topic(topic.name) for topic in FOLLOWED]
+        logs = {name: log_id(admin, name) for name in names}
         goes_on = self._store.begin(logs)
-        with closing(Follower(kafka, FOLLOWED, from_beginning=True, goes_on=goes_on, patient=True, whole=True)) as topics:
-            due, taken, ends = 0.0, 0, topics.lag()
+        follower = Follower(kafka, FOLLOWED, from_beginning=True, goes_on=goes_on, patient=True, whole=True)
+        with closing(follower):
+            ends = {(name, n): end for name in names for n, end in end_offsets(admin, name).items()}
+            total = sum(end - follower.starts.get(place, 0) for place, end in ends.items())
+            due, taken = 0.0, 0
             while not self._closing.is_set():
                 if time.monotonic() >= due:
                     due = time.monotonic() + LOOK_EVERY_S
-                    if log_ids(kafka, FOLLOWED) != logs:
+                    if {name: log_id(admin, name) for name in names} != logs:
                         return
-                    if (kept := retention_ms(kafka, FOLLOWED)) is not None:
-                        self._store.forget(int(time.time() * 1000) - kept)
-                if self._store.damaged:
-                    raise sqlite3.DatabaseError("found while reading")
-                batch = list(topics.read(0.2))
-                taken += len(batch)
-                for path in self._store.take(batch) if batch else ():
-                    self._expected.pop(path, None)
-                self.trouble = "" if topics.caught_up else (
-                    f"what became of the images is being read: {taken:,} of about {max(ends, taken):,} messages"
-                )
+                    self._forget(admin, names)
+                taken += self._take(follower)
+                reading = f"what became of the images is being read: {taken:,} of about {max(total, taken):,} messages"
+                self.trouble = "" if follower.caught_up else reading
+
+    def _take(self, follower: Follower) -> int:
+        if self._store.damaged:
+            raise sqlite3.DatabaseError("found while reading")
+        batch = list(follower.read(0.2))
+        for path in self._store.take(batch) if batch else ():
+            self._expected.pop(path, None)
+        return len(batch)
+
+    def _forget(self, admin: AdminClient, names: list[str]) -> None:
+        """Let go of what is older than anything that the topics keep."""
+        try:
+            kept = retention_ms(admin, names)
+        except KafkaException as exc:
+            # the right to describe settings may be withheld: then all is kept
+            log.debug("for how long the topics keep messages is not known: %s", exc)
+            return
+        if kept is not None:
+            self._store.forget(int(time.time() * 1000) - kept)
 
 
 def _state(path: str, known: Known, now: int) -> ImageState:
     if known.gone:
         return ImageState(path, "removed", None, _time(known.announced))
     decided = known.decided is not None and (
-        known.announced is None
-        or (known.decided_id == known.request_id and known.decided >= known.announced - SKEW_MS)
+        known.announced is None or (known.decided_id == known.request_id and known.decided >= known.announced - SKEW_MS)
     )
     if not decided:
         return ImageState(path, "waiting", known.request_id, _time(known.announced))
@@ -174,7 +194,13 @@ def _state(path: str, known: Known, now: int) -> ImageState:
         elif now - (known.decided or 0) < TOGETHER_MS:
             return ImageState(path, "waiting", known.request_id, _time(known.announced))
     return ImageState(
-        path, known.outcome or "", known.decided_id, _time(known.announced), _time(known.decided), found, known.reason or ""
+        path,
+        known.outcome or "",
+        known.decided_id,
+        _time(known.announced),
+        _time(known.decided),
+        found,
+        known.reason or "",
     )
 
 

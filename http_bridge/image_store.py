@@ -11,12 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import msgspec
 
 from imagetools.errors import ConfigError, MessageError
 from schemas.records import Duplicates, ImageNew, Verdict
-from streams.follow import Seen, dead_letter
+from streams.follow import Seen
 from streams.messages import path_of_key
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 
@@ -65,7 +64,7 @@ class Known:
 
     announced: int | None
     request_id: int | None
-    gone: bool
+    gone: int | None
     decided: int | None
     decided_id: int | None
     outcome: str | None
@@ -87,6 +86,7 @@ class ImageStore:
         self._scratch: str | None = None
         self._lock = threading.Lock()
         self._folder = self._own(folder)
+        self._connections: list[sqlite3.Connection] = []
         self.dead_letters = 0
         self.damaged = False
         try:
@@ -142,7 +142,7 @@ class ImageStore:
             raise
         if row is None:
             return None
-        return Known(*row[:2], bool(row[2]), *row[3:9], msgspec.json.decode(row[9]) if row[9] else [])
+        return Known(*[*row[:-1], msgspec.json.decode(row[-1]) if row[-1] else []])
 
     def forget(self, before: int) -> None:
         """Let go of what is older than that time, milliseconds since 1970."""
@@ -194,15 +194,15 @@ class ImageStore:
                     raise sqlite3.DatabaseError("of another version")
                 first.executescript(f"PRAGMA journal_mode = WAL; {TABLES} PRAGMA user_version = {VERSION};")
         with self._lock:
-            self._write, self._read = _connection(path), _connection(path)
+            self._connections += [_connection(path), _connection(path)]
+            self._write, self._read = self._connections
         self._count()
 
     def _disconnect(self) -> None:
         with self._lock:
-            for connection in (self._write, self._read):
-                if connection is not None:
-                    connection.close()
-            self._write = self._read = None
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
 
     def _count(self) -> None:
         (self.dead_letters,) = self._write.execute("SELECT count(*) FROM dead_letters").fetchone()
@@ -224,4 +224,3 @@ def _path(seen: Seen) -> str | None:
 
 FOLLOWED = (IMAGES_NEW, VERDICTS, DUPLICATES, DEAD_LETTERS)
 """The topics that this is a view of."""
-

@@ -94,3 +94,11 @@ class RegistryAway(Exception):
 
     Not an `ImageToolsError`: no message is to blame for it.
     """
+
+
+def _below(kind: type[ImageToolsError]) -> frozenset[str]:
+    return frozenset({kind.__name__}).union(*(_below(inner) for inner in kind.__subclasses__()))
+
+
+ERROR_TYPES = _below(ImageToolsError)
+"""The names of all that an input can be to blame for here."""

@@ -1,7 +1,7 @@
 """Following topics from a point on, as a reader of committed records without a group."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -43,11 +43,6 @@ class Seen:
     record: Any
     message: Message
     wrong: MessageError | None = None
-
-    @property
-    def time(self) -> datetime:
-        """When it was sent."""
-        return datetime.fromtimestamp(self.message.timestamp()[1] / 1000, UTC)
 
 
 class Follower:
@@ -93,17 +88,21 @@ class Follower:
         )
         admin = AdminClient(kafka.client())
         try:
-            starts = {
-                (name, number): offset
-                for name in self._topics
-                for number, offset in _starts(admin, name, from_beginning=from_beginning, last=last).items()
-            }
+            firsts = _offsets(admin, self._topics, earliest=True)
+            ends = firsts if from_beginning else _offsets(admin, self._topics)
+            starts = {place: max(first, ends[place] - last) for place, first in firsts.items()}
+            self._whole_log = starts == firsts
             self.starts = starts | {place: offset for place, offset in (goes_on or {}).items() if place in starts}
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in self.starts.items()])
             self._not_at_end = set(self.starts)
         except KafkaException as exc:
             self._consumer.close()
             raise missing(kafka, exc) from exc
+
+    @property
+    def whole_log(self) -> bool:
+        """Whether it began where the topics do."""
+        return self._whole_log
 
     @property
     def caught_up(self) -> bool:
@@ -140,11 +139,12 @@ class Follower:
         self._consumer.close()
 
 
-def _starts(admin: AdminClient, name: str, *, from_beginning: bool, last: int) -> dict[int, int]:
-    firsts = end_offsets(admin, name, earliest=True)
-    if from_beginning:
-        return firsts
-    return {number: max(firsts[number], end - last) for number, end in end_offsets(admin, name).items()}
+def _offsets(admin: AdminClient, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
+    return {
+        (name, number): offset
+        for name in names
+        for number, offset in end_offsets(admin, name, earliest=earliest).items()
+    }
 
 
 def _place(message: Message) -> tuple[str | None, int | None, int | None]:
@@ -190,9 +190,11 @@ def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:
 
 
 def dead_letter(message: Message) -> dict[str, str]:
-    """A dead letter's path, reason and origin, from its key and headers."""
+    """A dead letter's path, reason, origin and time, from its key and headers."""
     told = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message)}
     key = message.key()
     path = bytes(key).decode("utf-8", "replace") if key is not None else ""
     names = ("stage", "topic", "partition", "offset", "error-type", "error-message")
-    return {"relative_path": path} | {name.replace("-", "_"): told.get(name, "") for name in names}
+    time = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds")
+    letter = {"relative_path": path} | {name.replace("-", "_"): told.get(name, "") for name in names}
+    return letter | {"time": time}
