@@ -193,15 +193,8 @@ def _state(path: str, known: Known, now: int) -> ImageState:
             found = [FoundDuplicate(*one) for one in known.duplicated]
         elif now - (known.decided or 0) < TOGETHER_MS:
             return ImageState(path, "waiting", known.request_id, _time(known.announced))
-    return ImageState(
-        path,
-        known.outcome or "",
-        known.decided_id,
-        _time(known.announced),
-        _time(known.decided),
-        found,
-        known.reason or "",
-    )
+    times = _time(known.announced), _time(known.decided)
+    return ImageState(path, known.outcome or "", known.decided_id, *times, found, known.reason or "")
 
 
 def _time(milliseconds: int | None) -> str | None:

@@ -112,7 +112,8 @@ class Follower:
     def read(self, timeout_s: float) -> Iterator[Seen]:
         """What has come; waits at most `timeout_s` for the first. KafkaException, RegistryAway."""
         first = self._consumer.poll(timeout_s)
-        messages = [first, *self._consumer.consume(FETCH, 0)] if first else []
+        # a message without a value is false
+        messages = [] if first is None else [first, *self._consumer.consume(FETCH, 0)]
         for message in messages:
             error = message.error()
             if error is not None:
