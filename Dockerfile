@@ -24,7 +24,8 @@ RUN apt-get update \
 # There is no source and no target: match requests take images from there only where these are mounted.
 RUN useradd --create-home --uid 1000 solver \
  && install --directory --owner=solver --group=solver \
-        /home/solver/images /home/solver/models /home/solver/location /home/solver/features
+        /home/solver/images /home/solver/models /home/solver/location /home/solver/features \
+        /home/solver/bridge
 COPY --from=build /opt/imagetools /opt/imagetools
 ENV PATH=/opt/imagetools/bin:$PATH \
     PYTHONUNBUFFERED=1

@@ -28,5 +28,13 @@ def as_text(alert: Duplicates) -> list[str]:
 
 def local_time(alert: Duplicates) -> str:
     """When the verdict was reached, on this machine's clock."""
-    moment: datetime = alert.time.astimezone()
-    return moment.strftime("%H:%M:%S")
+    return _clock(alert.time)
+
+
+def clock(time: str) -> str:
+    """A time as ISO 8601 writes it, on this machine's clock."""
+    return _clock(datetime.fromisoformat(time))
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone().strftime("%H:%M:%S")

@@ -1,6 +1,6 @@
 """Announcing images on images.new."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -17,6 +17,13 @@ class NotDelivered(ImageToolsError):
     """The broker did not take an announcement."""
 
 
+Told = Callable[[int, str], None]
+
+
+def _untold(_request_id: int, _path: str) -> None:
+    """Nobody waits for verdicts."""
+
+
 class Announcer:
     """Announces images; its first one takes half a second, in which the broker gives it a number."""
 
@@ -27,21 +34,34 @@ class Announcer:
         # Java's default partitioner: one path, one partition, whoever announces it
         self._producer = Producer(kafka.client(partitioner="murmur2_random", enable_idempotence=True, linger_ms=2))
 
-    def announce(self, paths: Iterable[str], *, alert: bool = True, gone: bool = False, first: int = 1) -> int:
+    def announce(
+        self,
+        paths: Iterable[str],
+        *,
+        alert: bool = True,
+        gone: bool = False,
+        first: int = 1,
+        tell: Told = _untold,
+    ) -> int:
         """Announce each path, with request ids from `first` on; returns how many once the broker has them all.
 
         alert  False: compare them with nothing
         gone   the images were removed
-        NotDelivered where the broker did not take one.
+        tell   told of each announcement, before it is made
+        NotDelivered where the broker did not take one; RegistryAway.
         """
-        count = 0
-        for request_id, path in enumerate(paths, first):
-            value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert))
-            self._send(path, value)
-            count += 1
-            if self._failed:
-                break
-        left = self._producer.flush(FLUSH_S)
+        count = left = 0
+        try:
+            for request_id, path in enumerate(paths, first):
+                value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert))
+                tell(request_id, path)
+                self._send(path, value)
+                count += 1
+                if self._failed:
+                    break
+        finally:
+            # also where `paths` ends with an error: what was announced before it is announced
+            left = self._producer.flush(FLUSH_S)
         if self._failed or left:
             raise NotDelivered(self._failed[0] if self._failed else f"{left} were not taken within {FLUSH_S:.0f} s")
         return count

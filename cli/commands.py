@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError
+from imagetools.errors import ImageRootUnavailable, ImageToolsError, RegistryAway
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +52,7 @@ BRIDGE = {
     "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
     "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
 }
+VIEW = {"BRIDGE_DIR": "Where what became of each image is kept across restarts.  [default: read again at each start]"}
 LIMIT = {
     "DEAD_LETTER_LIMIT": "After this many dead letters in a row a stage checks its inputs; 0: never.  [default: 100]"
 }
@@ -88,7 +88,7 @@ class Commands(click.Group):
         """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
         try:
             return super().invoke(ctx)
-        except (ImageToolsError, ImageRootUnavailable) as exc:
+        except (ImageToolsError, ImageRootUnavailable, RegistryAway) as exc:
             raise click.ClickException(str(exc)) from exc
         except ImportError as exc:
             if "libGL" in str(exc) or "libgthread" in str(exc):
@@ -181,32 +181,43 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
     help="Load an existing collection: compare these with nothing, and no image with those that are not through yet.",
 )
 @click.option("--remove", is_flag=True, help="Announce that these images are gone.")
-@settings(IMAGES, KAFKA)
-def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) -> None:
+@click.option("--wait", is_flag=True, help="Wait for what becomes of each image, and print it.")
+@click.option("--json", "as_lines", is_flag=True, help="With --wait: one line of JSON an image.")
+@settings({"IMAGES_DIR": "The service's folder of images.  [default: that of the encoder on this machine]"}, KAFKA)
+def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, wait: bool, as_lines: bool) -> None:
     """Announce images on the topic images.new.
 
     DIR: every image in it. FILE: that image, or a text file with a path on each line. -: such lines from standard
-    input. Paths inside IMAGES_DIR are announced relative to it; relative ones are taken as they are.
+    input. Paths are announced relative to the service's folder of images; a path is looked up here, then in that
+    folder (lines: in that folder, then here), and what lies outside it is refused.
+
+    Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
+    130 interrupted.
     """
-    from cli.announce import announce  # noqa: PLC0415
-    from cli.sources import paths_of  # noqa: PLC0415
+    from cli.produce import Order  # noqa: PLC0415
+    from cli.produce import produce as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
 
+    if wait and remove:
+        raise click.UsageError("--wait and --remove: a removal gets no verdict")
+    if as_lines and not wait:
+        raise click.UsageError("--json is for --wait")
     config = Config.from_env(environ)
-    lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
-    count = announce(
-        reach(config.kafka), paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
-    )
-    click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
+    order = Order(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
+    raise SystemExit(run(reach(config.kafka), order))
 
 
 @main.command()
-@click.option("--json", "as_lines", is_flag=True, help="One line of JSON an alert.")
+@click.option("--json", "as_lines", is_flag=True, help="One line of JSON each.")
 @click.option("--from-beginning", is_flag=True, help="Past alerts, too.")
 @settings(KAFKA)
 def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
-    """Print each alert as it comes, until Ctrl-C."""
+    """Print each alert, and each dead letter, as it comes, until Ctrl-C.
+
+    What a stage waits for, or died of, goes to standard error. With --json an alert is an object with the field
+    candidate, and a dead letter {"dead_letter": {...}}.
+    """
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
@@ -217,7 +228,7 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
 @main.command()
 @settings(KAFKA)
 def status(environ: dict[str, str]) -> None:
-    """Show how far each stage is: its lag and rate."""
+    """Show how far each stage is, what its processes do or wait for, and what was set aside."""
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
@@ -388,7 +399,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
 
 @main.command()
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
-@settings(IMAGES, KAFKA, BRIDGE, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
+@settings(IMAGES, KAFKA, BRIDGE, VIEW, {"NB_NEIGHBORS": SEARCH["NB_NEIGHBORS"]})
 def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
     """Serve HTTP: the three endpoints, uploads, alerts as they come, and a page. As many as you like may run.
 

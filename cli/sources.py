@@ -1,42 +1,163 @@
-"""What to announce: the images of a folder, one image, or lines that name them."""
+"""What to announce: the images of a folder, one image, or lines that name them, relative to the service's root."""
 
 import os
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from imagetools.decode import IMAGE_SUFFIXES, find_images
-from imagetools.errors import ImageToolsError
+from imagetools.decode import IMAGE_SUFFIXES, ImageRoot, find_images
+from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
+from imagetools.paths import require_path, require_utf8, shown
+from schemas.records import StageState
+
+ANOTHER = "--images-dir names another"
+IMAGES_READER = "encoder"
 
 
 class NoSuchSource(ImageToolsError):
     """There is nothing to announce there."""
 
 
-def paths_of(source: str, lines: Iterable[str] | None, root: Path) -> Iterator[str]:
-    """Relative paths, as the stages take them.
+def root_of(given: str | None, states: Iterable[StageState]) -> Path | None:
+    """The folder that the service's paths are relative to; None where neither a setting nor a process here tells it.
 
-    source  a folder, an image, or a text file with a path on each line; ignored where `lines` are given
-    root    paths below it are made relative to it; a folder that is not below it counts as the root itself
+    given  IMAGES_DIR, where it is set
+    ConfigError where it is no folder, or another one than that of a process on this machine.
     """
-    if lines is not None:
-        return (_relative(line, root) for line in lines if line)
-    place = Path(source)
-    if place.is_dir():
-        inside = _inside(place, root)
-        return (str(inside / path) if inside else path for path in find_images(place))
-    if not place.is_file():
-        raise NoSuchSource(f"{source}: no such file or folder")
-    if place.suffix.lower() in IMAGE_SUFFIXES:
-        return iter([_relative(str(place), root)])
-    return (_relative(line, root) for line in place.read_text("utf-8").splitlines() if line)
+    here = sorted({Path(state.images_dir) for state in states if _is_here(state)})
+    if given:
+        root = Path(given)
+        if not root.is_dir():
+            raise ConfigError(f"IMAGES_DIR is {root}: no such folder; name the service's with --images-dir")
+        if here and root.resolve() not in {known.resolve() for known in here}:
+            raise ConfigError(
+                f"IMAGES_DIR is {root}, and the encoder here reads from {here[0]}: leave --images-dir out to use that"
+            )
+        return root
+    if len({known.resolve() for known in here}) > 1:
+        raise ConfigError(
+            f"the encoders here read from {' and '.join(map(str, here))}: say which is meant with --images-dir"
+        )
+    return here[0] if here else None
 
 
-def _relative(line: str, root: Path) -> str:
-    inside = _inside(Path(line), root) if os.path.isabs(line) or Path(line).exists() else None
-    return str(inside) if inside else line
+def _is_here(state: StageState) -> bool:
+    return (
+        state.stage == IMAGES_READER
+        and state.host == socket.gethostname()
+        and bool(state.images_dir)
+        and Path(state.images_dir).is_dir()
+    )
 
 
-def _inside(place: Path, root: Path) -> Path | None:
-    """The place relative to the root; None where it is not below it."""
-    real, top = place.resolve(), root.resolve()
-    return real.relative_to(top) if real.is_relative_to(top) and real != top else None
+@dataclass(frozen=True)
+class Sources:
+    """Turns what people name into paths as the stages take them.
+
+    root  the service's; None: not known here, and paths are taken as they are
+    gone  the images were removed: their files need not be there
+    """
+
+    root: Path | None
+    gone: bool = False
+
+    def paths(self, source: str, *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
+        """The paths of a folder's images, of one image, or of a text file with a path on each line.
+
+        on_refused  told of each line, and each file of a folder, that cannot be announced
+        NoSuchSource, OutsideRoot where the source itself cannot.
+        """
+        place = self._found(source)
+        if place is not None and place.is_dir():
+            return self._folder(place, on_refused)
+        if os.path.splitext(source)[1].lower() in IMAGE_SUFFIXES and (place is not None or self.gone):
+            return iter([self._relative(source, ("", self._top))])
+        if place is None:
+            looked = f", neither here nor in {self.root}" if self.root and not os.path.isabs(source) else ""
+            raise NoSuchSource(f"{shown(source)}: no such file or folder{looked}")
+        try:
+            lines = place.read_bytes().splitlines()
+        except OSError as exc:
+            raise NoSuchSource(f"{shown(source)}: {exc.strerror}") from exc
+        if any(b"\0" in line for line in lines[:100]):
+            raise NoSuchSource(
+                f"{shown(source)}: neither an image, by its name's ending, nor a text file with a path on each line"
+            )
+        return self.lines(lines, on_refused=on_refused)
+
+    def lines(self, lines: Iterable[bytes], *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
+        """The path that each line names; empty lines are passed over."""
+        for line in lines:
+            text = os.fsdecode(line.rstrip(b"\r\n"))
+            if not text:
+                continue
+            try:
+                yield self._relative(text, (self._top, ""))
+            except ImageToolsError as exc:
+                on_refused(exc)
+
+    @property
+    def _top(self) -> str:
+        return "" if self.root is None else os.path.realpath(self.root)
+
+    def _found(self, source: str) -> Path | None:
+        """Where the source is, seen from here or else from the root."""
+        places = (Path(source), Path(self._top, source))
+        return next((place for place in places if os.path.lexists(place)), None)
+
+    def _folder(self, place: Path, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
+        if self.root is None:
+            return find_images(place, on_skipped=on_refused)
+        inside = _inside(os.path.realpath(place), self._top)
+        if inside is None:
+            raise OutsideRoot(shown(str(place)), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
+        return (os.path.normpath(os.path.join(inside, path)) for path in find_images(place, on_skipped=on_refused))
+
+    def _relative(self, text: str, bases: Sequence[str]) -> str:
+        """The path relative to the root. `bases`: what it may be relative to, the likelier first."""
+        require_utf8(text)
+        if self.root is None:
+            if os.path.isabs(text):
+                raise OutsideRoot(
+                    shown(text), "is an absolute path, and the service's folder of images is not known here: name it "
+                    "with --images-dir"
+                )  # fmt: skip
+            require_path(shown(text), text)
+            return text
+        place = self._place(text, bases)
+        if place is None:
+            where = f"neither here nor in the service's folder of images, {self.root}; {ANOTHER}"
+            raise NoSuchSource(f"{shown(text)}: no such file, {where}")
+        inside = _inside(os.path.join(_real(os.path.dirname(place)), os.path.basename(place)), self._top)
+        if inside is None or inside == ".":
+            raise OutsideRoot(shown(text), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
+        if not self.gone:
+            ImageRoot(self.root).resolve(inside)
+        return inside
+
+    def _place(self, text: str, bases: Sequence[str]) -> str | None:
+        places = [os.path.abspath(os.path.join(base, text)) for base in dict.fromkeys(bases)]
+        found = next((place for place in places if os.path.lexists(place)), None)
+        if found is not None or not self.gone:
+            return found
+        # the file is gone: what lies in a folder that is there is likelier meant
+        likely = (place for place in places if _folder_there(os.path.dirname(place)) and _inside(place, self._top))
+        return next(likely, os.path.abspath(os.path.join(self._top, text)))
+
+
+@lru_cache(4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+@lru_cache(4096)
+def _folder_there(folder: str) -> bool:
+    return os.path.isdir(folder)
+
+
+def _inside(place: str, top: str) -> str | None:
+    """The place relative to the folder `top`; None where it is not in it."""
+    relative = os.path.relpath(place, top)
+    return None if relative == ".." or relative.startswith("../") else relative

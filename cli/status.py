@@ -1,16 +1,28 @@
-"""How far each stage is."""
+"""How far each stage is, what its processes do, and what was set aside."""
 
 import time
+from contextlib import closing
+from datetime import datetime
 
 from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from imagetools.paths import shown
+from schemas.records import State
 from streams.config import KafkaConfig
-from streams.follow import missing
+from streams.follow import Follower, dead_letter, missing
 from streams.standings import Sampler, Standing
+from streams.states import absent, in_words, read_states
+from streams.topics import DEAD_LETTERS
 
 SAMPLE_S = 2.0
+LOOK_BACK = 1000
+"""Offsets from the end of dead-letters in which they are counted; a transaction takes one, too."""
+
+READ_S = 10.0
+NEWEST = 5
 
 
 def standings(kafka: KafkaConfig) -> list[Standing]:
@@ -27,8 +39,41 @@ def standings(kafka: KafkaConfig) -> list[Standing]:
 
 
 def show(kafka: KafkaConfig) -> None:
-    """Print a table of all stages."""
+    """Print a table of all stages, a line for each process, and the newest dead letters."""
     table = Table("stage", "reads", "processes", "lag", "rate")
     for one in standings(kafka):
         table.add_row(one.stage, one.topic, str(one.members), f"{one.lag:,}", f"{one.rate:,.0f}/s")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for style, line in (*processes(kafka), *dead_letters(kafka)):
+        console.print(Text(line, style), soft_wrap=True)
+
+
+def processes(kafka: KafkaConfig) -> list[tuple[str, str]]:
+    """A style and a line for each process, and for each stage that has none."""
+    states = read_states(kafka)
+    lines = [("yellow", f"no {stage} runs") for stage in absent(states)]
+    for state in states:
+        well = state.state in (State.RUNNING, State.STARTING)
+        lines.append(("" if well else "yellow", f"{in_words(state)}, since {_local(state.since)}"))
+    return lines
+
+
+def dead_letters(kafka: KafkaConfig) -> list[tuple[str, str]]:
+    """A style and a line for how many there are, and for each of the newest."""
+    deadline = time.monotonic() + READ_S
+    with closing(Follower(kafka, [DEAD_LETTERS], last=LOOK_BACK)) as follower:
+        letters = []
+        while not follower.caught_up and time.monotonic() < deadline:
+            letters += [dead_letter(seen.message) for seen in follower.read(0.1)]
+        whole = follower.whole_log
+    lines = [("yellow" if letters else "", f"dead letters: {'' if whole else 'more than '}{len(letters):,}")]
+    for letter in letters[: -NEWEST - 1 : -1]:
+        when = _local(datetime.fromisoformat(letter["time"]))
+        name = shown(letter["relative_path"])
+        lines.append(("", f"  {when}  {letter['stage']}  {name}  {letter['error_type']}: {letter['error_message']}"))
+    return lines
+
+
+def _local(moment: datetime) -> str:
+    return moment.astimezone().strftime("%d %b %H:%M:%S")

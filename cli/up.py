@@ -38,6 +38,7 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
             **environ,
             "INDEX_DIR": str(data / "index"),
             "FEATURES_DIR": str(data / "features"),
+            "BRIDGE_DIR": str(data / "bridge"),
             "IMAGES_DIR": str(config.images_dir.resolve()),
         }
         if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):

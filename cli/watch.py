@@ -1,35 +1,81 @@
-"""Alerts as they come."""
+"""Alerts, dead letters and troubles of the stages as they come."""
 
 import sys
+import time
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from cli.alerts import as_line, as_text, local_time
-from schemas.records import Duplicates
+from cli.alerts import as_line, as_text, clock, local_time
+from imagetools.paths import shown
+from schemas.records import Duplicates, State
 from streams.config import KafkaConfig
-from streams.follow import Follower
-from streams.topics import DUPLICATES
+from streams.follow import Follower, Seen, dead_letter
+from streams.states import StageStates, in_words
+from streams.topics import DEAD_LETTERS, DUPLICATES, STAGE_STATES
 
 
 def watch(kafka: KafkaConfig, *, as_lines: bool, from_beginning: bool) -> None:
-    """Print each alert until Ctrl-C; `as_lines`: as JSON, one line each."""
-    follower = Follower(kafka, [DUPLICATES], from_beginning=from_beginning, patient=True)
-    console = Console()
+    """Print each alert and dead letter until Ctrl-C; troubles of the stages go to standard error.
+
+    as_lines  as JSON, one line each: an alert's has the field candidate, a dead letter's is {"dead_letter": {…}}
+    """
+    topics = [DUPLICATES, DEAD_LETTERS, STAGE_STATES]
+    follower = Follower(kafka, topics, from_beginning=from_beginning, patient=True)
+    watching = _Watching(as_lines)
     if not as_lines:
-        Console(stderr=True).print(f"watching {kafka.topic(DUPLICATES.name)} on {kafka.bootstrap}; Ctrl-C ends")
+        watching.errors.print(f"watching {kafka.topic(DUPLICATES.name)} on {kafka.bootstrap}; Ctrl-C ends")
     try:
         while True:
             for seen in follower.read(1.0):
-                if not isinstance(seen.record, Duplicates):
-                    continue
-                if as_lines:
-                    sys.stdout.buffer.write(as_line(seen.record))
-                    sys.stdout.buffer.flush()
-                else:
-                    for line in as_text(seen.record):
-                        console.print(Text(f"{local_time(seen.record)}  {line}"), soft_wrap=True)
+                watching.take(seen)
     except KeyboardInterrupt:
         return
     finally:
         follower.close()
+
+
+class _Watching:
+    def __init__(self, as_lines: bool) -> None:
+        self._as_lines = as_lines
+        self._console, self.errors = Console(), Console(stderr=True)
+        self._states = StageStates()
+        self._in_trouble: set[str] = set()
+        self._began = time.time()
+
+    def take(self, seen: Seen) -> None:
+        """Print one message."""
+        if seen.topic is STAGE_STATES:
+            self._take_state(seen)
+        elif seen.topic is DEAD_LETTERS:
+            self._print_dead(dead_letter(seen.message))
+        elif isinstance(seen.record, Duplicates) and self._as_lines:
+            self._write(as_line(seen.record))
+        elif isinstance(seen.record, Duplicates):
+            for line in as_text(seen.record):
+                self._console.print(Text(f"{local_time(seen.record)}  {line}"), soft_wrap=True)
+
+    def _print_dead(self, letter: dict[str, str]) -> None:
+        if self._as_lines:
+            self._write(msgspec.json.encode({"dead_letter": letter}) + b"\n")
+            return
+        why = f"{letter['error_type']}: {letter['error_message']}"
+        line = f"{clock(letter['time'])}  {shown(letter['relative_path'])}  dead letter of {letter['stage']}  {why}"
+        self._console.print(Text(line, "yellow"), soft_wrap=True)
+
+    def _take_state(self, seen: Seen) -> None:
+        """Say what is news: a trouble, and its end."""
+        state = self._states.take(seen)
+        if state is None or seen.message.timestamp()[1] / 1000 < self._began:
+            return
+        if state.state in (State.WAITING, State.DIED):
+            self._in_trouble.add(state.process)
+            self.errors.print(Text(in_words(state), "yellow"), soft_wrap=True)
+        elif state.process in self._in_trouble:
+            self._in_trouble.discard(state.process)
+            self.errors.print(Text(in_words(state)), soft_wrap=True)
+
+    def _write(self, line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()

@@ -1,7 +1,8 @@
-"""Images by their path: announced, removed, and shown as small pictures."""
+"""Images by their path: announced, removed, what became of them, and small pictures of them."""
 
 import asyncio
 import io
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -10,17 +11,21 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from PIL import Image
 
+from http_bridge import image_states
 from http_bridge.bodies import read_json
 from http_bridge.contracts import Path, Whole
+from http_bridge.image_states import IMAGE_STATES
 from http_bridge.refusals import Refusal, answered
 from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError
+from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.codec import codec
 from schemas.records import ImageNew
 from streams.config import KafkaConfig
 from streams.outbox import Outbox
 from streams.topics import IMAGES_NEW
+
+log = logging.getLogger(__name__)
 
 SIDES = (64, 2048)
 """Least and largest longer side of a picture that is shown, pixels."""
@@ -72,8 +77,19 @@ class Images:
         # one path's messages stay in order
         self._outbox = Outbox(kafka, enable_idempotence=True)
 
+    async def require(self, relative_path: str) -> None:
+        """Refuse a path that leads to no file. MissingImage, OutsideRoot, UnsupportedImage.
+
+        Where the folder of images is not here, or this process may not look into it, the stages find out.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._pool, self._root.resolve, relative_path)
+        except (ImageRootUnavailable, UnreadableImage) as exc:
+            log.debug("whether it is there is not known here: %s", exc)
+
     async def announce(self, record: ImageNew) -> None:
-        """Announce an image; returns when the broker has it. BrokerAway."""
+        """Announce an image; returns when the broker has it. BrokerAway, RegistryAway."""
         await self._outbox.send(self._topic, self._encode(self._topic, record), record.relative_path.encode())
 
     async def remove(self, relative_path: str) -> None:
@@ -105,19 +121,28 @@ async def announce(request: web.Request) -> web.Response:
     body = await read_json(request, ImageBody)
     path = _fit_for_a_message("relative_path", body.relative_path)
     number = int(time.time() * 1000) if body.request_id is None else body.request_id
-    await request.app[IMAGES].announce(ImageNew(number, path, body.alert))
+    images = request.app[IMAGES]
+    await images.require(path)
+    with request.app[IMAGE_STATES].expecting(path, number):
+        await images.announce(ImageNew(number, path, body.alert))
     return answered(AnnounceAnswer(1, "", Announced(path, number)), 202)
 
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE /v1/images/{path}."""
     path = _fit_for_a_message("path", request.match_info["path"])
-    await request.app[IMAGES].remove(path)
+    with request.app[IMAGE_STATES].expecting(path, None):
+        await request.app[IMAGES].remove(path)
     return answered(AnnounceAnswer(1, "", Announced(path, None)), 202)
 
 
+async def state(request: web.Request) -> web.Response:
+    """GET /v1/images/{path}: what became of it."""
+    return await image_states.answer(request, _fit_for_a_message("path", request.match_info["path"]))
+
+
 async def show(request: web.Request) -> web.Response:
-    """GET /v1/images/{path}: never the file itself, always a picture made of it."""
+    """GET /v1/pictures/{path}: never the file itself, always a picture made of it."""
     text = request.query.get("side", str(DEFAULT_SIDE))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and SIDES[0] <= int(text) <= SIDES[1]):
         raise Refusal(422, f"side: a whole number from {SIDES[0]} to {SIDES[1]} is needed")

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from http_bridge.alerts import Alerts
 from http_bridge.monitor import Monitor
 from http_bridge.safety import Handler
 from http_bridge.stages import Stages
+from schemas.records import State
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ELSEWHERE = "other"
@@ -76,6 +77,29 @@ class _Standing(Collector):
             rate.add_metric([standing.stage], standing.rate)
             members.add_metric([standing.stage], standing.members)
         yield from (lag, rate, members)
+        yield from self._processes()
+        dead = CounterMetricFamily(
+            "imagetools_dead_letters", "Messages set aside, seen since this bridge started.", labels=["stage", "type"]
+        )
+        for labels, count in list(self._alerts.dead.items()):
+            dead.add_metric(labels, count)
+        yield dead
+
+    def _processes(self) -> Iterator[Metric]:
+        names = ["stage", "process"]
+        waiting = GaugeMetricFamily(
+            "imagetools_stage_waiting", "Whether a process waits for something that is away.", labels=names
+        )
+        died = GaugeMetricFamily("imagetools_stage_died", "Whether a process has died and not run since.", labels=names)
+        restarts = GaugeMetricFamily(
+            "imagetools_stage_restarts", "How often a process has been started again.", labels=names
+        )
+        for one in self._monitor.processes:
+            labels = [one.stage, one.process]
+            waiting.add_metric(labels, one.state is State.WAITING)
+            died.add_metric(labels, one.state is State.DIED)
+            restarts.add_metric(labels, one.restarts)
+        yield from (waiting, died, restarts)
 
 
 METRICS = web.AppKey("metrics", Metrics)

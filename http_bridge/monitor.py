@@ -2,16 +2,21 @@
 
 import logging
 import threading
+from contextlib import closing
 
 from aiohttp import web
 from confluent_kafka import KafkaException
 
+from http_bridge.alerts import ALERTS
+from http_bridge.image_states import IMAGE_STATES
 from http_bridge.refusals import answered
-from imagetools.errors import PrerequisiteMissing
+from imagetools.errors import PrerequisiteMissing, RegistryAway
+from schemas.records import StageState
 from streams.asking import Asker
 from streams.config import KafkaConfig
 from streams.follow import missing, reach
 from streams.standings import Sampler, Standing
+from streams.states import StateFollower
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +27,8 @@ SAMPLE_S = 2.0
 class Monitor:
     """The newest sample, and what the asker of stages knows.
 
-    stages  how each is; empty while Kafka is away
+    stages     how each is; empty while Kafka is away
+    processes  what each process of the stages does
     """
 
     def __init__(self, kafka: KafkaConfig, asker: Asker) -> None:
@@ -30,6 +36,7 @@ class Monitor:
         self._asker = asker
         self._trouble = "not asked yet"
         self.stages: list[Standing] = []
+        self.processes: list[StageState] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="monitor")
         self._thread.start()
@@ -47,26 +54,22 @@ class Monitor:
     def _watch(self) -> None:
         while not self._closing.is_set():
             try:
-                sampler = Sampler(reach(self._kafka))
-            except (PrerequisiteMissing, KafkaException) as exc:
+                self._sample(reach(self._kafka))
+            except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
                 self._note(exc)
                 self._closing.wait(SAMPLE_S)
-                continue
-            try:
-                while not self._closing.is_set():
-                    self.stages, self._trouble = sampler.sample(), ""
-                    self._closing.wait(SAMPLE_S)
-            except (PrerequisiteMissing, KafkaException) as exc:
-                self._note(exc)
+
+    def _sample(self, kafka: KafkaConfig) -> None:
+        with closing(Sampler(kafka)) as sampler, closing(StateFollower(kafka)) as states:
+            while not self._closing.is_set():
+                self.stages, self.processes, self._trouble = sampler.sample(), states.now(), ""
                 self._closing.wait(SAMPLE_S)
-            finally:
-                sampler.close()
 
     def _note(self, exc: Exception) -> None:
         said = missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc
         if str(said) != self._trouble:
             log.warning("%s", said)
-        self.stages, self._trouble = [], str(said)
+        self.stages, self.processes, self._trouble = [], [], str(said)
 
 
 MONITOR = web.AppKey("monitor", Monitor)
@@ -75,12 +78,26 @@ MONITOR = web.AppKey("monitor", Monitor)
 async def status(request: web.Request) -> web.Response:
     """GET /v1/status."""
     monitor = request.app[MONITOR]
-    known = [] if monitor.trouble else monitor.stages
+    known, processes = ([], []) if monitor.trouble else (monitor.stages, monitor.processes)
     stages = [
         {"stage": s.stage, "topic": s.topic, "lag": s.lag, "rate": round(s.rate, 1), "processes": s.members}
+        | {"states": [_state(one) for one in processes if one.stage == s.stage]}
         for s in known
     ]
-    return answered({"global_status": 1, "error_message": monitor.trouble, "response": {"stages": stages}})
+    dead = {"count": request.app[IMAGE_STATES].dead_letters, "newest": list(request.app[ALERTS].newest)}
+    response = {"stages": stages, "dead_letters": dead}
+    return answered({"global_status": 1, "error_message": monitor.trouble, "response": response})
+
+
+def _state(one: StageState) -> dict[str, object]:
+    return {
+        "process": one.process,
+        "host": one.host,
+        "state": one.state.value,
+        "reason": one.reason,
+        "since": one.since.isoformat(timespec="milliseconds"),
+        "restarts": one.restarts,
+    }
 
 
 async def alive(_: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from http_bridge.alerts import KEPT
 from http_bridge.contracts import EncodeAnswer, EncodeBody, MatchAnswer, MatchBody, SearchAnswer, SearchBody
 from http_bridge.duplicates import UPLOAD, DuplicatesAnswer
+from http_bridge.image_states import ImageStateAnswer
 from http_bridge.images import DEFAULT_SIDE, SIDES, AnnounceAnswer, ImageBody
 from http_bridge.refusals import answered
 
@@ -27,20 +28,53 @@ class Failure(Struct):
     response: Nothing
 
 
+class ProcessState(Struct):
+    """One process of a stage: what it does, since when, and why it waits or died."""
+
+    process: str
+    host: str
+    state: Literal["starting", "running", "waiting", "died", "stopped"]
+    reason: str
+    since: str
+    restarts: int
+
+
 class StageStanding(Struct):
-    """One stage: messages that wait, messages taken in a second, processes that share the work."""
+    """One stage: messages that wait, messages taken in a second, processes that share the work, and what each does."""
 
     stage: str
     topic: str
     lag: int
     rate: float
     processes: int
+    states: list[ProcessState]
+
+
+class DeadLetter(Struct):
+    """A message that was set aside: its path, reason, origin and time."""
+
+    relative_path: str
+    stage: str
+    topic: str
+    partition: str
+    offset: str
+    error_type: str
+    error_message: str
+    time: str
+
+
+class DeadLetters(Struct):
+    """How many messages have been set aside, as far as the topic goes back, and the newest of them."""
+
+    count: int
+    newest: list[DeadLetter]
 
 
 class Standings(Struct):
     """All stages; none while Kafka is away."""
 
     stages: list[StageStanding]
+    dead_letters: DeadLetters
 
 
 class StatusAnswer(Struct):
@@ -67,7 +101,7 @@ REFUSALS = {
     "422": "A field is wrong, or what it names cannot be used; error_message begins with the field's name.",
     "429": "Too many requests wait already; Retry-After says when to come again.",
     "500": "A fault of a stage or of the bridge.",
-    "503": "Kafka is away, or the index is being replayed; Retry-After says when to come again.",
+    "503": "Kafka is away, or what is needed is being read from it; Retry-After says when to come again.",
     "504": "The stage did not answer in time.",
 }
 ASKING = ("429", "500", "503", "504")
@@ -78,7 +112,7 @@ def document(*, token: bool) -> Json:
     """The document; `token` says whether one is asked for."""
     types = [
         EncodeBody, EncodeAnswer, SearchBody, SearchAnswer, MatchBody, MatchAnswer, ImageBody, AnnounceAnswer,
-        DuplicatesAnswer, StatusAnswer, Health, Failure,
+        ImageStateAnswer, DuplicatesAnswer, StatusAnswer, Health, Failure,
     ]  # fmt: skip
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     everywhere = ("401", "403") if token else ("403",)
@@ -147,14 +181,15 @@ def _paths() -> Json:
         },
         "/v1/duplicates/stream": {
             "get": {
-                "summary": "Alerts as they come, as Server-Sent Events",
-                "description": "Each event is named alert; its data is a record of the topic duplicates as JSON. After "
-                "an interruption Last-Event-ID goes on where it was, as far back as the bridge remembers.",
+                "summary": "Alerts and dead letters as they come, as Server-Sent Events",
+                "description": "An event alert has a record of the topic duplicates as JSON; an event dead-letter the "
+                "path, reason and origin of a message that was set aside. After an interruption Last-Event-ID goes on "
+                "where it was, as far back as the bridge remembers.",
                 "parameters": [
                     {
                         "name": "recent",
                         "in": "query",
-                        "description": "So many past alerts first.",
+                        "description": "At most this many past alerts, and past dead letters, first.",
                         "schema": {"type": "integer", "minimum": 0, "maximum": KEPT, "default": 0},
                     }
                 ],
@@ -169,10 +204,23 @@ def _paths() -> Json:
         },
         "/v1/images": {
             "post": _json(
-                "Announce an image", ImageBody, AnnounceAnswer, (*BODY, "503"), {"relative_path": "a.jpg"}, "202"
+                "Announce an image", ImageBody, AnnounceAnswer, ("404", "415", *BODY, "503"),
+                {"relative_path": "a.jpg"}, "202"
             )
         },
         "/v1/images/{path}": {
+            "parameters": [path],
+            "get": {
+                "summary": "What became of an image's newest announcement",
+                "description": "404 where it was not announced, as far as the topics go back.",
+                "responses": _answers(ImageStateAnswer, ("404", "422", "503")),
+            },
+            "delete": {
+                "summary": "Announce that an image is gone",
+                "responses": _answers(AnnounceAnswer, ("404", "422", "503"), "202"),
+            },
+        },
+        "/v1/pictures/{path}": {
             "parameters": [path],
             "get": {
                 "summary": "A small picture of an image, as JPEG",
@@ -194,12 +242,13 @@ def _paths() -> Json:
                     **_refusals("404", "413", "415", "422", "503"),
                 },
             },
-            "delete": {
-                "summary": "Announce that an image is gone",
-                "responses": _answers(AnnounceAnswer, ("404", "422", "503"), "202"),
-            },
         },
-        "/v1/status": {"get": {"summary": "Lag and rate of every stage", "responses": _answers(StatusAnswer, ())}},
+        "/v1/status": {
+            "get": {
+                "summary": "Every stage's lag, rate and processes, and dead letters",
+                "responses": _answers(StatusAnswer, ()),
+            }
+        },
         "/healthz": {"get": {"summary": "Whether the bridge serves", "responses": _answers(Health, ())}},
         "/readyz": {
             "get": {

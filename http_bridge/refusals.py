@@ -5,7 +5,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from imagetools.errors import ImageError, ImageRootUnavailable, ImageTooLarge, MissingImage, UnsupportedImage
+from imagetools.errors import (
+    ImageError,
+    ImageRootUnavailable,
+    ImageTooLarge,
+    MissingImage,
+    RegistryAway,
+    UnsupportedImage,
+)
 from schemas.records import Answered
 from streams.asking import NotAnswered, RequestTooLarge
 from streams.outbox import BrokerAway
@@ -51,6 +58,7 @@ def refused(refusal: Refusal) -> web.Response:
 ERRORS: tuple[tuple[type[Exception], int, dict[str, str]], ...] = (
     (BrokerAway, 503, RETRY),
     (ImageRootUnavailable, 503, RETRY),
+    (RegistryAway, 503, RETRY),
     (NotAnswered, 504, {}),
     (RequestTooLarge, 413, {}),
     (ImageTooLarge, 413, {}),

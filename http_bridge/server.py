@@ -15,6 +15,7 @@ from aiohttp import web
 from http_bridge import alerts, contracts, duplicates, images, metrics, monitor, openapi, safety
 from http_bridge.alerts import ALERTS, Alerts
 from http_bridge.duplicates import UPLOADS, Uploads
+from http_bridge.image_states import IMAGE_STATES, ImageStates
 from http_bridge.images import IMAGES, Images
 from http_bridge.metrics import METRICS, Metrics
 from http_bridge.monitor import MONITOR, Monitor
@@ -62,7 +63,8 @@ def application(config: BridgeConfig) -> web.Application:
     app.router.add_post("/v1/duplicates", duplicates.duplicates)
     app.router.add_get("/v1/duplicates/stream", alerts.stream, allow_head=False)
     app.router.add_post("/v1/images", images.announce)
-    app.router.add_get("/v1/images/{path:.+}", images.show)
+    app.router.add_get("/v1/images/{path:.+}", images.state)
+    app.router.add_get("/v1/pictures/{path:.+}", images.show)
     app.router.add_delete("/v1/images/{path:.+}", images.remove)
     app.router.add_get("/v1/status", monitor.status)
     app.router.add_get("/healthz", monitor.alive)
@@ -144,15 +146,16 @@ async def _connected(app: web.Application, config: BridgeConfig) -> AsyncIterato
     own = {"log_level": "2", "reconnect.backoff.max.ms": str(RECONNECT_MS)}
     kafka = replace(config.kafka, settings=own | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "pictures")
+    became = ImageStates(kafka, config.bridge_dir)
     asker = Asker(kafka)
     watching, following = Monitor(kafka, asker), Alerts(kafka)
     pictures = Images(kafka, ImageRoot(config.images_dir), pool)
     app[STAGES] = Stages(asker, timeout_s=config.timeout_s, bound=config.in_flight)
     app[MONITOR], app[ALERTS], app[IMAGES] = watching, following, pictures
-    app[UPLOADS] = Uploads(pool, config.neighbors)
+    app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), became
     app[METRICS].watch(watching, app[STAGES], following)
     yield
-    for one in (watching, asker, following, pictures):
+    for one in (watching, asker, following, pictures, became):
         await asyncio.to_thread(one.close)
     await asyncio.to_thread(pool.shutdown)
 

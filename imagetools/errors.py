@@ -1,4 +1,4 @@
-"""Every error that an input can be to blame for, and the one that nobody is to blame for.
+"""Every error that an input can be to blame for, and those that nobody is to blame for.
 
 An `ImageToolsError` names its input and the reason: a stage makes it a dead letter, the command line one line of text.
 Anything else that is raised is a fault of ours, or of the machine, and ends the process.
@@ -17,6 +17,7 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     ├── ConfigError           a setting that cannot be
     └── PrerequisiteMissing   something that has to be there first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
+    RegistryAway              the schema registry does not answer: wait, do not blame the message
 """
 
 
@@ -86,3 +87,18 @@ class ImageRootUnavailable(Exception):
 
     Not an `ImageToolsError`: an unmounted volume must not condemn the images on it.
     """
+
+
+class RegistryAway(Exception):
+    """The schema registry does not answer, or takes no request of ours.
+
+    Not an `ImageToolsError`: no message is to blame for it.
+    """
+
+
+def _below(kind: type[ImageToolsError]) -> frozenset[str]:
+    return frozenset({kind.__name__}).union(*(_below(inner) for inner in kind.__subclasses__()))
+
+
+ERROR_TYPES = _below(ImageToolsError)
+"""The names of all that an input can be to blame for here."""

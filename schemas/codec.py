@@ -8,15 +8,17 @@ import io
 import json
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from imagetools.errors import MessageError
+from imagetools.errors import ConfigError, MessageError, RegistryAway
 from schemas.records import (
     Candidates,
     Duplicates,
@@ -64,8 +66,8 @@ KINDS: tuple[type[Record], ...] = (
     Reply,
     StageState,
 )
-REGISTRY_TIMEOUT_S = 10
-"""The client's own default is to wait for ever; after this it asks again, three times."""
+REGISTRY_TIMEOUT_S = 4
+"""The client's own default is to wait for ever; after this it asks once more."""
 AVRO_ERRORS = (EOFError, ValueError, TypeError, LookupError, OverflowError, SchemaResolutionError)
 """What fastavro raises on bytes that are not of the schema that they claim."""
 
@@ -147,7 +149,12 @@ class Registry:
         from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - only where one is used
         from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer  # noqa: PLC0415
 
-        client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_S, **(config or {})})
+        self._where = ", ".join(urlsplit(one).hostname or one for one in url.split(","))
+        settings = {"url": url, "timeout": REGISTRY_TIMEOUT_S, "max.retries": 1, **(config or {})}
+        try:
+            client = SchemaRegistryClient(settings)
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(f"SCHEMA_REGISTRY_URL: {exc}") from exc
         # its connections would stay open
         weakref.finalize(self, client.close)
         self._encode: dict[type[Record], Any] = {}
@@ -161,11 +168,12 @@ class Registry:
         """The value; registers the schema for that topic on first use."""
         from confluent_kafka.serialization import MessageField, SerializationContext  # noqa: PLC0415
 
-        value: bytes = self._encode[type(record)](record, SerializationContext(topic, MessageField.VALUE))
+        with self._reached():
+            value: bytes = self._encode[type(record)](record, SerializationContext(topic, MessageField.VALUE))
         return value
 
     def decode(self, topic: str, kind: type[W], value: bytes) -> W:
-        """The record; MessageError where it is not of that kind. A registry that is away is no fault of the message."""
+        """The record; MessageError where it is not of that kind, RegistryAway."""
         from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
         from confluent_kafka.serialization import (  # noqa: PLC0415
             MessageField,
@@ -176,7 +184,8 @@ class Registry:
         if len(value) < 6 or value[0] != 0:
             raise MessageError(f"not Avro in Confluent framing: begins with {value[:10].hex(' ') or 'nothing'}")
         try:
-            plain = self._decode[kind](value, SerializationContext(topic, MessageField.VALUE))
+            with self._reached():
+                plain = self._decode[kind](value, SerializationContext(topic, MessageField.VALUE))
         except SchemaRegistryError as exc:
             if exc.http_status_code != 404:
                 raise
@@ -186,6 +195,23 @@ class Registry:
             raise MessageError(f"not a {kind.__name__}: {exc}") from exc
         record: W = from_plain(kind, plain)
         return record
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Name a registry that does not answer, is down behind a proxy, or does not let us in."""
+        # the client has no error of its own for a connection that fails: it lets its HTTP library's through
+        from confluent_kafka.schema_registry.common._httpx_compat import httpx  # noqa: PLC0415
+        from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
+
+        try:
+            yield
+        except httpx.TransportError as exc:
+            said = str(exc) or type(exc).__name__
+            raise RegistryAway(f"no schema registry answers at {self._where} (SCHEMA_REGISTRY_URL): {said}") from exc
+        except SchemaRegistryError as exc:
+            if exc.http_status_code in (401, 403) or exc.http_status_code >= 500:
+                raise RegistryAway(f"the schema registry at {self._where} refuses: {exc}") from exc
+            raise
 
 
 def codec(registry_url: str | None = None, config: Mapping[str, Any] | None = None) -> Codec:

@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from imagetools.errors import ImageToolsError, MessageError
+from imagetools.errors import ImageToolsError, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request, SearchRequest
 from streams.config import KafkaConfig
@@ -85,7 +85,7 @@ class Asker:
     async def ask(self, kind: type[Request], timeout_s: float, **fields: Any) -> Reply:
         """The reply to a request of that kind; `fields` are those beside its envelope.
 
-        BrokerAway, NotAnswered, RequestTooLarge.
+        BrokerAway, NotAnswered, RegistryAway, RequestTooLarge.
         """
         if self._place is None:
             raise BrokerAway(self._trouble)
@@ -190,7 +190,7 @@ class Asker:
             return
         try:
             reply = self._codec.decode(message.topic() or "", Reply, value)
-        except MessageError as exc:
+        except (MessageError, RegistryAway) as exc:
             log.warning("a reply at offset %s was dropped: %s", message.offset(), exc)
             return
         if reply.bridge == self.instance:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaException, Producer
 
@@ -173,6 +174,7 @@ class BridgeConfig:
     """Settings of the HTTP bridge.
 
     images_dir      the root that pictures are shown from
+    bridge_dir      where it keeps what became of each image; None: a folder that is removed when it stops
     host            the address that it listens on
     port            one port, with the named paths alone; None: the contracts' own
     contract_ports  of encoder, search and matcher: each answers its contract at POST /
@@ -184,6 +186,7 @@ class BridgeConfig:
 
     kafka: KafkaConfig = KafkaConfig()
     images_dir: Path = HOME / "images"
+    bridge_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int | None = None
     contract_ports: tuple[int, int, int] = (8500, 8800, 8300)
@@ -205,6 +208,7 @@ class BridgeConfig:
         return cls(
             kafka=_kafka_config(read),
             images_dir=read("IMAGES_DIR", default.images_dir, Path),
+            bridge_dir=read("BRIDGE_DIR", None, Path),
             host=read("BRIDGE_HOST", default.host, str),
             port=read("SERVER_PORT", None, _port),
             token=read("BRIDGE_TOKEN", None, str),
@@ -237,7 +241,7 @@ def _kafka_config(read: _Reader) -> KafkaConfig:
         prefix=read("TOPIC_PREFIX", "", _prefix),
         settings=_librdkafka(read.environ),
         group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
-        registry=read("SCHEMA_REGISTRY_URL", None, str),
+        registry=read("SCHEMA_REGISTRY_URL", None, _web_addresses),
         member=read("MEMBER_NAME", None, str),
         restarts=read("MEMBER_RESTARTS", 0, _at_least(0)),
         embeddings=read("EMBEDDINGS_TOPIC", EMBEDDINGS_TOPIC, _prefix),
@@ -252,6 +256,14 @@ def _port(text: str) -> int:
     if not 0 <= (number := int(text)) <= 65535:
         raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")
     return number
+
+
+def _web_addresses(text: str) -> str:
+    for address in text.split(","):
+        parts = urlsplit(address.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or " " in parts.netloc:
+            raise ValueError("an address is needed, such as http://registry:8081")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -1,8 +1,9 @@
 """Following topics from a point on, as a reader of committed records without a group."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -33,11 +34,15 @@ COMES_BACK = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One message: its topic's definition, and the record or, where the topic holds none, the message itself."""
+    """One message: its topic's definition, and the record, where the topic holds records and the message has a value.
+
+    wrong  why the message is not what its topic holds
+    """
 
     topic: Topic
     record: Any
     message: Message
+    wrong: MessageError | None = None
 
 
 class Follower:
@@ -45,6 +50,8 @@ class Follower:
 
     A message that is not what its topic holds is passed over with a warning.
     PrerequisiteMissing where a topic does not exist.
+
+    starts  the offset that each partition is read from, by the topic's name on the cluster
     """
 
     def __init__(
@@ -54,13 +61,18 @@ class Follower:
         *,
         from_beginning: bool = False,
         last: int = 0,
+        goes_on: Mapping[tuple[str, int], int] | None = None,
         patient: bool = False,
+        whole: bool = False,
     ) -> None:
         """Nothing is read yet.
 
         last     begin so many messages before the end of each partition, markers of transactions counted, too
+        goes_on  begin at these offsets instead, by the topic's name on the cluster and the partition
         patient  wait for a broker that goes away, however long; otherwise that is a KafkaException
+        whole    give messages that are not what their topic holds, too
         """
+        self._whole = whole
         self._patient = patient
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._codec = codec(kafka.registry)
@@ -69,31 +81,45 @@ class Follower:
                 # the client wants a name; nothing is ever committed under it
                 group_id=kafka.topic("follow"),
                 enable_auto_commit=False,
+                enable_partition_eof=True,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
             )
         )
         admin = AdminClient(kafka.client())
         try:
-            self._consumer.assign(
-                [
-                    TopicPartition(name, number, offset)
-                    for name in self._topics
-                    for number, offset in _starts(admin, name, from_beginning=from_beginning, last=last).items()
-                ]
-            )
+            firsts = _offsets(admin, self._topics, earliest=True)
+            ends = firsts if from_beginning else _offsets(admin, self._topics)
+            starts = {place: max(first, ends[place] - last) for place, first in firsts.items()}
+            self._whole_log = starts == firsts
+            self.starts = starts | {place: offset for place, offset in (goes_on or {}).items() if place in starts}
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in self.starts.items()])
+            self._not_at_end = set(self.starts)
         except KafkaException as exc:
             self._consumer.close()
             raise missing(kafka, exc) from exc
 
+    @property
+    def whole_log(self) -> bool:
+        """Whether it began where the topics do."""
+        return self._whole_log
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the end of every partition has been reached once."""
+        return not self._not_at_end
+
     def read(self, timeout_s: float) -> Iterator[Seen]:
-        """What has come; waits at most `timeout_s` for the first."""
+        """What has come; waits at most `timeout_s` for the first. KafkaException, RegistryAway."""
         first = self._consumer.poll(timeout_s)
-        messages = [first, *self._consumer.consume(FETCH, 0)] if first else []
+        # a message without a value is false
+        messages = [] if first is None else [first, *self._consumer.consume(FETCH, 0)]
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._not_at_end.discard((message.topic() or "", message.partition() or 0))
+                elif error.fatal() or not (error.retriable() or (self._patient and error.code() in COMES_BACK)):
                     raise KafkaException(error)
                 continue
             topic = self._topics[message.topic() or ""]
@@ -102,7 +128,10 @@ class Follower:
             try:
                 record = self._codec.decode(message.topic() or "", kind, value) if kind and value else None
             except MessageError as exc:
-                log.warning("%s, partition %s, offset %s: %s", *_place(message), exc)
+                if self._whole:
+                    yield Seen(topic, None, message, exc)
+                else:
+                    log.warning("%s, partition %s, offset %s: %s", *_place(message), exc)
                 continue
             yield Seen(topic, record, message)
 
@@ -111,11 +140,12 @@ class Follower:
         self._consumer.close()
 
 
-def _starts(admin: AdminClient, name: str, *, from_beginning: bool, last: int) -> dict[int, int]:
-    firsts = end_offsets(admin, name, earliest=True)
-    if from_beginning:
-        return firsts
-    return {number: max(firsts[number], end - last) for number, end in end_offsets(admin, name).items()}
+def _offsets(admin: AdminClient, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
+    return {
+        (name, number): offset
+        for name in names
+        for number, offset in end_offsets(admin, name, earliest=earliest).items()
+    }
 
 
 def _place(message: Message) -> tuple[str | None, int | None, int | None]:
@@ -135,6 +165,16 @@ def reach(kafka: KafkaConfig) -> KafkaConfig:
     return quiet
 
 
+def require(kafka: KafkaConfig, *topics: Topic) -> None:
+    """Check that topics are there. PrerequisiteMissing where one is not."""
+    admin = AdminClient(kafka.client())
+    try:
+        for topic in topics:
+            end_offsets(admin, kafka.topic(topic.name))
+    except KafkaException as exc:
+        raise missing(kafka, exc) from exc
+
+
 def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:
     """What a person can do about a Kafka error at start."""
     error: KafkaError = exc.args[0]
@@ -151,9 +191,11 @@ def missing(kafka: KafkaConfig, exc: KafkaException) -> Exception:
 
 
 def dead_letter(message: Message) -> dict[str, str]:
-    """A dead letter's path, reason and origin, from its key and headers."""
+    """A dead letter's path, reason, origin and time, from its key and headers."""
     told = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message)}
     key = message.key()
     path = bytes(key).decode("utf-8", "replace") if key is not None else ""
     names = ("stage", "topic", "partition", "offset", "error-type", "error-message")
-    return {"relative_path": path} | {name.replace("-", "_"): told.get(name, "") for name in names}
+    time = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds")
+    letter = {"relative_path": path} | {name.replace("-", "_"): told.get(name, "") for name in names}
+    return letter | {"time": time}

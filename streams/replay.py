@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Generic
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import MessageError
@@ -12,7 +12,7 @@ from schemas.codec import R, codec
 from streams.config import KafkaConfig
 from streams.messages import read_message
 from streams.stage import Received
-from streams.topics import TIMEOUT_S
+from streams.topics import log_id
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,7 @@ class LogReader(Generic[R]):
         self._partition = partition
         self._codec = codec(kafka.registry)
         admin = AdminClient(kafka.client())
-        described = admin.describe_topics(TopicCollection([self._name]), request_timeout=TIMEOUT_S)
-        identity = described[self._name].result().topic_id
-        # its text has slashes, which a folder's name cannot
-        self.log_id = f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
+        self.log_id = log_id(admin, self._name)
         self._consumer = Consumer(
             kafka.client(
                 # the client wants a name; nothing is ever committed under it

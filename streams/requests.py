@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from imagetools.errors import ImageRootUnavailable, MessageError
+from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Answered, Envelope, Reply, Request
 from streams.config import KafkaConfig
@@ -144,7 +144,7 @@ class Desk(AbstractContextManager["Desk"]):
             return None
         try:
             request: Request = self._codec.decode(self._topic, kind, value)
-        except MessageError as exc:
+        except (MessageError, RegistryAway) as exc:
             # it names nobody who could be told
             log.warning("%s: a request at offset %s was dropped: %s", self._stage.name, message.offset(), exc)
             return None
@@ -187,13 +187,13 @@ class Desk(AbstractContextManager["Desk"]):
             return [reply_to(request, Answered.FAILED, text) for request in batch]
 
     def _send(self, envelope: Envelope, reply: Reply) -> None:
-        value = self._codec.encode(self._replies, reply)
-        if len(value) > MOST_BYTES:
-            value = self._codec.encode(self._replies, _smaller(reply))
         try:
+            value = self._codec.encode(self._replies, reply)
+            if len(value) > MOST_BYTES:
+                value = self._codec.encode(self._replies, _smaller(reply))
             self._producer.produce(self._replies, value, envelope.correlation_id.encode(), envelope.partition)
-        except (BufferError, KafkaException) as exc:
-            # the broker is away, or the partition that the envelope names does not exist
+        except (BufferError, KafkaException, RegistryAway) as exc:
+            # the broker or the registry is away, or the partition that the envelope names does not exist
             log.warning("%s: a reply was dropped: %s", self._stage.name, exc)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Generic
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
+from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError, RegistryAway
 from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, State, Verdict
 from streams.config import KafkaConfig
@@ -134,13 +134,15 @@ class Runner(Generic[R]):
         if not batch:
             self.stage.idle()
             return
+        try:
+            self._take(metadata, batch)
+        except (ImageRootUnavailable, RegistryAway) as exc:
+            self._hold(str(exc))
+
+    def _take(self, metadata: Any, batch: list[Message]) -> None:
         received = [self._read(message) for message in batch]
         good = [one for one in received if isinstance(one, Received)]
-        try:
-            outcomes = iter(self.stage.run(good) if good else ())
-        except ImageRootUnavailable as exc:
-            self._hold(str(exc))
-            return
+        outcomes = iter(self.stage.run(good) if good else ())
         ready = [next(outcomes) if isinstance(one, Received) else one for one in received]
         dead = self._count_dead(ready)
         if self.dead_letter_limit and max(dead) >= self.dead_letter_limit and (reason := self._doubt(batch, ready)):
@@ -369,6 +371,9 @@ class Runner(Generic[R]):
             offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in ends.items()]
             _again_while_retriable(lambda: producer.send_offsets_to_transaction(offsets, metadata))
             _again_while_retriable(producer.commit_transaction)
+        except RegistryAway:
+            _again_while_retriable(producer.abort_transaction)
+            raise
         except KafkaException as exc:
             if not exc.args[0].txn_requires_abort():
                 raise

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from imagetools.errors import ImageToolsError
+from imagetools.errors import ImageToolsError, RegistryAway
 from streams.config import Config
 from streams.requests import Desk
 from streams.runner import OffsetsLost, Runner
@@ -41,7 +41,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
     except (ImageToolsError, OffsetsLost) as exc:
         log.error("%s", exc)
         raise SystemExit(EXIT_REFUSED) from exc
-    except KafkaException as exc:
+    except (KafkaException, RegistryAway) as exc:
         log.error("%s", reason_of(exc))
         raise SystemExit(EXIT_CRASHED) from exc
 

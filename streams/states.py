@@ -9,18 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from imagetools.errors import RegistryAway
 from schemas.codec import codec
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
 from streams.follow import Follower, Seen
-from streams.topics import STAGE_STATES
+from streams.topics import READS, STAGE_STATES
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ STALE_S = 35.0
 """A process that was not heard of for this long is gone: three beats, and a little."""
 
 FLUSH_S = 2.0
+READ_S = 5.0
+"""How long to read for what stands on the topic."""
+
 READ_BACK = 1000
 """Messages from the topic's end that hold a beat of every process, for some 300 processes."""
 
@@ -94,9 +98,6 @@ class StateSender:
     def __init__(self, kafka: KafkaConfig) -> None:
         self._topic = kafka.topic(STAGE_STATES.name)
         self._codec = codec(kafka.registry)
-        self._not_sent: tuple[type[Exception], ...] = (BufferError, KafkaException)
-        if kafka.registry:
-            self._not_sent += _registry_errors()
         self._last_error = ""
         self._producer = Producer(
             # the newest state is the only one that matters: do not send old ones when a broker comes back
@@ -108,7 +109,7 @@ class StateSender:
         try:
             value = self._codec.encode(self._topic, state)
             self._producer.produce(self._topic, value, state.process.encode(), on_delivery=self._delivered)
-        except self._not_sent as exc:
+        except (BufferError, KafkaException, RegistryAway) as exc:
             self._note(str(exc))
         self._producer.poll(0)
 
@@ -152,17 +153,59 @@ class StageStates:
         return sorted(fresh, key=lambda state: (state.stage, state.process))
 
 
+class StateFollower:
+    """Follows stage.states, from the states that stand now on."""
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        """PrerequisiteMissing where the topic is not there."""
+        self._follower = Follower(kafka, [STAGE_STATES], last=READ_BACK, patient=True)
+        self._states = StageStates()
+
+    def now(self, wait_s: float = 0.0) -> list[StageState]:
+        """The newest state of each process that runs; waits for what comes, and the first time for what stands."""
+        deadline = time.monotonic() + (READ_S if not self._follower.caught_up else 0.0)
+        self._take(wait_s)
+        while not self._follower.caught_up and time.monotonic() < deadline:
+            self._take(0.1)
+        return self._states.now()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._follower.close()
+
+    def _take(self, wait_s: float) -> None:
+        for seen in self._follower.read(wait_s):
+            self._states.take(seen)
+
+
 def read_states(kafka: KafkaConfig) -> list[StageState]:
     """The newest state of each process that runs. PrerequisiteMissing where the topic is not there."""
-    follower = Follower(kafka, [STAGE_STATES], last=READ_BACK)
-    states = StageStates()
-    try:
-        while batch := list(follower.read(1.0)):
-            for seen in batch:
-                states.take(seen)
-    finally:
-        follower.close()
-    return states.now()
+    with closing(StateFollower(kafka)) as follower:
+        return follower.now()
+
+
+def in_words(state: StageState) -> str:
+    """What a process does, as a sentence."""
+    again = f" (started again {state.restarts} times)" if state.restarts > 1 else ""
+    again = " (started again once)" if state.restarts == 1 else again
+    reason = f": {state.reason}" if state.reason else ""
+    match state.state:
+        case State.WAITING:
+            return f"{state.process} waits{again}{reason}"
+        case State.DIED:
+            return f"{state.process} died{again}{reason}"
+        case State.STARTING:
+            return f"{state.process} is starting{again}{reason}"
+        case State.STOPPED:
+            return f"{state.process} has stopped"
+        case _:
+            return f"{state.process} runs{again}"
+
+
+def absent(states: Iterable[StageState]) -> list[str]:
+    """The stages of which no process runs, by name."""
+    there = {state.stage for state in states}
+    return [stage for stage in READS if stage not in there]
 
 
 def trouble(states: Iterable[StageState]) -> list[StageState]:
@@ -177,9 +220,3 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, SystemExit) and exc.__cause__ is not None:
         return reason_of(exc.__cause__)
     return str(exc) or type(exc).__name__
-
-
-def _registry_errors() -> tuple[type[Exception], ...]:
-    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415 - it takes .4 s to import
-
-    return (SchemaRegistryError, OSError)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.records import (
     Candidates,
@@ -95,6 +95,8 @@ ANNOUNCED_IN = "announced-partition"
 """Header of an embedding: the partition of images.new that it was announced in."""
 
 TIMEOUT_S = 30.0
+LOOK_S = 5.0
+"""For questions that a process asks again and again while it must be able to stop."""
 
 
 class GroupOffsets:
@@ -136,6 +138,22 @@ def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> di
     asked = {TopicPartition(topic, number): spec for number in (part.id for part in described.partitions)}
     answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
     return {part.partition: future.result().offset for part, future in answers.items()}
+
+
+def log_id(admin: AdminClient, topic: str) -> str:
+    """What tells a topic on the cluster from one of the same name that was deleted before."""
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=LOOK_S)
+    identity = described[topic].result().topic_id
+    # its text has slashes, which a folder's name cannot
+    return f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
+
+
+def retention_ms(admin: AdminClient, topics: Iterable[str]) -> int | None:
+    """How long the longest of these topics on the cluster keeps its messages; None where one keeps them for ever."""
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    answers = admin.describe_configs(asked, request_timeout=LOOK_S).values()
+    kept = [int(answer.result()["retention.ms"].value) for answer in answers]
+    return None if min(kept) < 0 else max(kept)
 
 
 def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic] = TOPICS) -> list[str]:

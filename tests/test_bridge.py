@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,18 @@ import pytest
 from bridging import ENCODER, MATCHER, SEARCH, Bridge, answering, bridge, eventually, stages
 from confluent_kafka.admin import AdminClient
 from PIL import Image
-from streaming import Reader, scene, send, write_groups
+from streaming import Reader, scene, send, send_raw, write_groups
 
 from imagetools.decode import ImageRoot
 from imagetools.fingerprint import Encoder
 from imagetools.matcher import MatcherConfig, extract, verify
-from schemas.records import ImageNew
+from schemas.records import Duplicate, Duplicates, ImageNew, State
 from streams import encoder_consumer
 from streams.config import Config, KafkaConfig
 from streams.local_kafka import LocalKafka
 from streams.search_consumer import SearchStage
-from streams.topics import DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS, create, delete, end_offsets
+from streams.states import StateReporter
+from streams.topics import DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS, create, delete, end_offsets
 
 
 @dataclass
@@ -490,7 +491,7 @@ class TestAnnouncing:
 class TestPictures:
     def test_a_picture_is_a_small_jpeg_never_the_file(self, service: Service) -> None:
         Image.effect_noise((900, 700), 90).save(service.images / "noise.png")
-        answer = service.bridge.get("/v1/images/noise.png?side=300")
+        answer = service.bridge.get("/v1/pictures/noise.png?side=300")
         assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jpeg")
         with Image.open(io.BytesIO(answer.body)) as shown:
             assert (shown.format, max(shown.size)) == ("JPEG", 300)
@@ -509,7 +510,7 @@ class TestPictures:
         link = service.images / "leaves.png"
         if not link.is_symlink():
             link.symlink_to(secret)
-        answer = service.bridge.get(f"/v1/images/{path}")
+        answer = service.bridge.get(f"/v1/pictures/{path}")
         # a client's or the server's path clean-up may already have taken the dots away
         assert answer.status in {status, 404}, answer.body
         assert answer.json["global_status"] == 0
@@ -590,6 +591,64 @@ def test_alerts_come_as_events_and_none_is_missed_or_told_twice(kafka: KafkaConf
         assert len(reader.seen["duplicates"]) == 2
 
 
+def test_dead_letters_come_as_events_of_their_own_and_push_no_alert_out(kafka: KafkaConfig, tmp_path: Path) -> None:
+    headers = [("stage", "encoder"), ("error-type", "MissingImage"), ("error-message", "gone.png: no such file")]
+    with bridge(kafka, tmp_path) as asked:
+        asked.wait_ready()
+        listener = Listener(asked)
+        send(kafka, DUPLICATES, [("b.png", Duplicates(1, "b.png", (Duplicate("a.png", 0.99),)))])
+        alert = listener.next()
+        send_raw(kafka, DEAD_LETTERS, [(b"gone.png", b"x")] * 150, headers=headers)
+        dead = [listener.next() for _ in range(150)]
+        listener.close()
+        assert {event["event"] for event in dead} == {"dead-letter"}
+        assert len({event["id"] for event in (alert, *dead)}) == 151
+        letter = json.loads(dead[0]["data"])
+        assert (letter["relative_path"], letter["stage"], letter["error_type"]) == (
+            "gone.png",
+            "encoder",
+            "MissingImage",
+        )
+        assert "candidate" not in letter
+        again = Listener(asked, recent=100)
+        assert again.next()["id"] == alert["id"]
+        assert again.next()["id"] == dead[50]["id"]
+        again.close()
+        again = Listener(asked, after=dead[-2]["id"])
+        assert again.next()["id"] == dead[-1]["id"]
+        again.close()
+        send_raw(kafka, DEAD_LETTERS, [(b"x", b"x")], headers=[("stage", "made up"), ("error-type", "made up")])
+        other = b'imagetools_dead_letters_total{stage="other",type="other"} 1.0'
+        eventually(lambda: other in asked.get("/metrics").body)
+        assert b'imagetools_dead_letters_total{stage="encoder",type="MissingImage"} 150.0' in asked.get("/metrics").body
+
+
+def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp_path: Path) -> None:
+    with (
+        bridge(kafka, tmp_path) as asked,
+        StateReporter(replace(kafka, member="encoder-0", restarts=2), "encoder") as reporter,
+    ):
+        asked.wait_ready()
+
+        def told(state: str, reason: str) -> bool:
+            stages = asked.get("/v1/status").json["response"]["stages"]
+            found = [one for stage in stages if stage["stage"] == "encoder" for one in stage["states"]]
+            return [(one["process"], one["state"], one["reason"], one["restarts"]) for one in found] == [
+                ("encoder-0", state, reason, 2)
+            ]
+
+        reporter.tell(State.WAITING, "the folder is away")
+        eventually(lambda: told("waiting", "the folder is away"))
+        text = asked.get("/metrics").body.decode()
+        assert 'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 1.0' in text
+        assert 'imagetools_stage_restarts{process="encoder-0",stage="encoder"} 2.0' in text
+        reporter.tell(State.RUNNING)
+        eventually(lambda: told("running", ""))
+        assert (
+            'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()
+        )
+
+
 class TestSafety:
     def test_with_a_token_only_health_is_open(self, service: Service) -> None:
         with bridge(service.kafka, service.folder, BRIDGE_TOKEN="a secret") as locked:
@@ -598,8 +657,9 @@ class TestSafety:
             body = {"request_id": 1, "relative_path": "0.png"}
             for method, path in (
                 ("POST", ENCODER), ("POST", "/"), ("POST", "/v1/duplicates"), ("POST", "/v1/images"), ("GET", "/"),
-                ("GET", "/v1/images/0.png"), ("DELETE", "/v1/images/0.png"), ("GET", "/v1/duplicates/stream"),
-                ("GET", "/metrics"), ("GET", "/v1/status"), ("GET", "/openapi.json"), ("GET", "/docs"),
+                ("GET", "/v1/images/0.png"), ("GET", "/v1/pictures/0.png"), ("DELETE", "/v1/images/0.png"),
+                ("GET", "/v1/duplicates/stream"), ("GET", "/metrics"), ("GET", "/v1/status"),
+                ("GET", "/openapi.json"), ("GET", "/docs"),
             ):  # fmt: skip
                 answer = locked.ask(method, path, body if method == "POST" else None)
                 assert (answer.status, answer.json["global_status"]) == (401, 0), path
@@ -627,7 +687,16 @@ class TestSafety:
             assert locked.get("/", headers={"Cookie": "imagetools=guess"}).status == 401
 
     def test_every_answer_has_security_headers(self, service: Service) -> None:
-        for path in ("/", "/docs", "/nothing", "/v1/images/0.png", "/metrics", ENCODER, "/assets/app.js"):
+        for path in (
+            "/",
+            "/docs",
+            "/nothing",
+            "/v1/images/0.png",
+            "/v1/pictures/0.png",
+            "/metrics",
+            ENCODER,
+            "/assets/app.js",
+        ):
             headers = service.bridge.get(path).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert "default-src 'none'" in headers["Content-Security-Policy"]

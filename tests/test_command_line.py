@@ -121,6 +121,9 @@ def test_compare_names_a_file_that_is_no_image(tmp_path):
 
 
 def test_produce_announces_and_removes_by_lines_of_paths(bootstrap, kafka, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("a.jpg", "folder/b c.png"):
+        scene(1).save(tmp_path / name)
     (tmp_path / "list.txt").write_text("a.jpg\nfolder/b c.png\n", "utf-8")
     words = ("--images-dir", tmp_path, "--kafka-bootstrap-servers", bootstrap, "--topic-prefix", kafka.prefix)
     assert "2 images announced" in run("produce", tmp_path / "list.txt", "--no-alert", *words).output

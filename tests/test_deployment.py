@@ -124,9 +124,10 @@ def test_every_volume_is_where_its_stage_looks() -> None:
     assert mounts(SERVICES["search"]) == {index: "rw"}
     features = environment(SERVICES["matcher"])["FEATURES_DIR"]
     assert mounts(SERVICES["matcher"]) == {images: "ro", features: "rw"}
-    assert mounts(SERVICES["bridge"]) == {images: "ro"}
+    kept = environment(SERVICES["bridge"])["BRIDGE_DIR"]
+    assert mounts(SERVICES["bridge"]) == {images: "ro", kept: "rw"}
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert all(path in dockerfile for path in (images, models, index, features))
+    assert all(path in dockerfile for path in (images, models, index, features, kept))
 
 
 def test_stages_start_after_the_topics_and_the_topics_after_kafka() -> None:
@@ -296,7 +297,7 @@ def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path:
             "encoder": compose.start("encoder", IMAGES_DIR=images),
             "search": compose.start("search", INDEX_DIR=tmp_path / "location"),
             "matcher": compose.start("matcher", IMAGES_DIR=images),
-            "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port),
+            "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port, BRIDGE_DIR=tmp_path / "bridge"),
         }
         for stage in stages.values():
             stack.callback(stage.wait)

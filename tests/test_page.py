@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 from bridging import Bridge, answering, bridge, stages
 from PIL import ImageOps
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from streaming import Reader, scene, send, write_groups
+from streaming import Reader, scene, send, send_raw, write_groups
 
-from schemas.records import Duplicate, Duplicates
+from schemas.records import Duplicate, Duplicates, State
 from streams.config import KafkaConfig
 from streams.local_kafka import LocalKafka
-from streams.topics import DUPLICATES, VERDICTS, create, delete
+from streams.states import StateReporter
+from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS, create, delete
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -189,6 +191,42 @@ def test_names_that_are_markup_stay_text(kafka: KafkaConfig, tmp_path: Path, bro
             page.locator("body").evaluate(DROP, [SCRIPT_TAG, base64.b64encode(b"x").decode()])
             expect(page.locator("#answer .trouble")).to_be_visible()
             assert page.title() == "Duplicates"
+
+
+def test_what_a_stage_waits_for_and_what_could_not_be_used_is_said_in_plain_words(
+    kafka: KafkaConfig, tmp_path: Path, browser: Browser
+) -> None:
+    names = [("topic", "images.new"), ("partition", "0"), ("offset", "0"), ("error-type", "MissingImage")]
+
+    def set_aside(path: str) -> None:
+        said = [("stage", "encoder"), *names, ("error-message", f"{path}: there is no such file")]
+        send_raw(kafka, DEAD_LETTERS, [(path.encode(), b"x")], headers=said)
+
+    encoder = StateReporter(replace(kafka, member="encoder-0"), "encoder")
+    matcher = StateReporter(replace(kafka, member="matcher-0", restarts=3), "matcher")
+    with bridge(kafka, tmp_path) as asked, encoder, matcher:
+        asked.wait_ready()
+        with opened(browser, asked) as page:
+            expect(page.locator("#link")).to_have_text("live")
+            expect(page.locator("#aside")).to_be_hidden()
+            encoder.tell(State.WAITING, "the folder of images /mnt is away")
+            matcher.tell(State.DIED, SCRIPT_TAG)
+            doing = page.locator(".doing .bad")
+            expect(doing).to_have_text(
+                [
+                    "encoder-0 waits: the folder of images /mnt is away",
+                    f"matcher-0 died, started again 3 times: {SCRIPT_TAG}",
+                ]
+            )
+            set_aside(SCRIPT_TAG)
+            set_aside("shop/gone.png")
+            expect(page.locator("#aside")).to_contain_text("2 announcements.")
+            expect(page.locator("#dead .path")).to_have_text(["shop/gone.png", SCRIPT_TAG])
+            expect(page.locator("#dead li").first).to_contain_text("there is no such file")
+            assert page.title() == "Duplicates"
+            encoder.tell(State.RUNNING)
+            matcher.tell(State.RUNNING)
+            expect(page.locator(".doing")).to_have_text(["matcher-0 runs, started again 3 times"])
 
 
 def test_a_broker_that_is_away_is_said_plainly_and_its_return(tmp_path: Path, browser: Browser) -> None:

@@ -153,7 +153,7 @@ def test_the_service_goes_on_where_it_was(tmp_path):
     status = subprocess.run([*COMMAND, "status", *settings], env=ENVIRON, check=True, capture_output=True, text=True)
     assert "images.new" in status.stdout
     assert f"Page and HTTP at http://127.0.0.1:{http}/" in (tmp_path / "up.log").read_text()
-    with urlopen(f"http://127.0.0.1:{http}/v1/images/late.webp") as picture:
+    with urlopen(f"http://127.0.0.1:{http}/v1/pictures/late.webp") as picture:
         assert picture.headers["Content-Type"] == "image/jpeg"
     watching.send_signal(signal.SIGINT)
     assert watching.wait(30) == 0

@@ -1,9 +1,10 @@
-// Alerts as they come, the newest first.
+// Alerts and dead letters as they come, the newest first.
 
 import { html, pictureOf } from "./dom.js";
 import { pair, pairs } from "./pair.js";
 
 const KEPT = 100;
+const KEPT_DEAD = 10;
 const seen = new Set();
 
 function card(alert) {
@@ -15,8 +16,18 @@ function card(alert) {
     ...pairs(alert.duplicated, make));
 }
 
-// Calls `onLink` with whether the stream is open.
-export function watch(list, none, onLink) {
+// A dead letter: the path, and why it could not be used. Reasons begin with the path, which stands there already.
+function setAside(letter) {
+  const path = letter.relative_path;
+  const reason = letter.error_message.startsWith(`${path}: `) ? letter.error_message.slice(path.length + 2) : letter.error_message;
+  return html("li", { class: "new", title: letter.error_type },
+    html("bdi", { class: "path" }, path || "a message without a path"), html("span", {}, reason || letter.error_type),
+    html("span", { class: "soft" }, letter.stage, " · ",
+      html("time", { datetime: letter.time }, new Date(letter.time).toLocaleTimeString())));
+}
+
+// Calls `onLink` with whether the stream is open, `onDead` for each dead letter.
+export function watch(list, none, dead, onLink, onDead) {
   const source = new EventSource("/v1/duplicates/stream?recent=30");
   source.onopen = () => onLink(true);
   source.onerror = () => onLink(false);
@@ -26,5 +37,12 @@ export function watch(list, none, onLink) {
     none.hidden = true;
     list.prepend(card(JSON.parse(event.data)));
     while (list.children.length > KEPT) list.lastChild.remove();
+  });
+  source.addEventListener("dead-letter", (event) => {
+    if (seen.has(event.lastEventId)) return;
+    seen.add(event.lastEventId);
+    dead.prepend(setAside(JSON.parse(event.data)));
+    while (dead.children.length > KEPT_DEAD) dead.lastChild.remove();
+    onDead();
   });
 }

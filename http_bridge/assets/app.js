@@ -14,6 +14,12 @@ function tell() {
   if (at("trouble").textContent !== state.trouble) at("trouble").textContent = state.trouble;
 }
 
-watch(at("alerts"), at("none"), (open) => { state.open = open; tell(); });
-follow(at("stages"), (trouble) => { state.trouble = trouble || ""; tell(); });
+function count(letters) {
+  if (!letters) return;
+  at("aside").hidden = !letters;
+  at("dead-count").textContent = letters === 1 ? "One announcement." : `${letters.toLocaleString("en")} announcements.`;
+}
+
+watch(at("alerts"), at("none"), at("dead"), (open) => { state.open = open; tell(); }, () => { at("aside").hidden = false; });
+follow(at("stages"), (trouble) => { state.trouble = trouble || ""; tell(); }, count);
 listen(at("file"), at("answer"));

@@ -21,5 +21,5 @@ export function svg(tag, attributes = {}, ...children) {
 
 // A path below the folder of images, as the address of its picture.
 export function pictureOf(path, side) {
-  return `/v1/images/${path.split("/").map(encodeURIComponent).join("/")}?side=${side}`;
+  return `/v1/pictures/${path.split("/").map(encodeURIComponent).join("/")}?side=${side}`;
 }

@@ -1,0 +1,104 @@
+"""Announcements that wait for their verdicts."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from imagetools.paths import shown
+from schemas.records import Duplicate, Duplicates, Outcome, Verdict
+from streams.config import KafkaConfig
+from streams.follow import Follower
+from streams.topics import DUPLICATES, VERDICTS
+
+
+class Found(Struct):
+    """One image that the announced one duplicates."""
+
+    relative_path: str
+    score: float
+    edit: str
+
+
+class Decided(Struct):
+    """What became of one announcement."""
+
+    relative_path: str
+    request_id: int
+    state: str
+    duplicated: list[Found] = []
+    reason: str = ""
+
+    def in_words(self) -> str:
+        """One line."""
+        name = shown(self.relative_path)
+        if self.state == Outcome.DUPLICATE:
+            return f"{name}  duplicates  {'; '.join(_in_words(one) for one in self.duplicated)}"
+        words = "dead letter" if self.state == Outcome.DEAD_LETTER else self.state
+        return f"{name}  {words}  {self.reason}".rstrip()
+
+
+def _in_words(found: Found) -> str:
+    return f"{shown(found.relative_path)}  {found.score:.2f}  {found.edit}".rstrip()
+
+
+Key = tuple[int, str]
+
+
+class Awaited:
+    """Announcements of one run, from before they are made until each has its verdict.
+
+    expected  how many were made
+    dead      how many of those became dead letters
+    """
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self._follower = Follower(kafka, [VERDICTS, DUPLICATES], patient=True)
+        self._open: set[Key] = set()
+        self._verdicts: dict[Key, Verdict] = {}
+        self._alerts: dict[Key, tuple[Duplicate, ...]] = {}
+        self.expected = 0
+        self.dead = 0
+
+    @property
+    def open(self) -> int:
+        """How many have no verdict yet."""
+        return len(self._open)
+
+    def expect(self, request_id: int, path: str) -> None:
+        """One more will be announced."""
+        self._open.add((request_id, path))
+        self.expected += 1
+
+    def read(self, timeout_s: float) -> Iterator[Decided]:
+        """Those that are decided now; waits at most `timeout_s` for the first."""
+        for seen in self._follower.read(timeout_s):
+            match seen.record:
+                case Verdict(request_id=int(number), relative_path=path) as verdict if (number, path) in self._open:
+                    self._verdicts[number, path] = verdict
+                case Duplicates(request_id=int(number), candidate=path) as alert if (number, path) in self._open:
+                    self._alerts[number, path] = alert.duplicated
+                case _:
+                    continue
+            if (decided := self._decided((number, path))) is not None:
+                yield decided
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._follower.close()
+
+    def _decided(self, key: Key) -> Decided | None:
+        """An alert and its verdict are committed together, but may be read in either order."""
+        verdict, found = self._verdicts.get(key), self._alerts.get(key, ())
+        if verdict is None or (verdict.outcome is Outcome.DUPLICATE and not found):
+            return None
+        self._open.discard(key)
+        del self._verdicts[key]
+        self._alerts.pop(key, None)
+        self.dead += verdict.outcome is Outcome.DEAD_LETTER
+        return Decided(
+            verdict.relative_path,
+            key[0],
+            verdict.outcome.value,
+            [Found(one.relative_path, one.score, one.edit) for one in found],
+            verdict.reason,
+        )

@@ -1,0 +1,168 @@
+"""Announce images and, on request, wait for what becomes of them."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import click
+import msgspec
+
+from cli.announce import Announcer
+from cli.awaited import Awaited
+from cli.sources import Sources, root_of
+from imagetools.errors import ImageToolsError
+from imagetools.paths import shown
+from schemas.records import StageState, State
+from streams.config import KafkaConfig
+from streams.follow import require
+from streams.states import StateFollower, absent, in_words, trouble
+from streams.topics import IMAGES_NEW
+
+MOST_REFUSALS = 5
+"""Lines about paths that cannot be announced; of the rest, their number is said."""
+
+EXIT_REFUSED = 2
+EXIT_DEAD_LETTERS = 3
+"""All are decided, and some could not be read."""
+
+EXIT_INTERRUPTED = 130
+SAY_AFTER_S = 1.0
+EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to announce, and how.
+
+    source    a folder, an image, a text file with a path on each line, or - for such lines from standard input
+    given     IMAGES_DIR, where it is set
+    wait      for the verdicts, and print them
+    as_lines  print them as JSON
+    """
+
+    source: str
+    given: str | None = None
+    no_alert: bool = False
+    remove: bool = False
+    wait: bool = False
+    as_lines: bool = False
+
+
+def produce(kafka: KafkaConfig, order: Order) -> int:
+    """Announce; the exit code. ImageToolsError where nothing can be announced."""
+    require(kafka, IMAGES_NEW)
+    with closing(StateFollower(kafka)) as states:
+        known = states.now()
+        root = root_of(order.given, known)
+        if root is None:
+            _say("the service's folder of images is not known here: paths are taken as they are; --images-dir names it")
+        refused = Refused()
+        sources = Sources(root, gone=order.remove)
+        if order.source == "-":
+            paths = sources.lines(sys.stdin.buffer, on_refused=refused.note)
+        else:
+            paths = sources.paths(order.source, on_refused=refused.note)
+        announcer = Announcer(kafka)
+        if order.wait:
+            with closing(Awaited(kafka)) as awaited:
+                _announce(announcer, paths, order, refused, awaited)
+                return _await(awaited, states, order, refused.code)
+        if _announce(announcer, paths, order, refused) and not order.remove and "encoder" in absent(known):
+            _say("no encoder runs: it waits in images.new until one does")
+        return refused.code
+
+
+@dataclass
+class Refused:
+    """Paths that cannot be announced; the first are named at once."""
+
+    count: int = 0
+
+    def note(self, error: ImageToolsError) -> None:
+        """One more."""
+        self.count += 1
+        if self.count <= MOST_REFUSALS:
+            _say(f"not announced: {error}")
+
+    def close(self) -> None:
+        """Say how many have not been named."""
+        if self.count > MOST_REFUSALS:
+            _say(f"not announced: {self.count - MOST_REFUSALS:,} more")
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return EXIT_REFUSED if self.count else 0
+
+
+def _announce(
+    announcer: Announcer, paths: Iterable[str], order: Order, refused: Refused, awaited: Awaited | None = None
+) -> int:
+    # the time tells this run's announcements from those of all others
+    first = int(time.time() * 1000)
+    more = {"tell": awaited.expect} if awaited else {}
+    count = announcer.announce(
+        paths, alert=not order.no_alert and not order.remove, gone=order.remove, first=first, **more
+    )
+    refused.close()
+    if not count and not refused.count:
+        empty = "no path came" if order.source == "-" else f"no image in {shown(order.source)}"
+        _say(f"nothing to announce: {empty}")
+    else:
+        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{' as gone' if order.remove else ''}")
+    return count
+
+
+def _await(awaited: Awaited, states: StateFollower, order: Order, code: int) -> int:
+    """Print each verdict as it comes, until all are there; the exit code."""
+    said = Progress(awaited)
+    try:
+        while awaited.open:
+            for decided in awaited.read(0.2):
+                if order.as_lines:
+                    sys.stdout.buffer.write(msgspec.json.encode(decided) + b"\n")
+                    sys.stdout.buffer.flush()
+                else:
+                    click.echo(decided.in_words())
+            said.tell(states.now())
+    except KeyboardInterrupt:
+        _say(f"interrupted: {awaited.open:,} of {awaited.expected:,} have no verdict yet; they stay announced")
+        return EXIT_INTERRUPTED
+    if awaited.dead:
+        _say(f"{awaited.dead:,} of {awaited.expected:,} could not be used")
+        return code or EXIT_DEAD_LETTERS
+    return code
+
+
+@dataclass
+class Progress:
+    """Says what is waited for: what is wrong as soon as it is, and how far it is every ten seconds."""
+
+    awaited: Awaited
+    _told: list[str] = field(default_factory=list)
+    _due: float = field(default_factory=lambda: time.monotonic() + EVERY_S)
+    _began: float = field(default_factory=time.monotonic)
+
+    def tell(self, states: list[StageState]) -> None:
+        """Say what is new."""
+        if not self.awaited.open or time.monotonic() < self._began + SAY_AFTER_S:
+            return
+        lines = list(self._lines(states))
+        for line in lines:
+            if line not in self._told:
+                _say(line)
+        self._told = lines
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + EVERY_S
+            _say(f"waiting for {self.awaited.open:,} of {self.awaited.expected:,} verdicts")
+
+    def _lines(self, states: list[StageState]) -> Iterator[str]:
+        yield from (f"no {stage} runs" for stage in absent(states))
+        yield from (in_words(state) for state in trouble(states))
+        yield from (in_words(state) for state in states if state.state is State.STARTING and state.reason)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
