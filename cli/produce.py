@@ -11,7 +11,7 @@ import msgspec
 
 from cli.announce import Announcer
 from cli.awaited import Awaited
-from cli.sources import Sources, root_of
+from cli.sources import IMAGES_READER, Sources, root_of
 from imagetools.errors import ImageToolsError
 from imagetools.paths import shown
 from schemas.records import StageState, State
@@ -22,6 +22,9 @@ from streams.topics import IMAGES_NEW
 
 MOST_REFUSALS = 5
 """Lines about paths that cannot be announced; of the rest, their number is said."""
+
+STARTING_S = 5.0
+"""How long an encoder may take from its start to saying what it does."""
 
 EXIT_REFUSED = 2
 EXIT_DEAD_LETTERS = 3
@@ -54,7 +57,7 @@ def produce(kafka: KafkaConfig, order: Order) -> int:
     """Announce; the exit code. ImageToolsError where nothing can be announced."""
     require(kafka, IMAGES_NEW)
     with closing(StateFollower(kafka)) as states:
-        known = states.now()
+        known = states.now() if order.given else _with_encoder(states)
         root = root_of(order.given, known)
         if root is None:
             _say("the service's folder of images is not known here: paths are taken as they are; --images-dir names it")
@@ -69,9 +72,17 @@ def produce(kafka: KafkaConfig, order: Order) -> int:
             with closing(Awaited(kafka)) as awaited:
                 _announce(announcer, paths, order, refused, awaited)
                 return _await(awaited, states, order, refused.code)
-        if _announce(announcer, paths, order, refused) and not order.remove and "encoder" in absent(known):
+        if _announce(announcer, paths, order, refused) and not order.remove and IMAGES_READER in absent(known):
             _say("no encoder runs: it waits in images.new until one does")
         return refused.code
+
+
+def _with_encoder(states: StateFollower) -> list[StageState]:
+    """What the processes do; where no encoder is among them, one that is starting is waited for."""
+    deadline = time.monotonic() + STARTING_S
+    while IMAGES_READER in absent(known := states.now(0.2)) and time.monotonic() < deadline:
+        continue
+    return known
 
 
 @dataclass

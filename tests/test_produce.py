@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene(3).save(tmp_path / "outside.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IMAGES_DIR", raising=False)
+    monkeypatch.setattr("cli.produce.STARTING_S", 0.5)
     return tmp_path
 
 
@@ -154,6 +156,20 @@ def test_where_no_root_is_known_paths_are_taken_as_they_are_and_that_is_said(kaf
     assert "--images-dir" in produce(kafka, here / "imgs" / "a.png", code=REFUSED).output
     produce(kafka, "imgs")
     assert announced(kafka, 4) == ["a.png", "imgs/a.png", "shop/b.png", "shop/not here.png"]
+
+
+def test_an_encoder_that_is_starting_is_waited_for(kafka, here, monkeypatch):
+    monkeypatch.setattr("cli.produce.STARTING_S", 60)
+
+    def start() -> None:
+        with StateReporter(replace(kafka, member="encoder-0"), "encoder", images_dir=str(here / "imgs")):
+            announced(kafka, 1)
+
+    starting = threading.Timer(2, start)
+    starting.start()
+    produce(kafka, "imgs/a.png")
+    starting.join()
+    assert announced(kafka, 1) == ["a.png"]
 
 
 def test_nothing_to_announce_is_said(kafka, here):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridging import ENCODER, Bridge, answering, bridge, stages
+from bridging import ENCODER, Bridge, answering, bridge, eventually, stages
+from PIL import Image
 from streaming import Reader, scene
 
 from streams.config import BridgeConfig, KafkaConfig
@@ -48,6 +49,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             assert found.post("/v1/images", {"relative_path": path}).status == 202
             reader = Reader(kafka, VERDICTS).until(lambda r, n=number: len(r.seen["verdicts"]) == n)  # type: ignore[misc]
             reader.close()
+        eventually(lambda: found.get("/v1/images/b.jpg").json["response"].get("state") == "duplicate")
         yield found, folder
     delete(kafka)
 
@@ -82,7 +84,7 @@ def the(*words: str) -> str:
 
 
 def test_there_is_a_client_for_every_endpoint() -> None:
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 9
 
 
 def test_the_encoder(service: tuple[Bridge, Path]) -> None:
@@ -105,9 +107,21 @@ def test_an_image_of_ones_own(service: tuple[Bridge, Path]) -> None:
     assert {one["relative_path"] for one in found} == {"a.jpg", "b.jpg"}
 
 
-def test_announcing_and_removing(service: tuple[Bridge, Path]) -> None:
+def test_announcing_and_removing_and_what_became_of_it(service: tuple[Bridge, Path]) -> None:
+    (asked,) = [command for command in COMMANDS if command.endswith("/v1/images/b.jpg") and "DELETE" not in command]
+    found = served(asked, service)
+    assert found["state"] == "duplicate"
+    # as the README shows it
+    shown = json.loads(section().partition(asked + "\n# ")[2].partition("\n")[0].replace("…, ", ""))["response"]
+    assert shown["duplicated"] == found["duplicated"]
+    assert {name: found[name] for name in shown} == shown
     assert served(the("v1/images", "-d"), service)["relative_path"] == "b.jpg"
+    assert served(asked, service)["state"] in ("waiting", "clear", "duplicate")
+    run(the("v1/pictures"), service)
+    with Image.open(service[1] / "small.jpg") as small:
+        assert (small.format, max(small.size)) == ("JPEG", 240)
     assert served(the("v1/images", "DELETE"), service)["relative_path"] == "b.jpg"
+    assert served(asked, service)["state"] == "removed"
 
 
 def test_alerts_as_they_come(service: tuple[Bridge, Path]) -> None:

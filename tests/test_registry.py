@@ -1,22 +1,31 @@
 """Confluent framing, with a real schema registry."""
 
+import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from bridging import eventually
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
-from streaming import Reader, send
+from streaming import Reader, running, send, write_groups
 
-from imagetools.errors import MessageError
+from imagetools.decode import ImageRoot
+from imagetools.errors import ConfigError, MessageError, RegistryAway
+from imagetools.fingerprint import Encoder
 from schemas.codec import Registry, codec, published
-from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Outcome, Record, Verdict
-from streams.config import KafkaConfig
+from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Outcome, Record, State, Verdict
+from streams.config import Config, KafkaConfig
+from streams.encoder_consumer import EncoderStage
 from streams.java import free_ports
 from streams.local_registry import LocalRegistry
-from streams.topics import IMAGES_NEW, VERDICTS
+from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS
 
 RECORDS: tuple[Record, ...] = (
     ImageNew(7, "Zoë 日本.jpg", alert=False),
@@ -109,9 +118,99 @@ def test_a_registry_that_is_away_is_nobodys_fault(registry):
     (port,) = free_ports(1)
     away = Registry(f"http://127.0.0.1:{port}", {"max.retries": 0})
     for attempt in (lambda: away.decode("away", ImageNew, value), lambda: away.encode("away", ImageNew(1, "a.jpg"))):
-        with pytest.raises(Exception, match="refused") as caught:
+        with pytest.raises(RegistryAway, match="refused") as caught:
             attempt()
         assert not isinstance(caught.value, MessageError)
+        assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_secret_in_the_address_is_not_told():
+    (port,) = free_ports(1)
+    away = Registry(f"http://user:secret@127.0.0.1:{port}", {"max.retries": 0})
+    with pytest.raises(RegistryAway) as caught:
+        away.encode("away", ImageNew(1, "a.jpg"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["foo", "ftp://registry", "http://", "http://a b", "http://fine,nonsense"])
+def test_an_address_that_is_none_is_refused_at_the_start(address):
+    with pytest.raises(ConfigError, match="SCHEMA_REGISTRY_URL"):
+        Config.from_env({"SCHEMA_REGISTRY_URL": address})
+
+
+def test_a_codec_names_the_setting_that_is_no_address():
+    with pytest.raises(ConfigError, match="SCHEMA_REGISTRY_URL"):
+        codec("foo")
+
+
+class Door:
+    """A port that leads to the registry while it is open."""
+
+    def __init__(self, registry: LocalRegistry) -> None:
+        self._there = urlsplit(registry.url)
+        (self.port,) = free_ports(1)
+        self.url = registry.url.replace(str(self._there.port), str(self.port))
+        self.open = True
+        self._server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            here, _ = self._server.accept()
+            if not self.open:
+                here.close()
+                continue
+            there = socket.create_connection(("127.0.0.1", self._there.port or 0))
+            for one, other in ((here, there), (there, here)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while self.open and (data := one.recv(65536)):
+                if not self.open:
+                    break
+                other.sendall(data)
+        one.close()
+        other.close()
+
+
+def test_a_stage_waits_for_a_registry_that_is_away_and_loses_nothing(registry, kafka, tmp_path):
+    """It is away when the stage reads its first record, and again when it writes its first."""
+    images = tmp_path / "images"
+    (a, *_) = write_groups(images, 1)
+    framed = replace(kafka, registry=registry.url)
+    send(framed, IMAGES_NEW, [(a, ImageNew(1, a))])
+    door = Door(registry)
+    door.open = False
+    told: list[tuple[Any, ...]] = []
+
+    def waits() -> int:
+        return sum(state[0] is State.WAITING and "schema registry" in state[1] for state in told)
+
+    class Slow(EncoderStage):
+        """The door shuts when it has read for the first time, before it writes."""
+
+        runs = 0
+
+        def run(self, batch: Any) -> Any:
+            self.runs += 1
+            door.open = self.runs > 1
+            return super().run(batch)
+
+    stage = Slow(Encoder.load(), ImageRoot(images), threads=1)
+    with running(stage, kafka=replace(framed, registry=door.url), tell=lambda *state: told.append(state)):
+        eventually(lambda: waits() > 0)
+        door.open = True
+        eventually(lambda: stage.runs == 1)
+        before = waits()
+        eventually(lambda: waits() > before)
+        door.open = True
+        reader = Reader(framed, EMBEDDINGS, DEAD_LETTERS).until(lambda r: r.seen["embeddings"]).settled()
+    reader.close()
+    assert reader.seen["dead-letters"] == []
+    assert [record.relative_path for record in reader.seen["embeddings"]] == [a]
+    assert stage.runs > 1
+    assert told[-1][0] is State.RUNNING
 
 
 def test_a_registry_that_takes_a_request_and_never_answers_is_given_up(monkeypatch):
@@ -119,7 +218,7 @@ def test_a_registry_that_takes_a_request_and_never_answers_is_given_up(monkeypat
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
-        with pytest.raises(Exception, match="timed out") as caught:
+        with pytest.raises(RegistryAway, match="timed out") as caught:
             Registry(url, {"max.retries": 0}).decode("t", ImageNew, b"\0\0\0\0\1\2\2a\1")
     assert 0.9 < time.monotonic() - began < 10
     assert not isinstance(caught.value, MessageError)

@@ -65,10 +65,9 @@ def test_more_dead_letters_than_are_counted_are_said_to_be_more(kafka):
 
 def watching(kafka: KafkaConfig, log: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "imagetools", "watch", "--from-beginning", *more, *words(kafka)]
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=out, stderr=log.with_suffix(".err").open("wb")
-        )
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
+        return subprocess.Popen(command, env=environ, stdout=out, stderr=err)
 
 
 def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_json(kafka, tmp_path):

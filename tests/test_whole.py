@@ -134,21 +134,26 @@ def test_the_service_goes_on_where_it_was(tmp_path):
         wait_for(lambda: process.poll() is None and log.read_text().count("Ctrl-C stops it") > before)
         return process
 
-    def produce(*words: str | Path) -> None:
-        subprocess.run(
-            [*COMMAND, "produce", *map(str, words), "--images-dir", str(images), *settings],
+    def produce(*words: str) -> str:
+        """As the README has it: from the folder that the images lie in, without naming their root."""
+        run = subprocess.run(
+            [*COMMAND, "produce", *words, *settings],
             env=ENVIRON,
+            cwd=tmp_path,
             check=True,
             capture_output=True,
+            text=True,
         )
+        assert "taken as they are" not in run.stderr
+        return run.stdout
 
     service = up()
     watching = start("watch", "--json", "--from-beginning", *settings, log=tmp_path / "alerts")
-    produce(images, "--no-alert")
+    produce("images", "--no-alert")
     # partitions have no order among them: what comes silently after an image is silent about it, too
     wait_for(lambda: settled(settings))
     scene(1).save(images / "late.webp", quality=80)
-    produce(images / "late.webp")
+    assert produce("images/late.webp", "--wait").startswith("late.webp  duplicates  1")
     wait_for(lambda: "late.webp" in (tmp_path / "alerts").read_text())
     status = subprocess.run([*COMMAND, "status", *settings], env=ENVIRON, check=True, capture_output=True, text=True)
     assert "images.new" in status.stdout
@@ -167,8 +172,8 @@ def test_the_service_goes_on_where_it_was(tmp_path):
 
     service = up()
     scene(2).save(images / "later.webp", quality=80)
-    produce(images / "later.webp")
-    produce(images)
+    produce("images/later.webp")
+    produce("images")
     watching = start("watch", "--json", "--from-beginning", *settings, log=tmp_path / "alerts again")
     wait_for(lambda: "later.webp" in (tmp_path / "alerts again").read_text())
     wait_for(lambda: settled(settings))
