@@ -1,10 +1,11 @@
 """The bridge as a process: its application, its ports, its end."""
 
 import asyncio
-import ipaddress
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from aiohttp import web
 
 from http_bridge import alerts, contracts, duplicates, images, metrics, monitor, openapi, safety
 from http_bridge.alerts import ALERTS, Alerts
+from http_bridge.arrivals import ARRIVALS, Arrivals
+from http_bridge.connections import drop_stalled, factory
 from http_bridge.duplicates import UPLOADS, Uploads
 from http_bridge.images import IMAGES, Images
 from http_bridge.metrics import METRICS, Metrics
@@ -35,10 +38,12 @@ RECONNECT_MS = 1000
 SHUTDOWN_S = 5.0
 """How long requests at hand may take to end."""
 
-MOST_LINE = 64 * 1024
-"""Bytes of a request's first line: a path of 4,096 characters, each as four %XX, and more."""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPEN_TO_ALL = (
+    "BRIDGE_HOST is %s and BRIDGE_TOKEN is not set: everybody who reaches this machine over the network can see the "
+    "images, and announce and remove them; set BRIDGE_TOKEN to a secret of yours, or BRIDGE_HOST to 127.0.0.1"
+)
 
 ROOTS = web.AppKey("roots", dict[int, Handler])
 """What POST / is on each port."""
@@ -47,10 +52,12 @@ ROOTS = web.AppKey("roots", dict[int, Handler])
 def application(config: BridgeConfig) -> web.Application:
     """Everything that is served; it connects to Kafka when it starts, and again whenever it has to."""
     counted = Metrics()
-    guard = safety.guard(config.token, loopback=_is_loopback(config.host))
+    guard = safety.guard(config.token, loopback=config.on_loopback)
     app = web.Application(middlewares=[counted.count, safety.tell_errors, guard])
     app[METRICS] = counted
     app[ROOTS] = {}
+    app[ARRIVALS] = Arrivals(timeout_s=config.body_timeout_s, bound=config.bodies)
+    app[ARRIVALS].show(counted.registry)
     app[DOCUMENT] = openapi.document(token=config.token is not None)
     app.on_response_prepare.append(safety.add_headers)
     app.cleanup_ctx.append(lambda app: _connected(app, config))
@@ -87,25 +94,44 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = application(config)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=MOST_LINE)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
+    assert runner.server is not None
+    connections = factory(runner.server)
+    listening: list[asyncio.Server] = []
     try:
-        addresses = []
         for port, handler in _ports(config):
-            site = web.TCPSite(runner, config.host, port)
-            try:
-                await site.start()
-            except OSError as exc:
-                why = os.strerror(exc.errno) if exc.errno else exc
-                raise ConfigError(f"port {port} on {config.host}: {why}; SERVER_PORT names another") from exc
-            number = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+            listening.append(await _listen(connections, config.host, port))
             if handler is not None:
-                app[ROOTS][number] = handler
-            addresses.append(replace(config, port=number).address)
-        on_listening(addresses)
+                app[ROOTS][_port_of(listening[-1])] = handler
+        if config.token is None and not config.on_loopback:
+            log.warning(OPEN_TO_ALL, config.host)
+        on_listening([replace(config, port=_port_of(server)).address for server in listening])
+        dropping = asyncio.create_task(drop_stalled(runner.server))
         await stop.wait()
+        dropping.cancel()
     finally:
+        for server in listening:
+            server.close()
         await runner.cleanup()
+
+
+async def _listen(connections: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
+    """ConfigError where the port cannot be had."""
+    try:
+        return await asyncio.get_running_loop().create_server(connections, host, port, backlog=128)
+    except (socket.gaierror, UnicodeError) as exc:
+        raise ConfigError(f"BRIDGE_HOST is {host}: {getattr(exc, 'strerror', None) or exc}") from exc
+    except OSError as exc:
+        why = os.strerror(exc.errno) if exc.errno else exc
+        other = "an address of this machine is needed: BRIDGE_HOST or --bridge-host"
+        if exc.errno != errno.EADDRNOTAVAIL:
+            other = "another one is named by SERVER_PORT or --server-port"
+        raise ConfigError(f"port {port} on {host}: {why}; {other}") from exc
+
+
+def _port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
 def main(config: BridgeConfig | None = None) -> None:
@@ -159,12 +185,3 @@ async def _connected(app: web.Application, config: BridgeConfig) -> AsyncIterato
 
 async def _hush(app: web.Application) -> None:
     app[ALERTS].hush()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
