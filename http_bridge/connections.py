@@ -36,9 +36,31 @@ SETTINGS = {
 
 
 class Connection(web.RequestHandler):
-    """One connection; what is no HTTP is told in the envelope, and is nothing to fill the log with."""
+    """One connection; what is no HTTP is told in the envelope, and is nothing to fill the log with.
 
-    __slots__ = ()
+    waiting  bytes that its client has not taken, and since when it takes none
+    """
+
+    __slots__ = ("waiting",)
+
+    def pause_writing(self) -> None:
+        """As the transport says when much waits for the client."""
+        super().pause_writing()
+        self.waiting = (self._size(), asyncio.get_running_loop().time())
+
+    def drop_if_stalled(self) -> None:
+        """End it where its client has taken nothing for STALLED_S."""
+        if self.transport is None or not self.writing_paused:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._size() < self.waiting[0]:
+            self.waiting = (self._size(), now)
+        elif now - self.waiting[1] > STALLED_S:
+            log.debug("a client has taken nothing for %g s", STALLED_S)
+            self.transport.abort()
+
+    def _size(self) -> int:
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def handle_error(
         self,
@@ -48,11 +70,14 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to a request that cannot be read, after which the connection ends."""
-        if status != 400 or request.writer.output_size:
+        # UnicodeError: an Expect header that is no text, which aiohttp refuses before any code of ours
+        if request.writer.output_size or not (status == 400 or isinstance(exc, UnicodeError)):
             return super().handle_error(request, status, exc, message)
         log.debug("no HTTP from %s: %s", request.remote, message)
         refusal = Refusal(400, f"the request is not HTTP: {first_line(message or str(exc))}")
-        if isinstance(exc, BadHttpMethod):
+        if isinstance(exc, UnicodeError):
+            refusal = Refusal(400, "a header is not valid UTF-8")
+        elif isinstance(exc, BadHttpMethod):
             refusal = Refusal(501, first_line(exc.message))
         elif isinstance(exc, LineTooLong):
             refusal = Refusal(431, f"a line of the request's head is too long: the first may have {MOST_LINE:,} bytes")
@@ -62,26 +87,21 @@ class Connection(web.RequestHandler):
         return response
 
 
-def factory(server: web.Server) -> Callable[[], Connection]:
-    """What makes a `Connection` of that server for each client."""
+def factory(runner: web.BaseRunner) -> Callable[[], Connection]:
+    """What makes a `Connection` for each client; the runner has to be set up before the first one comes."""
     loop = asyncio.get_running_loop()
-    return lambda: Connection(server, loop=loop, **SETTINGS)  # type: ignore[arg-type]
+    return lambda: Connection(_server_of(runner), loop=loop, **SETTINGS)  # type: ignore[arg-type]
 
 
-async def drop_stalled(server: web.Server) -> None:
+async def drop_stalled(runner: web.BaseRunner) -> None:
     """End connections whose clients take nothing of what is written to them; until cancelled."""
-    waiting: dict[web.RequestHandler, tuple[int, float]] = {}
     while True:
         await asyncio.sleep(1)
-        now = asyncio.get_running_loop().time()
-        before, waiting = waiting, {}
-        for connection in server.connections:
-            transport = connection.transport
-            if transport is None or not connection.writing_paused:
-                continue
-            size = transport.get_write_buffer_size()
-            was, since = before.get(connection, (size, now))
-            waiting[connection] = (size, since if size >= was else now)
-            if now - waiting[connection][1] > STALLED_S:
-                log.debug("a client has taken nothing for %g s", STALLED_S)
-                transport.abort()
+        for connection in _server_of(runner).connections:
+            if isinstance(connection, Connection):
+                connection.drop_if_stalled()
+
+
+def _server_of(runner: web.BaseRunner) -> web.Server:
+    assert runner.server is not None
+    return runner.server

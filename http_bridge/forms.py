@@ -1,14 +1,26 @@
 """The one file of a form, multipart/form-data."""
 
 import asyncio
+import warnings
 
-from aiohttp import BodyPartReader, MultipartReader, StreamReader
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    MultipartReader,
+    StreamReader,
+)
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 
 from http_bridge.refusals import Refusal, first_line
 
 MOST_PARTS = 100
+
+UNREADABLE = (BadContentDispositionHeader, BadContentDispositionParam)
+for _warning in UNREADABLE:
+    # a part whose header cannot be read would otherwise be taken for no file, with a line in the log
+    warnings.filterwarnings("error", category=_warning)
 
 
 def file_in(content_type: str, body: bytes) -> bytes:
@@ -19,8 +31,10 @@ def file_in(content_type: str, body: bytes) -> bytes:
     """
     try:
         return asyncio.run(_file_in(content_type, body))
-    except (ValueError, RuntimeError, AssertionError, HttpProcessingError) as exc:
+    except (ValueError, RuntimeError, AssertionError, HttpProcessingError, *UNREADABLE) as exc:
         said = exc.message if isinstance(exc, HttpProcessingError) else str(exc)
+        if isinstance(exc, UNREADABLE):
+            said = f"a part has the Content-Disposition {said!r}"
         raise Refusal(422, f"image: the form cannot be read: {first_line(said)}") from exc
 
 

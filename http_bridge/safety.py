@@ -37,7 +37,11 @@ HEADERS = {
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Security headers, on every answer."""
+    """Security headers, on every answer; and the envelope for what aiohttp refuses before any middleware."""
+    if isinstance(response, web.HTTPException) and response.status >= 400:
+        envelope = refused(Refusal(response.status, response.text or response.reason))
+        response.body = envelope.body
+        response.headers.update({"Content-Type": "application/json", "Content-Length": str(envelope.content_length)})
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
 

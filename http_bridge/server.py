@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from aiohttp import web
@@ -69,8 +70,8 @@ def application(config: BridgeConfig) -> web.Application:
     app.router.add_post("/v1/duplicates", duplicates.duplicates)
     app.router.add_get("/v1/duplicates/stream", alerts.stream, allow_head=False)
     app.router.add_post("/v1/images", images.announce)
-    app.router.add_get("/v1/images/{path:.+}", images.show)
-    app.router.add_delete("/v1/images/{path:.+}", images.remove)
+    app.router.add_get(images.ROUTE + "{path:(?s:.+)}", images.show)
+    app.router.add_delete(images.ROUTE + "{path:(?s:.+)}", images.remove)
     app.router.add_get("/v1/status", monitor.status)
     app.router.add_get("/healthz", monitor.alive)
     app.router.add_get("/readyz", monitor.ready)
@@ -95,19 +96,22 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
         loop.add_signal_handler(number, stop.set)
     app = application(config)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
-    assert runner.server is not None
-    connections = factory(runner.server)
     listening: list[asyncio.Server] = []
     try:
+        # before anything is connected, which can take seconds: a port that is taken is told at once
         for port, handler in _ports(config):
-            listening.append(await _listen(connections, config.host, port))
+            with _named(config.host, port):
+                listening.append(await loop.create_server(factory(runner), config.host, port, start_serving=False))
             if handler is not None:
                 app[ROOTS][_port_of(listening[-1])] = handler
+        await runner.setup()
+        for server in listening:
+            with _named(config.host, _port_of(server)):
+                await server.start_serving()
         if config.token is None and not config.on_loopback:
             log.warning(OPEN_TO_ALL, config.host)
+        dropping = asyncio.create_task(drop_stalled(runner))
         on_listening([replace(config, port=_port_of(server)).address for server in listening])
-        dropping = asyncio.create_task(drop_stalled(runner.server))
         await stop.wait()
         dropping.cancel()
     finally:
@@ -116,17 +120,18 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
         await runner.cleanup()
 
 
-async def _listen(connections: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
-    """ConfigError where the port cannot be had."""
+@contextmanager
+def _named(host: str, port: int) -> Iterator[None]:
+    """ConfigError that names the setting, where an address cannot be had."""
     try:
-        return await asyncio.get_running_loop().create_server(connections, host, port, backlog=128)
+        yield
     except (socket.gaierror, UnicodeError) as exc:
         raise ConfigError(f"BRIDGE_HOST is {host}: {getattr(exc, 'strerror', None) or exc}") from exc
     except OSError as exc:
         why = os.strerror(exc.errno) if exc.errno else exc
-        other = "an address of this machine is needed: BRIDGE_HOST or --bridge-host"
-        if exc.errno != errno.EADDRNOTAVAIL:
-            other = "another one is named by SERVER_PORT or --server-port"
+        other = "another one is named by SERVER_PORT or --server-port"
+        if exc.errno == errno.EADDRNOTAVAIL:
+            other = "BRIDGE_HOST or --bridge-host is to be an address of this machine"
         raise ConfigError(f"port {port} on {host}: {why}; {other}") from exc
 
 
