@@ -51,6 +51,8 @@ BRIDGE = {
     "BRIDGE_HOST": "The address that it listens on.  [default: 127.0.0.1]",
     "BRIDGE_TIMEOUT_S": "How long a stage may take to answer, seconds.  [default: 10]",
     "BRIDGE_IN_FLIGHT": "Requests that may wait at a time; one more gets 429.  [default: 256]",
+    "BRIDGE_BODY_TIMEOUT_S": "How long a body may take to come, seconds, and one more a 16 KB.  [default: 20]",
+    "BRIDGE_BODIES": "Bodies that may be coming at a time; the furthest behind gets 408.  [default: 128]",
 }
 VIEW = {"BRIDGE_DIR": "Where what became of each image is kept across restarts.  [default: read again at each start]"}
 LIMIT = {

@@ -3,24 +3,31 @@
 import asyncio
 import hashlib
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ParamSpec, TypeVar
 
-from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 from msgspec import Meta, Struct
 from PIL import Image
 
-from http_bridge.bodies import read_capped
+from http_bridge.bodies import read_body
 from http_bridge.contracts import Share
+from http_bridge.forms import file_in
 from http_bridge.refusals import Refusal, answered
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
 from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 UPLOAD = DecodeConfig(max_bytes=20 * 2**20, max_pixels=50_000_000)
 """What an upload may cost: bytes of the file, pixels as its header says."""
+
+AROUND_FILE = 2**16
+"""Bytes that a form may have around its file."""
 
 SENT_SIDE = 1024
 """Longer side of what the stages get of it, pixels: they look at 160 at most."""
@@ -86,10 +93,22 @@ class Uploads:
         self._pool = pool
         self.neighbors = neighbors
 
-    async def read(self, request: web.Request) -> Upload:
-        """The image in a body, or in the first file of a form. Refusal, ImageError."""
-        data = await _bytes_of(request)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, data)
+    async def receive(self, request: web.Request) -> bytes:
+        """The file in a body, or in a form. Refusal."""
+        if request.content_type != "multipart/form-data":
+            return await read_body(request, UPLOAD.max_bytes)
+        body = await read_body(request, UPLOAD.max_bytes + AROUND_FILE)
+        file = await self._work(file_in, request.headers["Content-Type"], body)
+        if len(file) > UPLOAD.max_bytes:
+            raise Refusal(413, f"image: {len(file):,} bytes, the limit is {UPLOAD.max_bytes:,}")
+        return file
+
+    async def prepare(self, data: bytes) -> Upload:
+        """What the stages get of a file. ImageError."""
+        return await self._work(prepare, data)
+
+    async def _work(self, work: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
 UPLOADS = web.AppKey("uploads", Uploads)
@@ -99,8 +118,10 @@ async def duplicates(request: web.Request) -> web.Response:
     """POST /v1/duplicates."""
     stages: Stages = request.app[STAGES]
     uploads = request.app[UPLOADS]
+    # only a body that is there takes a place
+    data = await uploads.receive(request)
     with stages.place():
-        upload = await uploads.read(request)
+        upload = await uploads.prepare(data)
         encoded = await stages.ask_on(EncodeRequest, "image", image=upload.image)
         searched = await stages.ask_on(
             SearchRequest,
@@ -146,34 +167,6 @@ def prepare(data: bytes) -> Upload:
             if out.tell() <= SENT_BYTES:
                 return Upload(out.getvalue(), digest, size)
         image = image.reduce(2)
-
-
-async def _bytes_of(request: web.Request) -> bytes:
-    declared = request.content_length
-    # a form has a little around its file
-    if declared is not None and declared > UPLOAD.max_bytes + 2**16:
-        raise Refusal(413, f"image: {declared:,} bytes, the limit is {UPLOAD.max_bytes:,}")
-    if request.content_type != "multipart/form-data":
-        return await read_capped(request.content, UPLOAD.max_bytes)
-    try:
-        async for part in await request.multipart():
-            if isinstance(part, BodyPartReader) and (part.filename is not None or part.name == "image"):
-                return await read_capped(_Part(part), UPLOAD.max_bytes)
-    except (ValueError, RuntimeError, HttpProcessingError) as exc:
-        said = exc.message if isinstance(exc, HttpProcessingError) else exc
-        raise Refusal(422, f"image: the form cannot be read: {said}") from exc
-    raise Refusal(422, "image: the form has no file")
-
-
-class _Part:
-    """A form's file, read like a body."""
-
-    def __init__(self, part: BodyPartReader) -> None:
-        self._part = part
-
-    async def iter_chunked(self, n: int) -> Any:
-        while chunk := await self._part.read_chunk(n):
-            yield chunk
 
 
 def _evidence(one: Duplicate) -> Evidence:

@@ -6,6 +6,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -26,6 +27,10 @@ from streams.outbox import Outbox
 from streams.topics import IMAGES_NEW
 
 log = logging.getLogger(__name__)
+
+ROUTE = "/v1/images/"
+PICTURES = "/v1/pictures/"
+"""What stands before an image's path."""
 
 SIDES = (64, 2048)
 """Least and largest longer side of a picture that is shown, pixels."""
@@ -130,7 +135,7 @@ async def announce(request: web.Request) -> web.Response:
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE /v1/images/{path}."""
-    path = _fit_for_a_message("path", request.match_info["path"])
+    path = _path_alone(request)
     with request.app[IMAGE_STATES].expecting(path, None):
         await request.app[IMAGES].remove(path)
     return answered(AnnounceAnswer(1, "", Announced(path, None)), 202)
@@ -138,7 +143,7 @@ async def remove(request: web.Request) -> web.Response:
 
 async def state(request: web.Request) -> web.Response:
     """GET /v1/images/{path}: what became of it."""
-    return await image_states.answer(request, _fit_for_a_message("path", request.match_info["path"]))
+    return await image_states.answer(request, _path_alone(request))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -146,9 +151,28 @@ async def show(request: web.Request) -> web.Response:
     text = request.query.get("side", str(DEFAULT_SIDE))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and SIDES[0] <= int(text) <= SIDES[1]):
         raise Refusal(422, f"side: a whole number from {SIDES[0]} to {SIDES[1]} is needed")
-    data = await request.app[IMAGES].shown(request.match_info["path"], int(text))
+    data = await request.app[IMAGES].shown(path_in(request, PICTURES), int(text))
     keep = {"Cache-Control": f"private, max-age={SHOWN_S}"}
     return web.Response(body=data, content_type="image/jpeg", headers=keep)
+
+
+def _path_alone(request: web.Request) -> str:
+    """The image's path in an address that holds nothing else; Refusal 422."""
+    if request.rel_url.raw_query_string:
+        raise Refusal(422, "path: nothing is asked after a '?' here; one in a path is sent as %3F")
+    return _fit_for_a_message("path", path_in(request, ROUTE))
+
+
+def path_in(request: web.Request, route: str) -> str:
+    """The image's path after `route` in a request's address, as it was before it was percent-encoded.
+
+    Taken from the address as it came: every path that a JSON body can name can be named here. Refusal 422 where its
+    bytes are no UTF-8.
+    """
+    try:
+        return unquote_to_bytes(request.rel_url.raw_path.removeprefix(route)).decode()
+    except UnicodeDecodeError as exc:
+        raise Refusal(422, "path: its bytes are not valid UTF-8; a name that is not is to be changed") from exc
 
 
 def _fit_for_a_message(field: str, path: str) -> str:

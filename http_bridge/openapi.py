@@ -96,8 +96,9 @@ REFUSALS = {
     "401": "A bearer token is needed.",
     "403": "A web page of another origin asks.",
     "404": "There is no such image.",
+    "408": "The body did not come in time, or too many were coming and it was the furthest behind.",
     "413": "The body, or the image in it, is too large.",
-    "415": "The bytes are no image of a format that is read.",
+    "415": "The bytes are no image of a format that is read, or the Content-Encoding is not gzip or deflate.",
     "422": "A field is wrong, or what it names cannot be used; error_message begins with the field's name.",
     "429": "Too many requests wait already; Retry-After says when to come again.",
     "500": "A fault of a stage or of the bridge.",
@@ -105,7 +106,7 @@ REFUSALS = {
     "504": "The stage did not answer in time.",
 }
 ASKING = ("429", "500", "503", "504")
-BODY = ("400", "413", "422")
+BODY = ("400", "408", "413", "415", "422")
 
 
 def document(*, token: bool) -> Json:
@@ -161,8 +162,8 @@ def _paths() -> Json:
         "/v1/duplicates": {
             "post": {
                 "summary": "Find the duplicates of an image of yours, with the evidence",
-                "description": f"Nothing of it is stored. At most {UPLOAD.max_bytes // 2**20} MiB and "
-                f"{UPLOAD.max_pixels // 10**6} million pixels.",
+                "description": "One image a request; nothing of it is stored. At most "
+                f"{UPLOAD.max_bytes // 2**20} MiB and {UPLOAD.max_pixels // 10**6} million pixels.",
                 "requestBody": {
                     "required": True,
                     "content": {
@@ -176,7 +177,7 @@ def _paths() -> Json:
                         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
                     },
                 },
-                "responses": _answers(DuplicatesAnswer, ("415", *BODY, *ASKING)),
+                "responses": _answers(DuplicatesAnswer, (*BODY, *ASKING)),
             }
         },
         "/v1/duplicates/stream": {

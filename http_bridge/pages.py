@@ -7,8 +7,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from http_bridge.bodies import read_capped
-from http_bridge.safety import COOKIE, session_of
+from http_bridge.bodies import read_body
+from http_bridge.safety import COOKIE, as_bytes, session_of
 
 KINDS: Final = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 DAY_S: Final = 24 * 60 * 60
@@ -57,9 +57,9 @@ class Pages:
 
     async def enter(self, request: web.Request) -> web.Response:
         """POST /sign-in: the token for a cookie."""
-        form = parse_qs((await read_capped(request.content, 4096)).decode("utf-8", "replace"))
+        form = parse_qs((await read_body(request, 4096)).decode("utf-8", "replace"))
         given = form.get("token", [""])[0]
-        if self._token is None or not hmac.compare_digest(given.encode(), self._token.encode()):
+        if self._token is None or not hmac.compare_digest(given.encode(), as_bytes(self._token)):
             return self.serve("sign-in-wrong.html", 401)
         response = web.Response(status=303, headers={"Location": "/"})
         secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"

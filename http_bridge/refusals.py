@@ -13,6 +13,7 @@ from imagetools.errors import (
     RegistryAway,
     UnsupportedImage,
 )
+from imagetools.paths import shown
 from schemas.records import Answered
 from streams.asking import NotAnswered, RequestTooLarge
 from streams.outbox import BrokerAway
@@ -48,9 +49,14 @@ def answered(body: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
 
 
+def first_line(said: str) -> str:
+    """What a parser says, without its picture of the bytes."""
+    return said.strip().partition("\n")[0].rstrip(":")[:200]
+
+
 def refused(refusal: Refusal) -> web.Response:
     """The envelope of a request that was not served."""
-    response = answered({"global_status": 0, "error_message": refusal.reason, "response": {}}, refusal.status)
+    response = answered({"global_status": 0, "error_message": shown(refusal.reason), "response": {}}, refusal.status)
     response.headers.update(refusal.headers)
     return response
 
@@ -76,6 +82,8 @@ def as_refusal(exc: Exception) -> Refusal | None:
     if isinstance(exc, web.HTTPException):
         allowed = {name: value for name, value in exc.headers.items() if name == "Allow"}
         return Refusal(exc.status, exc.reason, allowed)
+    if isinstance(exc, web.RequestPayloadError):
+        return Refusal(400, f"the body cannot be read: {first_line(str(exc))}")
     for kind, status, headers in ERRORS:
         if isinstance(exc, kind):
             return Refusal(status, str(exc), headers)

@@ -37,7 +37,11 @@ HEADERS = {
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Security headers, on every answer."""
+    """Security headers, on every answer; and the envelope for what aiohttp refuses before any middleware."""
+    if isinstance(response, web.HTTPException) and response.status >= 400:
+        envelope = refused(Refusal(response.status, response.text or response.reason))
+        response.body = envelope.body
+        response.headers.update({"Content-Type": "application/json", "Content-Length": str(envelope.content_length)})
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
 
@@ -51,15 +55,22 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         raise
     except Exception as exc:
         refusal = as_refusal(exc)
+        if isinstance(exc, ConnectionError) and request.transport is None:
+            refusal = Refusal(400, "the client left before it was served")
         if refusal is None:
             log.exception("a fault while serving %s", request.path)
             refusal = Refusal(500, "a fault of the bridge; its log says more")
         return refused(refusal)
 
 
+def as_bytes(text: str) -> bytes:
+    """A header's or a variable's text as the bytes that it came as, whatever their encoding."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def session_of(token: str) -> str:
     """What a browser's cookie holds in place of the token."""
-    return hmac.new(token.encode(), b"imagetools page", hashlib.sha256).hexdigest()
+    return hmac.new(as_bytes(token), b"imagetools page", hashlib.sha256).hexdigest()
 
 
 def guard(token: str | None, *, loopback: bool) -> Middleware:
@@ -75,7 +86,7 @@ def guard(token: str | None, *, loopback: bool) -> Middleware:
     @web.middleware
     async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and _authority(origin) != request.host:
             raise Refusal(403, f"pages of {origin[:200]} may not ask here")
         if token is None:
             if loopback and not _is_here(request.host):
@@ -92,16 +103,24 @@ def guard(token: str | None, *, loopback: bool) -> Middleware:
 
 def _knows(request: web.Request, token: str, session: str) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+    if scheme.lower() == "bearer" and hmac.compare_digest(as_bytes(given.strip()), as_bytes(token)):
         return True
-    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), session.encode())
+    return hmac.compare_digest(as_bytes(request.cookies.get(COOKIE, "")), session.encode())
+
+
+def _authority(origin: str) -> str | None:
+    """The host and port in an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _is_here(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
         ipaddress.ip_address(name)
     except ValueError:
         return False

@@ -1,19 +1,23 @@
 """The bridge as a process: its application, its ports, its end."""
 
 import asyncio
-import ipaddress
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from aiohttp import web
 
 from http_bridge import alerts, contracts, duplicates, images, metrics, monitor, openapi, safety
 from http_bridge.alerts import ALERTS, Alerts
+from http_bridge.arrivals import ARRIVALS, Arrivals
+from http_bridge.connections import drop_stalled, factory
 from http_bridge.duplicates import UPLOADS, Uploads
 from http_bridge.image_states import IMAGE_STATES, ImageStates
 from http_bridge.images import IMAGES, Images
@@ -36,10 +40,12 @@ RECONNECT_MS = 1000
 SHUTDOWN_S = 5.0
 """How long requests at hand may take to end."""
 
-MOST_LINE = 64 * 1024
-"""Bytes of a request's first line: a path of 4,096 characters, each as four %XX, and more."""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPEN_TO_ALL = (
+    "BRIDGE_HOST is %s and BRIDGE_TOKEN is not set: everybody who reaches this machine over the network can see the "
+    "images, and announce and remove them; set BRIDGE_TOKEN to a secret of yours, or BRIDGE_HOST to 127.0.0.1"
+)
 
 ROOTS = web.AppKey("roots", dict[int, Handler])
 """What POST / is on each port."""
@@ -48,10 +54,12 @@ ROOTS = web.AppKey("roots", dict[int, Handler])
 def application(config: BridgeConfig) -> web.Application:
     """Everything that is served; it connects to Kafka when it starts, and again whenever it has to."""
     counted = Metrics()
-    guard = safety.guard(config.token, loopback=_is_loopback(config.host))
+    guard = safety.guard(config.token, loopback=config.on_loopback)
     app = web.Application(middlewares=[counted.count, safety.tell_errors, guard])
     app[METRICS] = counted
     app[ROOTS] = {}
+    app[ARRIVALS] = Arrivals(timeout_s=config.body_timeout_s, bound=config.bodies)
+    app[ARRIVALS].show(counted.registry)
     app[DOCUMENT] = openapi.document(token=config.token is not None)
     app.on_response_prepare.append(safety.add_headers)
     app.cleanup_ctx.append(lambda app: _connected(app, config))
@@ -63,9 +71,9 @@ def application(config: BridgeConfig) -> web.Application:
     app.router.add_post("/v1/duplicates", duplicates.duplicates)
     app.router.add_get("/v1/duplicates/stream", alerts.stream, allow_head=False)
     app.router.add_post("/v1/images", images.announce)
-    app.router.add_get("/v1/images/{path:.+}", images.state)
-    app.router.add_get("/v1/pictures/{path:.+}", images.show)
-    app.router.add_delete("/v1/images/{path:.+}", images.remove)
+    app.router.add_get(images.ROUTE + "{path:(?s:.+)}", images.state)
+    app.router.add_get(images.PICTURES + "{path:(?s:.+)}", images.show)
+    app.router.add_delete(images.ROUTE + "{path:(?s:.+)}", images.remove)
     app.router.add_get("/v1/status", monitor.status)
     app.router.add_get("/healthz", monitor.alive)
     app.router.add_get("/readyz", monitor.ready)
@@ -89,25 +97,48 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = application(config)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=MOST_LINE)
-    await runner.setup()
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
+    listening: list[asyncio.Server] = []
     try:
-        addresses = []
+        # before anything is connected, which can take seconds: a port that is taken is told at once
         for port, handler in _ports(config):
-            site = web.TCPSite(runner, config.host, port)
-            try:
-                await site.start()
-            except OSError as exc:
-                why = os.strerror(exc.errno) if exc.errno else exc
-                raise ConfigError(f"port {port} on {config.host}: {why}; SERVER_PORT names another") from exc
-            number = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+            with _named(config.host, port):
+                listening.append(await loop.create_server(factory(runner), config.host, port, start_serving=False))
             if handler is not None:
-                app[ROOTS][number] = handler
-            addresses.append(replace(config, port=number).address)
-        on_listening(addresses)
+                app[ROOTS][_port_of(listening[-1])] = handler
+        await runner.setup()
+        for server in listening:
+            with _named(config.host, _port_of(server)):
+                await server.start_serving()
+        if config.token is None and not config.on_loopback:
+            log.warning(OPEN_TO_ALL, config.host)
+        dropping = asyncio.create_task(drop_stalled(runner))
+        on_listening([replace(config, port=_port_of(server)).address for server in listening])
         await stop.wait()
+        dropping.cancel()
     finally:
+        for server in listening:
+            server.close()
         await runner.cleanup()
+
+
+@contextmanager
+def _named(host: str, port: int) -> Iterator[None]:
+    """ConfigError that names the setting, where an address cannot be had."""
+    try:
+        yield
+    except (socket.gaierror, UnicodeError) as exc:
+        raise ConfigError(f"BRIDGE_HOST is {host}: {getattr(exc, 'strerror', None) or exc}") from exc
+    except OSError as exc:
+        why = os.strerror(exc.errno) if exc.errno else exc
+        other = "another one is named by SERVER_PORT or --server-port"
+        if exc.errno == errno.EADDRNOTAVAIL:
+            other = "BRIDGE_HOST or --bridge-host is to be an address of this machine"
+        raise ConfigError(f"port {port} on {host}: {why}; {other}") from exc
+
+
+def _port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
 def main(config: BridgeConfig | None = None) -> None:
@@ -162,12 +193,3 @@ async def _connected(app: web.Application, config: BridgeConfig) -> AsyncIterato
 
 async def _hush(app: web.Application) -> None:
     app[ALERTS].hush()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,6 +14,7 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     ├── MessageError          a Kafka message that is not what its topic holds
     ├── ModelError            a model file that cannot be used
     ├── IndexMismatch         a vector or a file that does not belong into this index
+    │   └── SnapshotDamaged   a saved index that is not what was saved
     ├── ConfigError           a setting that cannot be
     └── PrerequisiteMissing   something that has to be there first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
@@ -72,6 +73,10 @@ class ModelError(ImageToolsError):
 
 class IndexMismatch(ImageToolsError):
     """A vector or a snapshot that does not belong into this index."""
+
+
+class SnapshotDamaged(IndexMismatch):
+    """A saved index that is not what was saved: a file is changed, missing or too many."""
 
 
 class ConfigError(ImageToolsError):

@@ -23,6 +23,7 @@ import ngtpy
 import numpy as np
 import numpy.typing as npt
 
+from imagetools.checksums import copy_sealed, seal
 from imagetools.errors import IndexMismatch
 
 Vector = npt.NDArray[np.float32]
@@ -43,8 +44,8 @@ CROWDED = 8
 
 DISTANCE_TYPES = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
 
-FORMAT = 2
-"""Of a saved index; one of another format is refused."""
+FORMAT = 3
+"""Of a saved index; one of another format is refused. Before 3 there were no checksums."""
 
 
 @dataclass(frozen=True)
@@ -208,12 +209,15 @@ class Index:
                 "info": info or {},
             }
             (draft / "index.json").write_text(json.dumps(head, ensure_ascii=False, indent=1), "utf-8")
+            # not flushed to the disk: what a power cut leaves half-written is found out by its checksum
+            seal(draft)
             draft.rename(folder)
         except OSError as exc:
-            shutil.rmtree(draft, ignore_errors=True)
             if folder.exists():
                 raise FileExistsError(f"{folder}: already there") from exc
             raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     @classmethod
     def load(
@@ -221,18 +225,19 @@ class Index:
     ) -> tuple["Index", dict[str, Any]]:
         """The index saved in `saved`, and its info; `saved` itself stays as it is.
 
-        IndexMismatch where it is damaged, of another format, dimension or distance type.
+        SnapshotDamaged where it is not what was saved; IndexMismatch where it is of another format, dimension or
+        distance type, or cannot be read now. Nothing else is raised, whatever the folder holds.
         """
         index = cls(config, folder)
         try:
-            info = index._read(saved)
-        except (OSError, ValueError, LookupError, RuntimeError, json.JSONDecodeError) as exc:
-            index.close()
-            raise IndexMismatch(f"{saved}: cannot be read: {exc}") from exc
+            return index, index._read(saved)
         except IndexMismatch:
             index.close()
             raise
-        return index, info
+        except Exception as exc:
+            # of any kind: a format of another NGT, too little memory, a folder that is away
+            index.close()
+            raise IndexMismatch(f"{saved}: cannot be read: {exc or type(exc).__name__}") from exc
 
     @property
     def _graph_folder(self) -> Path:
@@ -246,22 +251,24 @@ class Index:
         self._graph = ngtpy.Index(str(self._graph_folder), log_disabled=True)
 
     def _read(self, saved: Path) -> dict[str, Any]:
-        head = json.loads((saved / "index.json").read_text("utf-8"))
+        if self._graph is not None:
+            self._graph.close()
+            shutil.rmtree(self._graph_folder)
+            self._graph = None
+        # NGT can crash on damaged bytes: it only ever opens the copy, which is checked
+        home = Path(self._home.name)
+        copy_sealed(saved, home)
+        head = json.loads((home / "index.json").read_text("utf-8"))
         if head["format"] != FORMAT:
             raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
         if head["distance_type"] != self.config.distance_type:
             raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {self.config.distance_type}")
         if self.config.dimension not in (None, head["dimension"]):
             raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {self.config.dimension}")
-        if self._graph is not None:
-            self._graph.close()
-            shutil.rmtree(self._graph_folder)
-            self._graph = None
         self.dimension, self.model = head["dimension"], head["model"]
-        if (saved / "graph").is_dir():
-            shutil.copytree(saved / "graph", self._graph_folder)
+        if self._graph_folder.is_dir():
             self._open()
-        with np.load(saved / "entries.npz", allow_pickle=False) as table:
+        with np.load(home / "entries.npz", allow_pickle=False) as table:
             ends, node_ends, nodes = (table[name].tolist() for name in ("path_ends", "node_ends", "nodes"))
             paths, digests = table["paths"].tobytes(), table["digests"].tobytes()
             names = ("orders", "announced", "sources", "digested")
@@ -271,6 +278,8 @@ class Index:
                 digest = digests[32 * i : 32 * i + 32] if digested else b""
                 own = tuple(nodes[node_ends[i - 1] if i else 0 : node_ends[i]])
                 self._attach(own, Entry(order, path, announced, digest, source))
+        for name in ("index.json", "entries.npz"):
+            (home / name).unlink()
         info: dict[str, Any] = head["info"]
         return info
 

@@ -3,6 +3,7 @@
 `Config.from_env` fails at start and names the variable that is wrong.
 """
 
+import ipaddress
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -181,6 +182,8 @@ class BridgeConfig:
     token           asked of every request but those for health; None: of none
     timeout_s       how long a stage may take to answer
     in_flight       requests that may wait at a time; one more gets 429
+    body_timeout_s  how long a body may take to come, and a second more for every 16 KB; then 408
+    bodies          that may be coming at a time; for one more, the one that is furthest behind gets 408
     neighbors       of an image that is asked about by POST /v1/duplicates, in distinct fingerprints
     """
 
@@ -193,7 +196,19 @@ class BridgeConfig:
     token: str | None = None
     timeout_s: float = 10.0
     in_flight: int = 256
+    body_timeout_s: float = 20.0
+    bodies: int = 128
     neighbors: int = 10
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether it listens on this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def address(self) -> str:
@@ -214,6 +229,8 @@ class BridgeConfig:
             token=read("BRIDGE_TOKEN", None, str),
             timeout_s=read("BRIDGE_TIMEOUT_S", default.timeout_s, _seconds),
             in_flight=read("BRIDGE_IN_FLIGHT", default.in_flight, _at_least(1)),
+            body_timeout_s=read("BRIDGE_BODY_TIMEOUT_S", default.body_timeout_s, _seconds),
+            bodies=read("BRIDGE_BODIES", default.bodies, _at_least(1)),
             neighbors=read("NB_NEIGHBORS", default.neighbors, _at_least(1)),
         )
 

@@ -1,23 +1,29 @@
-"""Snapshots of the index in INDEX_DIR: a folder each, named by the log's identity and offset."""
+"""Snapshots of the index in INDEX_DIR: a folder each, named by the log's identity and offset.
+
+A snapshot that is not what was saved is set aside under `….damaged`, and an older one or the log takes its place.
+"""
 
 import logging
 import re
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
-from imagetools.errors import IndexMismatch
+from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index import Index, IndexConfig
+from streams.scratch import Scratch
 from streams.topics import DAY_MS
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
+KEPT_DAMAGED = 2
+"""Snapshots that were set aside stay for a person to look at, the newest ones."""
+
 MAX_AGE_MS = 25 * DAY_MS
 """Well below the 30 days that the log keeps the tombstones which an older snapshot would miss."""
 
 NAME = re.compile(r"index-(?P<log>[\w-]+)-(?P<offset>\d+)")
+DAMAGED = ".damaged"
 
 
 class Snapshots:
@@ -28,12 +34,12 @@ class Snapshots:
         self._folder = folder
         self._config = config
         folder.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.TemporaryDirectory(prefix=".running-", dir=folder, ignore_cleanup_errors=True)
+        self._scratch = Scratch(folder)
 
     @property
     def scratch(self) -> Path:
         """A folder of this process for NGT's own files."""
-        return Path(self._scratch.name)
+        return self._scratch.folder
 
     def newest(self, log_id: str, *, at_most: int) -> tuple[Index, int] | None:
         """The index of the newest usable snapshot of that log, and its offset; None where there is none."""
@@ -42,10 +48,14 @@ class Snapshots:
                 continue
             try:
                 index, info = Index.load(folder, self._config, self.scratch)
+            except SnapshotDamaged as exc:
+                log.warning("snapshot set aside, which costs time and loses nothing: %s", exc)
+                self._set_aside(folder)
+                continue
             except IndexMismatch as exc:
                 log.warning("snapshot passed over: %s", exc)
                 continue
-            if time.time() * 1000 - info["saved"] > MAX_AGE_MS:
+            if time.time() * 1000 - info.get("saved", 0) > MAX_AGE_MS:
                 log.warning("snapshot passed over: %s is older than the log keeps removals", folder)
                 index.close()
                 continue
@@ -53,21 +63,46 @@ class Snapshots:
         return None
 
     def save(self, index: Index, log_id: str, offset: int) -> None:
-        """Write a snapshot; all but the newest ones go."""
+        """Write a snapshot; all but the newest ones go. Where it cannot be written, the log has everything."""
         began = time.monotonic()
+        draft = self.scratch / f"index-{log_id}-{offset}"
         try:
-            index.save(self._folder / f"index-{log_id}-{offset}", {"saved": time.time() * 1000})
-        except FileExistsError:
+            index.save(draft, {"saved": time.time() * 1000})
+            draft.rename(self._folder / draft.name)
+        except (OSError, RuntimeError) as exc:
+            self._scratch.remove(draft)
+            if not (self._folder / draft.name).exists():
+                log.warning("search: no snapshot at offset %d: %s; the next start takes longer", offset, exc)
             return
+        kept = {folder for _, folder in self._of(log_id)[-KEPT:]}
         for folder in self._folder.glob("index-*"):
-            if folder not in {kept for _, kept in self._of(log_id)[-KEPT:]} and NAME.fullmatch(folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder not in kept and NAME.fullmatch(folder.name):
+                self._scratch.remove(folder)
         log.info("search: snapshot at offset %d, %d images, %.1f s", offset, len(index), time.monotonic() - began)
 
     def close(self) -> None:
         """Remove the scratch folder."""
-        self._scratch.cleanup()
+        self._scratch.close()
+
+    def _set_aside(self, folder: Path) -> None:
+        try:
+            self._scratch.remove(folder.with_name(folder.name + DAMAGED))
+            folder.rename(folder.with_name(folder.name + DAMAGED))
+        except OSError as exc:
+            # another process may have set it aside first, or the folder be read-only
+            log.warning("%s: stays where it is: %s", folder, exc.strerror or exc)
+        aside = sorted(self._folder.glob(f"index-*{DAMAGED}"), key=_changed)
+        for old in aside[:-KEPT_DAMAGED]:
+            self._scratch.remove(old)
 
     def _of(self, log_id: str) -> list[tuple[int, Path]]:
         found = ((NAME.fullmatch(folder.name), folder) for folder in self._folder.iterdir())
         return sorted((int(match["offset"]), folder) for match, folder in found if match and match["log"] == log_id)
+
+
+def _changed(path: Path) -> float:
+    """When it was renamed, or otherwise changed; 0 where it is gone."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0

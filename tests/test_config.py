@@ -168,6 +168,8 @@ BRIDGE_VARIABLES = [
     ("BRIDGE_TOKEN", "a secret", "token", "a secret"),
     ("BRIDGE_TIMEOUT_S", "2.5", "timeout_s", 2.5),
     ("BRIDGE_IN_FLIGHT", "8", "in_flight", 8),
+    ("BRIDGE_BODY_TIMEOUT_S", "1.5", "body_timeout_s", 1.5),
+    ("BRIDGE_BODIES", "4", "bodies", 4),
     ("NB_NEIGHBORS", "50", "neighbors", 50),
     ("KAFKA_BOOTSTRAP_SERVERS", "a:1", "kafka", KafkaConfig("a:1")),
 ]
@@ -186,6 +188,7 @@ def test_each_variable_of_the_bridge_sets_its_own_field_alone(name, text, field,
     [
         ("SERVER_PORT", "65536"), ("SERVER_PORT", "-1"), ("SERVER_PORT", "http"), ("BRIDGE_TIMEOUT_S", "0"),
         ("BRIDGE_TIMEOUT_S", "nan"), ("BRIDGE_TIMEOUT_S", "601"), ("BRIDGE_IN_FLIGHT", "0"), ("NB_NEIGHBORS", "none"),
+        ("BRIDGE_BODY_TIMEOUT_S", "0"), ("BRIDGE_BODIES", "0"),
     ],
 )  # fmt: skip
 def test_a_wrong_variable_of_the_bridge_is_named(name, text):
