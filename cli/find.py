@@ -28,8 +28,9 @@ from cli.alerts import as_json, as_line, as_text
 from cli.announce import announce
 from cli.report import write_report
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageToolsError
+from imagetools.folder import find_images
 from schemas.records import Duplicates, Outcome, Verdict
 from streams.config import Config, KafkaConfig
 from streams.follow import Follower, Seen, dead_letter, reach

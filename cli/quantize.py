@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.measuring import GALLERY, compare
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.folder import find_images
 from imagetools.networks import load_network
 from training.photos import HELD_OUT_AT_MOST
 from training.quantizing import quantize as in_int8

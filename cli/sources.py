@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imagetools.decode import IMAGE_SUFFIXES, find_images
+from imagetools.decode import IMAGE_SUFFIXES
 from imagetools.errors import ImageToolsError
+from imagetools.folder import find_images
 
 
 class NoSuchSource(ImageToolsError):

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from imagetools.errors import ImageToolsError
+from imagetools.logs import configure
 from streams.config import Config
 from streams.requests import Desk
 from streams.runner import OffsetsLost, Runner, TooManyDeadLetters
@@ -30,7 +30,7 @@ def serve(make: Callable[[Config], Stage[Any]], config: Config | None = None) ->
 
     SystemExit with the exit code where it cannot go on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure()
     keep_freed_memory()
     try:
         config = config or Config.from_env()
