@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
-from cli.find import STAGES, Findings, find
+from cli.find import STAGES, find
+from cli.findings import Findings
 from imagetools.decode import ImageRoot, decode
 from imagetools.engines import usable_cores
 from imagetools.fingerprint import Encoder, EncoderConfig

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError
+from imagetools.errors import CannotWrite, ImageRootUnavailable, ImageToolsError
+from imagetools.logs import keep_console_clear
+from imagetools.paths import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,6 +81,12 @@ def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     return decorate
 
 
+class Refused(click.ClickException):
+    """What the same command would meet again."""
+
+    exit_code = 2
+
+
 class Commands(click.Group):
     """A group whose errors are one line."""
 
@@ -86,8 +94,13 @@ class Commands(click.Group):
         """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as exc:
+            exc.message = printable(exc.message, keep="\n")  # type: ignore[misc]
+            raise
+        except CannotWrite as exc:
+            raise Refused(str(exc)) from exc
         except (ImageToolsError, ImageRootUnavailable) as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(printable(str(exc), keep="\n")) from exc
         except ImportError as exc:
             if "libGL" in str(exc) or "libgthread" in str(exc):
                 raise click.ClickException(
@@ -110,6 +123,7 @@ def main() -> None:
                                imagetools topics create
                                imagetools encoder | search | matcher | bridge
     """  # noqa: D301 - click's mark for lines to keep as they are
+    keep_console_clear()
 
 
 @main.command()
@@ -126,19 +140,18 @@ def find(
 
     Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it comes, and stops everything when
     every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
-    browser), alerts.jsonl and dead-letters.jsonl.
+    browser), alerts.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
+
+    Ctrl-C ends it early: the report then holds what is done, and says that it is partial.
     """
     from cli.find import find as run  # noqa: PLC0415
     from cli.supervisor import StageFailed  # noqa: PLC0415
 
-    # as Ctrl-C: stop what was started, in order
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
     except StageFailed as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
-        click.echo("Interrupted: everything is stopped, no report was written", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
@@ -151,7 +164,10 @@ def demo(folder: Path) -> None:
     """
     from cli.demo import run  # noqa: PLC0415
 
-    run(folder)
+    try:
+        run(folder)
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 @main.command()
@@ -188,15 +204,18 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
     """
     from cli.announce import announce  # noqa: PLC0415
     from cli.sources import paths_of  # noqa: PLC0415
+    from imagetools.folder import Tally  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
 
     config = Config.from_env(environ)
     lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
-    count = announce(
-        reach(config.kafka), paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
-    )
+    passed = Tally()
+    paths = paths_of(source, lines, config.images_dir, on_skipped=passed.add)
+    count = announce(reach(config.kafka), paths, alert=not no_alert and not remove, gone=remove)
     click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
+    if passed.counts:
+        click.echo(str(passed), err=True)
 
 
 @main.command()

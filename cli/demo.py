@@ -7,11 +7,13 @@ from rich.console import Console
 
 from cli.demo_images import prepare, score
 from cli.find import find
+from cli.outputs import try_folder
 
 
 def run(folder: Path) -> None:
     """Prepare `folder`, find its duplicates, and print precision and recall by kind of edit."""
     console = Console()
+    try_folder(folder, "--folder")
     for part in ("images", "report"):
         shutil.rmtree(folder / part, ignore_errors=True)
     plan = prepare(folder / "images")

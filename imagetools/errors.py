@@ -14,6 +14,7 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     ├── ModelError            a model file that cannot be used
     ├── IndexMismatch         a vector or a file that does not belong into this index
     ├── ConfigError           a setting that cannot be
+    ├── CannotWrite           a place for results that cannot be written
     └── PrerequisiteMissing   something that has to be there first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
 """
@@ -70,6 +71,10 @@ class IndexMismatch(ImageToolsError):
 
 class ConfigError(ImageToolsError):
     """A setting that cannot be; the message names it."""
+
+
+class CannotWrite(ImageToolsError):
+    """A place for results that cannot be written; the message names it and says why."""
 
 
 class PrerequisiteMissing(ImageToolsError):

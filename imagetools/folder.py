@@ -82,11 +82,14 @@ class Tally:
         """How many are counted and not listed, those aside that are no images."""
         return self.counts.total() - self.counts[NO_IMAGE] - len(self.listed)
 
-    def __str__(self) -> str:
-        """The counts in words, those that are no images last; empty where there are none."""
+    @property
+    def words(self) -> str:
+        """The counts, those that are no images last; empty where there are none."""
         kinds = sorted(self.counts, key=lambda kind: (kind == NO_IMAGE, -self.counts[kind], kind))
-        counted = ", ".join(f"{self.counts[kind]:,} {kind}" for kind in kinds)
-        return f"not looked at: {counted}" if counted else ""
+        return ", ".join(f"{self.counts[kind]:,} {kind}" for kind in kinds)
+
+    def __str__(self) -> str:
+        return f"not looked at: {self.words}"
 
 
 _NAMES: Final = {

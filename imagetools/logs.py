@@ -40,11 +40,18 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
-    log_warnings()
+    _log_warnings()
 
 
-def log_warnings() -> None:
-    """Turn Python's warnings into records at level INFO: a console that shows warnings of the log stays clear of them.
+def keep_console_clear() -> None:
+    """Without `configure`: show the log's warnings and errors, each in a line, and none of Python's warnings."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(OneLine())
+    _log_warnings()
+
+
+def _log_warnings() -> None:
+    """Make records of Python's warnings, at level INFO, which a log has and a console without one does not show.
 
     What Pillow warns of is said for every image, by its name, and not for the first one alone.
     """

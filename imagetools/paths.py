@@ -47,9 +47,8 @@ def one_file(one: Path, two: Path) -> str:
     Such paths are names of the same bytes on disk: deleting one frees nothing, or leaves a link that leads nowhere.
     """
     try:
-        first, second = one.stat(), two.stat()
-        # a file system without inodes may number all files alike: what can be told of the files must agree, too
-        if not first.st_ino or _identity(first) != _identity(second):
+        own = identity(one)
+        if own is None or own != identity(two):
             return ""
         if os.path.abspath(one) == os.path.abspath(two):
             return "by the same path"
@@ -58,8 +57,14 @@ def one_file(one: Path, two: Path) -> str:
         return ""
 
 
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def identity(path: Path) -> tuple[int, ...] | None:
+    """What two paths that lead to one file have in common; None where the path leads nowhere."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # a file system without inodes may number all files alike: what else can be told of a file must agree, too
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_ino else None
 
 
 def require_path(name: str, path: str) -> None:

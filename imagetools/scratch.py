@@ -44,7 +44,7 @@ class Scratch:
     def close(self) -> None:
         """Remove the folder, as far as the system lets us. Idempotent."""
         if self._lock is not None:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
             os.close(self._lock)
             self._lock = None
 
@@ -82,11 +82,7 @@ def _remove_abandoned(folder: Path) -> bool:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # the lock goes last: a sweep that is killed half-way leaves what the next one recognises
-        for entry in folder.iterdir():
-            if entry.name != LOCK:
-                _remove(entry)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     except OSError:
         return False
     finally:
@@ -94,8 +90,12 @@ def _remove_abandoned(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(folder: Path) -> None:
+    """All that is in it, then the lock: what is interrupted half-way is known to the next sweep."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != LOCK:
+                os.unlink(entry.path)
+    shutil.rmtree(folder, ignore_errors=True)
