@@ -77,7 +77,8 @@ def find(
         except KeyboardInterrupt:
             job.finish("interrupted")
         except Exception as exc:
-            job.finish(str(exc))
+            if job.findings.verdicts:
+                job.finish(str(exc))
             raise
         else:
             interrupts.hold("finishing the report")

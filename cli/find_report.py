@@ -77,10 +77,11 @@ class Job:
 
 
 def _summary(sums: Totals, took: float, ended: str) -> str:
-    head = _how_far(sums, ended) or f"{sums.images:,} images"
+    head = _how_far(sums, ended) or ("1 image" if sums.images == 1 else f"{sums.images:,} images")
+    pairs = "1 pair" if sums.pairs == 1 else f"{sums.pairs:,} pairs"
     same_file = f"{sums.same_file:,} the same file by a link, " if sums.same_file else ""
     return (
-        f"{head} in {took:.1f} s: {sums.duplicates:,} duplicate earlier ones ({sums.pairs:,} pairs), "
+        f"{head} in {took:.1f} s: {sums.duplicates:,} duplicate earlier ones ({pairs}), "
         f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read"
     )
 

@@ -120,7 +120,8 @@ def write_report(
         not_looked_at=not_looked_at or Tally(),
         listed=LISTED,
         stats={name: f"{value:,}" if isinstance(value, int | float) else str(value) for name, value in stats.items()},
-        groups=list(_grouped(groups, duplicates, shown)),
+        # what is but one file under several names comes last
+        groups=sorted(_grouped(groups, duplicates, shown), key=lambda group: group.files == 1),
         pair_count=len(duplicates),
         image_count=len(paths),
         models=sorted({str(alert["model"]) for alert in alerts if alert.get("model")}),

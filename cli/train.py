@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from cli.measuring import compare
-from cli.outputs import try_file, try_folder
+from cli.outputs import try_file
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
 from imagetools.folder import Tally
@@ -105,7 +105,6 @@ def _require_room(order: Order, run: Path) -> None:
     try_file(order.out, "--out")
     if not order.resume:
         shutil.rmtree(run, ignore_errors=True)
-    try_folder(run, "--out")
 
 
 def _encoder(file: Path | None) -> Encoder:
