@@ -197,7 +197,7 @@ def decode(
 ) -> Image.Image:
     """The picture in the bytes of an image file, mode RGB, upright as its EXIF orientation says.
 
-    name  what errors call it
+    name  what errors call it; control characters are escaped
     box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
           quarter or an eighth of its size, never below the box on either side
 
@@ -206,6 +206,7 @@ def decode(
     profile; of an animation and of a document with pages the first.
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
     """
+    name = shown(name)
     if not data:
         raise BrokenImage(name, "the file is empty")
     if len(data) > config.max_bytes:

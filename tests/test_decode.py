@@ -482,6 +482,14 @@ class TestImageRoot:
         assert sizes == [40 + i % len(FORMATS) for i in range(200)]
 
 
+def test_errors_name_an_image_in_one_line(tmp_path: Path) -> None:
+    for broken in (lambda: decode(b"x", "a\x1b[31m\nb.jpg"), lambda: ImageRoot(tmp_path).read("a\x1b[31m\nb.jpg")):
+        with pytest.raises((ImageError, ImageRootUnavailable)) as raised:
+            broken()
+        assert "\x1b" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
 class TestFindImages:
     def test_finds_by_suffix_in_order_and_skips_the_hidden(self, tmp_path: Path) -> None:
         for path in [
