@@ -95,7 +95,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as exc:
-            exc.message = printable(exc.message, keep="\n")  # type: ignore[misc]
+            # a word of the command line may hold a newline; help that comes as an error has lines of its own
+            of_a_word = isinstance(exc, click.UsageError) and not isinstance(exc, click.exceptions.NoArgsIsHelpError)
+            exc.message = printable(exc.message, keep="" if of_a_word else "\n")  # type: ignore[misc]
             raise
         except CannotWrite as exc:
             raise Refused(str(exc)) from exc

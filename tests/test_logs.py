@@ -1,5 +1,6 @@
 """Names and messages that a terminal shows and does not obey, and a console that libraries do not write to."""
 
+import json
 import logging
 import os
 import subprocess
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from cli.alerts import as_line, as_text
+from cli.commands import main
 from imagetools.logs import OneLine
 from imagetools.paths import printable, shown
+from schemas.records import Duplicate, Duplicates
 
 HOSTILE = "a\x1b[31m\nb\x07\u202egpj.exe\x9b\u2028.jpg"
 ESCAPED = r"a\x1b[31m\nb\x07\u202egpj.exe\x9b\u2028.jpg"
@@ -104,3 +109,22 @@ def test_a_stage_that_crashes_says_so_in_lines_that_are_safe():
     assert run.returncode == 1
     assert "Traceback" in run.stderr
     assert not set(run.stderr) & (CONTROLS - {"\n"})
+
+
+def test_commands_show_names_escaped_in_alerts_and_in_errors_of_ours_and_of_click(tmp_path):
+    alert = Duplicates(1, HOSTILE, (Duplicate(HOSTILE, 1.0, edit="re-encoded"),))
+    assert as_text(alert) == [f"{ESCAPED}  duplicates  {ESCAPED}  1.00  re-encoded"]
+    assert json.loads(as_line(alert))["candidate"] == HOSTILE
+    (tmp_path / HOSTILE).write_text("no image")
+    for words in (
+        ("compare", tmp_path / HOSTILE, tmp_path / HOSTILE),
+        ("compare", tmp_path / f"none{HOSTILE}", tmp_path / HOSTILE),
+        ("find", tmp_path, HOSTILE),
+        ("find", tmp_path, "--report", f"/proc/{HOSTILE}"),
+        (HOSTILE,),
+        ("find", tmp_path, f"--{HOSTILE}"),
+    ):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code
+        assert r"\x1b[31m\nb" in result.output
+        assert not set(result.output) & (CONTROLS - {"\n"})
