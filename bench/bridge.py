@@ -34,7 +34,8 @@ from rich.table import Table
 from bench.pipeline import SHARED, made_photos
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
+from imagetools.folder import find_images
 from imagetools.index import Entry, Index
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
 from streams import matcher_consumer

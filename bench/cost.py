@@ -29,10 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
-from cli.find import STAGES, Findings, find
-from imagetools.decode import ImageRoot, decode, find_images
+from cli.find import STAGES, find
+from cli.findings import Findings
+from imagetools.decode import ImageRoot, decode
 from imagetools.engines import usable_cores
 from imagetools.fingerprint import Encoder, EncoderConfig
+from imagetools.folder import find_images
 from imagetools.index import Entry, Index
 from imagetools.matcher import MatcherConfig, extract, verify
 from imagetools.parts import find_parts

@@ -36,10 +36,11 @@ from torchvision.transforms import functional
 
 from bench.pairs import HELD_OUT, SERIES, SHARED
 from cli.quantize import CannotQuantize, Order, quantize
-from imagetools.decode import decode, find_images
+from imagetools.decode import decode
 from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
 from imagetools.errors import PrerequisiteMissing
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.folder import find_images
 from imagetools.networks import load_network
 
 ROUNDS = 3

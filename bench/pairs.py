@@ -15,8 +15,9 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
+from imagetools.folder import find_images
 from imagetools.overlays import OVERLAYS
 
 Side = Literal["fit", "report"]

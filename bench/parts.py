@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.edits import padding
+from imagetools.folder import find_images
 from imagetools.overlays import screenshot
 from imagetools.parts import Part, find_parts
 

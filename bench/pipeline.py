@@ -29,9 +29,10 @@ from rich.table import Table
 
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.engines import usable_cores
 from imagetools.fingerprint import Encoder, Prepared
+from imagetools.folder import find_images
 from imagetools.index import Entry, Index, Neighbor
 from imagetools.matcher import Features, extract, verify
 from schemas.records import Duplicates, Verdict

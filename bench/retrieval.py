@@ -24,10 +24,11 @@ from torch.nn import functional
 
 from bench.pairs import HELD_OUT, SAMPLES, SHARED
 from cli.measuring import compared
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ImageError
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
+from imagetools.folder import find_images
 from training.augment import AugmentConfig
 from training.photos import Photos, read_photos
 from training.projection import fit_projection

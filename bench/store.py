@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SHARED
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.feature_store import FILE, FeatureStore
+from imagetools.folder import find_images
 from imagetools.matcher import MatcherConfig
 from schemas.records import Candidates, Neighbor, Verdict
 from streams.config import Config

@@ -1,10 +1,12 @@
 """Alerts for people and programs outside: the JSON contract's shape, and one line of text."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from imagetools.paths import shown
 from schemas.records import Duplicates, to_plain
 
 
@@ -19,11 +21,17 @@ def as_line(alert: Duplicates) -> bytes:
     return msgspec.json.encode(as_json(alert)) + b"\n"
 
 
-def as_text(alert: Duplicates) -> list[str]:
-    """A line for each pair: candidate, score, what it duplicates, and how."""
-    return [
-        f"{alert.candidate}  duplicates  {d.relative_path}  {d.score:.2f}  {d.edit}".rstrip() for d in alert.duplicated
-    ]
+def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two: "") -> list[str]:
+    """A line for each pair: candidate, what it duplicates, score, and how.
+
+    link  says of two paths how they are one file, in place of the edit; empty where they are not
+    """
+    lines = []
+    for d in alert.duplicated:
+        same = link(alert.candidate, d.relative_path)
+        names = f"{shown(alert.candidate)}  {'is' if same else 'duplicates'}  {shown(d.relative_path)}"
+        lines.append(f"{names}  {d.score:.2f}  {same or d.edit}".rstrip())
+    return lines
 
 
 def local_time(alert: Duplicates) -> str:

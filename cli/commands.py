@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError, RegistryAway
+from imagetools.errors import CannotWrite, ImageRootUnavailable, ImageToolsError, RegistryAway
+from imagetools.logs import keep_console_clear
+from imagetools.paths import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +85,12 @@ def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     return decorate
 
 
+class Refused(click.ClickException):
+    """What the same command would meet again."""
+
+    exit_code = 2
+
+
 class Commands(click.Group):
     """A group whose errors are one line."""
 
@@ -90,8 +98,15 @@ class Commands(click.Group):
         """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as exc:
+            # a word of the command line may hold a newline; help that comes as an error has lines of its own
+            of_a_word = isinstance(exc, click.UsageError) and not isinstance(exc, click.exceptions.NoArgsIsHelpError)
+            exc.message = printable(exc.message, keep="" if of_a_word else "\n")  # type: ignore[misc]
+            raise
+        except CannotWrite as exc:
+            raise Refused(str(exc)) from exc
         except (ImageToolsError, ImageRootUnavailable, RegistryAway) as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(printable(str(exc), keep="\n")) from exc
         except ImportError as exc:
             if "libGL" in str(exc) or "libgthread" in str(exc):
                 raise click.ClickException(
@@ -114,6 +129,7 @@ def main() -> None:
                                imagetools topics create
                                imagetools encoder | search | matcher | bridge
     """  # noqa: D301 - click's mark for lines to keep as they are
+    keep_console_clear()
 
 
 @main.command()
@@ -130,19 +146,18 @@ def find(
 
     Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it comes, and stops everything when
     every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
-    browser), alerts.jsonl and dead-letters.jsonl.
+    browser), alerts.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
+
+    Ctrl-C ends it early: the report then holds what is done, and says that it is partial.
     """
     from cli.find import find as run  # noqa: PLC0415
     from cli.supervisor import StageFailed  # noqa: PLC0415
 
-    # as Ctrl-C: stop what was started, in order
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
     except StageFailed as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
-        click.echo("Interrupted: everything is stopped, no report was written", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
@@ -155,7 +170,10 @@ def demo(folder: Path) -> None:
     """
     from cli.demo import run  # noqa: PLC0415
 
-    run(folder)
+    try:
+        run(folder)
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 @main.command()

@@ -6,20 +6,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.outputs import try_picture
 from cli.picture import pair_picture
 from imagetools.decode import decode
 from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.paths import one_file, shown
 
 
 def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
     """Print what the matcher says of A and B; ImageError where one cannot be read."""
-    images = [decode(path.read_bytes(), str(path)) for path in (a, b)]
+    if picture is not None:
+        try_picture(picture, "--picture")
+    images = [decode(path.read_bytes(), shown(str(path))) for path in (a, b)]
     found = verify(extract(images[0], config), extract(images[1], config), config)
     console = Console()
     verdict = "duplicate" if found.duplicate else "no duplicate"
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
     table = Table("evidence", "", show_header=False)
-    rows = {"edit": found.edit, "stopped at": found.gate}
+    how = one_file(a, b)
+    rows = {"edit": f"the same file, {how}: nothing to delete" if how else found.edit, "stopped at": found.gate}
     if found.coverage_candidate:
         rows |= {
             "inliers": str(found.inliers) if found.inliers else "none, whole pictures compared",
@@ -36,4 +41,4 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
     console.print(table)
     if picture is not None:
         pair_picture(images[0], images[1], found.points, f"{verdict}, {found.score:.2f} {found.edit}").save(picture)
-        console.print(Text(f"Picture: {picture}"))
+        console.print(Text(f"Picture: {shown(str(picture))}"))

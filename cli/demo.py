@@ -8,6 +8,7 @@ from rich.console import Console
 
 from cli.demo_images import as_numbers, measure, prepare, score
 from cli.find import find
+from cli.outputs import try_folder
 
 
 def run(folder: Path) -> None:
@@ -16,6 +17,7 @@ def run(folder: Path) -> None:
     score.json in the folder has the score for programs.
     """
     console = Console()
+    try_folder(folder, "--folder")
     for part in ("images", "report"):
         shutil.rmtree(folder / part, ignore_errors=True)
     plan = prepare(folder / "images")

@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,15 +22,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cli.alerts import as_json, as_line, as_text
 from cli.announce import announce
-from cli.report import write_report
+from cli.find_report import Job
+from cli.findings import Findings
+from cli.interrupts import Interrupts
+from cli.outputs import try_report
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot, find_images
 from imagetools.errors import ImageToolsError
-from schemas.records import Duplicates, Outcome, Verdict
+from imagetools.folder import Tally, find_images
+from imagetools.paths import printable, shown
+from imagetools.scratch import Scratch
 from streams.config import Config, KafkaConfig
-from streams.follow import Follower, Seen, dead_letter, reach
+from streams.follow import Follower, reach
 from streams.local_kafka import broker
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS, GroupOffsets, create, delete
 
@@ -44,45 +45,6 @@ PLAIN_EVERY_S = 10.0
 
 class NothingToDo(ImageToolsError):
     """There is no image to look at."""
-
-
-@dataclass
-class Findings:
-    """What the job has seen so far.
-
-    verdicts  by path; one for each announced image in the end
-    """
-
-    announced: int
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    alerts: list[Duplicates] = field(default_factory=list)
-    dead_letters: list[dict[str, str]] = field(default_factory=list)
-    encoded: int = 0
-    searched: int = 0
-    dead_before_search: int = 0
-
-    def take(self, seen: Seen) -> None:
-        """Count one message."""
-        if seen.topic is VERDICTS:
-            self.verdicts[seen.record.relative_path] = seen.record
-        elif seen.topic is DUPLICATES:
-            self.alerts.append(seen.record)
-        elif seen.topic is CANDIDATES:
-            self.searched += 1
-        elif seen.topic is DEAD_LETTERS:
-            letter = dead_letter(seen.message)
-            self.dead_letters.append(letter)
-            self.dead_before_search += letter["stage"] in ("encoder", "search")
-
-    @property
-    def done(self) -> bool:
-        """Every announced image has its verdict."""
-        return len(self.verdicts) >= self.announced
-
-    @property
-    def pairs(self) -> int:
-        """Duplicate pairs reported."""
-        return sum(len(alert.duplicated) for alert in self.alerts)
 
 
 def find(
@@ -102,31 +64,62 @@ def find(
     NothingToDo where the folder holds no image; other ImageToolsErrors say what is missing.
     """
     console = console or Console()
-    images = ImageRoot(folder)
-    paths = list(find_images(folder))
-    if not paths:
-        raise NothingToDo(f"{folder}: no image in it")
-    began = time.monotonic()
+    with Interrupts() as interrupts:
+        passed = Tally()
+        paths = list(find_images(folder, on_skipped=passed.add))
+        if not paths:
+            raise NothingToDo(f"{shown(str(folder))}: no image in it" + (f"; {passed}" if passed.counts else ""))
+        if report is not None:
+            try_report(report)
+        job = Job(folder, report, Findings(len(paths)), passed, console)
+        try:
+            _run(job, paths, interrupts, bootstrap, environ, encoders, matchers)
+        except KeyboardInterrupt:
+            job.finish("interrupted")
+        except Exception as exc:
+            if job.findings.verdicts:
+                job.finish(str(exc))
+            raise
+        else:
+            interrupts.hold("finishing the report")
+            job.finish("interrupted" if interrupts.requested else "")
+        if interrupts.requested:
+            raise KeyboardInterrupt
+    return job.findings
+
+
+def _run(
+    job: Job,
+    paths: Sequence[str],
+    interrupts: Interrupts,
+    bootstrap: str | None,
+    environ: Mapping[str, str],
+    encoders: int,
+    matchers: int,
+) -> None:
+    """Until every image has its verdict, or an interrupt; all that it started is stopped then."""
+    folder, console = job.folder, job.console
     with contextlib.ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagetools-", ignore_cleanup_errors=True)))
+        home = stack.enter_context(Scratch())
         kafka = stack.enter_context(_cluster(bootstrap, environ, console))
         create(kafka)
         settings = _settings(environ, kafka, bootstrap is not None, folder, home)
         supervisor = Supervisor(settings, home / "logs")
         stack.callback(supervisor.stop)
+        interrupts.at_once.append(partial(_kill, supervisor))
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
             supervisor.start(stage, count)
         follower = Follower(kafka, (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS), from_beginning=True)
         stack.callback(follower.close)
         announce(kafka, paths)
-        findings = Findings(len(paths))
-        _watch(findings, kafka, follower, supervisor, console)
-    took = time.monotonic() - began
-    console.print(Text(_summary(findings, took)))
-    if report is not None:
-        _write(report, findings, images, folder, took)
-        console.print(Text(f"Report: {report / 'report.html'}"))
-    return findings
+        interrupts.hold("stopping the stages" + (", then writing the report of what is done" if job.report else ""))
+        _watch(job, kafka, follower, supervisor, interrupts)
+
+
+def _kill(supervisor: Supervisor) -> None:
+    for member in list(supervisor.members):
+        if member.process is not None:
+            member.process.kill()
 
 
 @contextlib.contextmanager
@@ -160,34 +153,30 @@ def _settings(
     return {**kept, **ours}
 
 
-def _watch(
-    findings: Findings, kafka: KafkaConfig, follower: Follower, supervisor: Supervisor, console: Console
-) -> None:
+def _watch(job: Job, kafka: KafkaConfig, follower: Follower, supervisor: Supervisor, interrupts: Interrupts) -> None:
     """Show what comes until every image has its verdict."""
+    findings, console = job.findings, job.console
     encoder = GroupOffsets(kafka, "encoder")
-    shown = time.monotonic()
+    shown_at = time.monotonic()
     with contextlib.closing(encoder), _Bars(findings, console) as bars:
-        while True:
+        while not interrupts.requested:
             for seen in follower.read(POLL_S):
-                findings.take(seen)
-                if isinstance(seen.record, Duplicates):
-                    for line in as_text(seen.record):
-                        console.print(Text(line), soft_wrap=True)
+                job.take(seen)
             for news in supervisor.tend():
-                console.print(Text(news, style="yellow"))
-            if time.monotonic() - shown > POLL_S or findings.done:
-                shown = time.monotonic()
+                console.print(Text(printable(news), style="yellow"))
+            if time.monotonic() - shown_at > POLL_S or findings.done:
+                shown_at = time.monotonic()
                 findings.encoded = sum(encoder.read().values())
                 bars.show()
             if findings.done:
                 break
+        else:
+            # each stage finishes the batch that it has begun
+            supervisor.stop()
         # alerts and verdicts of one transaction are on two topics: take what is still on its way
         while rest := list(follower.read(POLL_S)):
             for seen in rest:
-                findings.take(seen)
-                if isinstance(seen.record, Duplicates):
-                    for line in as_text(seen.record):
-                        console.print(Text(line), soft_wrap=True)
+                job.take(seen)
 
 
 class _Bars:
@@ -239,27 +228,3 @@ class _Bars:
             self._plain_at = time.monotonic()
             text = ", ".join(f"{stage} {count:,}" for stage, count in done.items())
             self._console.print(Text(f"of {findings.announced:,} images: {text}"))
-
-
-def _summary(findings: Findings, took: float) -> str:
-    outcomes = [verdict.outcome for verdict in findings.verdicts.values()]
-    return (
-        f"{findings.announced:,} images in {took:.1f} s: {outcomes.count(Outcome.DUPLICATE):,} duplicate earlier ones "
-        f"({findings.pairs:,} pairs), {outcomes.count(Outcome.CLEAR):,} clear, "
-        f"{outcomes.count(Outcome.DEAD_LETTER):,} could not be read"
-    )
-
-
-def _write(report: Path, findings: Findings, images: ImageRoot, folder: Path, took: float) -> None:
-    report.mkdir(parents=True, exist_ok=True)
-    alerts = sorted(findings.alerts, key=lambda alert: alert.candidate)
-    (report / "alerts.jsonl").write_bytes(b"".join(as_line(alert) for alert in alerts))
-    letters = (msgspec.json.encode(letter) + b"\n" for letter in findings.dead_letters)
-    (report / "dead-letters.jsonl").write_bytes(b"".join(letters))
-    stats: dict[str, Any] = {
-        "images": findings.announced,
-        "pairs": findings.pairs,
-        "dead letters": len(findings.dead_letters),
-        "seconds": round(took, 1),
-    }
-    write_report(report, [as_json(alert) for alert in alerts], images, title=f"Duplicates in {folder}", stats=stats)

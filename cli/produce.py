@@ -13,6 +13,7 @@ from cli.announce import Announcer
 from cli.awaited import Awaited
 from cli.sources import IMAGES_READER, Sources, root_of
 from imagetools.errors import ImageToolsError
+from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
 from imagetools.paths import shown
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -22,6 +23,9 @@ from streams.topics import IMAGES_NEW
 
 MOST_REFUSALS = 5
 """Lines about paths that cannot be announced; of the rest, their number is said."""
+
+CANNOT_BE = (UNUSABLE_NAME, LEADS_OUT, UNLISTABLE)
+"""What in a folder may be an image and cannot be announced."""
 
 STARTING_S = 5.0
 """How long an encoder may take from its start to saying what it does."""
@@ -66,7 +70,7 @@ def produce(kafka: KafkaConfig, order: Order) -> int:
         if order.source == "-":
             paths = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:
-            paths = sources.paths(order.source, on_refused=refused.note)
+            paths = sources.paths(order.source, on_refused=refused.note, on_skipped=refused.skip)
         announcer = Announcer(kafka)
         if order.wait:
             with closing(Awaited(kafka)) as awaited:
@@ -87,11 +91,22 @@ def _with_encoder(states: StateFollower) -> list[StageState]:
 
 @dataclass
 class Refused:
-    """Paths that cannot be announced; the first are named at once."""
+    """Paths that cannot be announced; the first are named at once.
+
+    passed  what else a folder holds: files that are no images, or none that are read
+    """
 
     count: int = 0
+    passed: Tally = field(default_factory=Tally)
 
-    def note(self, error: ImageToolsError) -> None:
+    def skip(self, skipped: Skipped) -> None:
+        """Something in a folder that is not announced."""
+        if skipped.kind in CANNOT_BE:
+            self.note(skipped)
+        else:
+            self.passed.add(skipped)
+
+    def note(self, error: ImageToolsError | Skipped) -> None:
         """One more."""
         self.count += 1
         if self.count <= MOST_REFUSALS:
@@ -101,6 +116,8 @@ class Refused:
         """Say how many have not been named."""
         if self.count > MOST_REFUSALS:
             _say(f"not announced: {self.count - MOST_REFUSALS:,} more")
+        if self.passed.counts:
+            _say(str(self.passed))
 
     @property
     def code(self) -> int:

@@ -16,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.measuring import GALLERY, compare
-from imagetools.decode import ImageRoot, find_images
+from cli.outputs import try_file
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.fingerprint import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.folder import Tally, find_images
 from imagetools.networks import load_network
 from training.photos import HELD_OUT_AT_MOST
 from training.quantizing import quantize as in_int8
@@ -80,7 +83,7 @@ def quantize(order: Order, console: Console | None = None) -> None:
     data = _model(order)
     network = load_network(name, data)
     before = _encoder(order.model, order.size)
-    held_out, others = _split(order)
+    held_out, others = _split(order, console)
     pixels = [one for _, one in islice(_read(order.folder, others, before, console), CALIBRATED_WITH)]
     if len(pixels) < LEAST:
         raise CannotQuantize(
@@ -104,6 +107,7 @@ def _require_room(order: Order) -> None:
         raise CannotQuantize(f"{order.out}: already there")
     if not order.out.parent.is_dir():
         raise CannotQuantize(f"{order.out.parent}: no such folder")
+    try_file(order.out, "--out")
     if order.model is not None and not order.model.is_file():
         raise CannotQuantize(f"{order.model}: no such file")
     if order.model is not None and order.model.suffix == ".onnx":
@@ -136,9 +140,12 @@ def _encoder(file: Path | None, size: int) -> Encoder:
     return Encoder.load(EncoderConfig(file.name, file.parent.resolve(), input_size=size))
 
 
-def _split(order: Order) -> tuple[list[str], list[str]]:
+def _split(order: Order, console: Console) -> tuple[list[str], list[str]]:
     """Paths to measure with, and all others, mixed."""
-    named = [path for path in find_images(order.folder) if not path.startswith(order.exclude)]
+    passed = Tally()
+    named = [p for p in find_images(order.folder, on_skipped=passed.add) if not p.startswith(order.exclude)]
+    if passed.counts:
+        console.print(Text(str(passed)))
     if not named:
         raise CannotQuantize(f"{order.folder}: no image in it")
     random.Random(order.seed).shuffle(named)
@@ -163,7 +170,7 @@ def _read(
             piece = paths[start : start + PIECE]
             for path, one in zip(piece, pool.map(read, piece), strict=True):
                 if isinstance(one, ImageError):
-                    console.print(f"left out: {one}")
+                    console.print(Text(f"left out: {one}"))
                 else:
                     yield path, one
 

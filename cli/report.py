@@ -1,6 +1,7 @@
 """The report page: groups of duplicates, each pair side by side with the points that match."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,17 +15,24 @@ import jinja2
 from PIL import Image
 
 from cli.groups import Groups
+from cli.outputs import make_report_files
 from cli.picture import Layout, side_by_side
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.folder import REPORT_FILES, Tally
+from imagetools.paths import printable
+
+DATA: Final = ("alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json")
+"""Files beside the page that it links to."""
 
 THUMBNAIL_SIDE: Final = 480
 """Pixels of a thumbnail's longer side: what two beside each other take on a wide screen."""
 
-THUMBNAILS: Final = "thumbnails"
-
 OPEN_PAIRS: Final = 200
 """Groups start open until so many pairs are shown, so that a long page is up at once."""
+
+LISTED: Final = 500
+"""Rows of what is not looked at that the page shows; the file beside it has more."""
 
 FIRST_PAIRS: Final = 12
 """Pairs of one group that are shown before the rest has to be asked for."""
@@ -57,8 +65,9 @@ class Shown:
 class Pair:
     """One pair: what was done to the left one, the earlier in the log, gives the right one.
 
-    lines  SVG path data: a stroke for each matching point, in the layout's units
-    dots   SVG path data: the ends of the strokes, as strokes without length
+    lines      SVG path data: a stroke for each matching point, in the layout's units
+    dots       SVG path data: the ends of the strokes, as strokes without length
+    same_file  both are names of one file, and neither is a copy to delete
     """
 
     left: Shown
@@ -67,43 +76,71 @@ class Pair:
     layout: Layout
     lines: str
     dots: str
+    same_file: bool
 
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Images that pairs join, and these pairs, the surest first."""
+    """Images that pairs join, and these pairs, the surest first.
+
+    files  how many files the members are names of
+    """
 
     members: tuple[Shown, ...]
     pairs: tuple[Pair, ...]
+    files: int
     open: bool
 
 
 def write_report(
-    folder: Path, alerts: Sequence[Mapping[str, Any]], images: ImageRoot, *, title: str, stats: Mapping[str, Any]
+    folder: Path,
+    alerts: Sequence[Mapping[str, Any]],
+    images: ImageRoot,
+    *,
+    title: str,
+    stats: Mapping[str, Any],
+    ended: str = "",
+    not_looked_at: Tally | None = None,
 ) -> None:
     """Write report.html and its thumbnails; it opens from disk and asks nothing of any network.
 
-    alerts  as the JSON contract shapes them, with their evidence
-    stats   shown at the top, as they are named and in their order
+    alerts         as the JSON contract shapes them, with their evidence; `same_file` in a pair: two names of one file
+    stats          shown at the top, as they are named and in their order
+    ended          what a partial report says above all: that there is more to find, and why it was not looked for
+    not_looked_at  listed at the end
     """
-    (folder / THUMBNAILS).mkdir(parents=True, exist_ok=True)
+    files = make_report_files(folder)
     duplicates = _unordered(alerts)
     groups = Groups(duplicates).members()
     paths = [path for members in groups for path in members]
     shown = _show_all(folder, images, paths)
     page = _template().render(
-        title=title,
+        title=printable(title),
+        ended=printable(ended),
+        not_looked_at=not_looked_at or Tally(),
+        listed=LISTED,
         stats={name: f"{value:,}" if isinstance(value, int | float) else str(value) for name, value in stats.items()},
-        groups=list(_grouped(groups, duplicates, shown)),
+        # what is but one file under several names comes last
+        groups=sorted(_grouped(groups, duplicates, shown), key=lambda group: group.files == 1),
         pair_count=len(duplicates),
         image_count=len(paths),
         models=sorted({str(alert["model"]) for alert in alerts if alert.get("model")}),
         thresholds=sorted({alert["threshold"] for alert in alerts}),
-        files=[name for name in ("alerts.jsonl", "dead-letters.jsonl") if (folder / name).exists()],
+        files=[name for name in DATA if (folder / name).exists()],
         first_pairs=FIRST_PAIRS,
         strip=STRIP,
     )
-    (folder / "report.html").write_text(page, "utf-8")
+    draft = folder / ".report.html.part"
+    draft.write_text(page, "utf-8")
+    os.replace(draft, folder / "report.html")
+    _remove_stale(files, len(paths))
+
+
+def _remove_stale(files: Path, count: int) -> None:
+    """Remove the thumbnails that an earlier report had and this one has not."""
+    for file in files.iterdir():
+        if re.fullmatch(r"\d{6,}\.jpg", file.name) and int(file.stem) >= count:
+            file.unlink()
 
 
 def _unordered(alerts: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -127,7 +164,9 @@ def _grouped(
     before = 0
     for number, members in enumerate(groups):
         of_group = sorted(pairs[number], key=lambda pair: -float(pair.duplicate["score"]))
-        yield PairGroup(tuple(shown[path] for path in members), tuple(of_group), before < OPEN_PAIRS)
+        one_file = Groups((pair.left.path, pair.right.path) for pair in of_group if pair.same_file).members()
+        count = len(members) - sum(len(names) - 1 for names in one_file)
+        yield PairGroup(tuple(shown[path] for path in members), tuple(of_group), count, before < OPEN_PAIRS)
         before += min(len(of_group), FIRST_PAIRS)
 
 
@@ -140,7 +179,8 @@ def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> Pair:
             (x1, y1), (x3, y3) = layout.first.at(x2, y2), layout.second.at(x, y)
             lines.append(f"M{x1:.0f} {y1:.0f}L{x3:.0f} {y3:.0f}")
             dots.append(f"M{x1:.0f} {y1:.0f}h0M{x3:.0f} {y3:.0f}h0")
-    return Pair(left, right, duplicate, layout, "".join(lines), "".join(dots))
+    same_file = bool(duplicate.get("same_file"))
+    return Pair(left, right, duplicate, layout, "".join(lines), "".join(dots), same_file)
 
 
 def _show_all(folder: Path, images: ImageRoot, paths: Sequence[str]) -> dict[str, Shown]:
@@ -158,7 +198,7 @@ def _show(folder: Path, base: str, images: ImageRoot, number: int, path: str) ->
         return Shown(path, href, "", (4, 3), exc.reason if isinstance(exc, ImageError) else str(exc))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     # a number: a path may be longer than a file's name, or mean something in a URL
-    place = f"{THUMBNAILS}/{number:06}.jpg"
+    place = f"{REPORT_FILES}/{number:06}.jpg"
     image.save(folder / place, quality=82)
     return Shown(path, href, place, image.size)
 
@@ -168,5 +208,6 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = lambda share: "all" if share >= 0.995 else f"{100 * share:.0f} %"
+    environment.filters["printable"] = partial(printable, keep="\t\n")
     environment.filters["counted"] = lambda number, one, many: f"{number:,} {one if number == 1 else many}"
     return environment.from_string((resources.files("cli") / "report.html.j2").read_text("utf-8"))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from imagetools.decode import IMAGE_SUFFIXES, ImageRoot, find_images
+from imagetools.decode import IMAGE_SUFFIXES, ImageRoot
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
+from imagetools.folder import Skipped, find_images
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.records import StageState
 
@@ -63,15 +64,22 @@ class Sources:
     root: Path | None
     gone: bool = False
 
-    def paths(self, source: str, *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
+    def paths(
+        self,
+        source: str,
+        *,
+        on_refused: Callable[[ImageToolsError], None],
+        on_skipped: Callable[[Skipped], None] | None = None,
+    ) -> Iterator[str]:
         """The paths of a folder's images, of one image, or of a text file with a path on each line.
 
-        on_refused  told of each line, and each file of a folder, that cannot be announced
+        on_refused  told of each line that cannot be announced
+        on_skipped  told of all in a folder that is not announced; as `find_images`'s
         NoSuchSource, OutsideRoot where the source itself cannot.
         """
         place = self._found(source)
         if place is not None and place.is_dir():
-            return self._folder(place, on_refused)
+            return self._folder(place, on_skipped)
         if os.path.splitext(source)[1].lower() in IMAGE_SUFFIXES and (place is not None or self.gone):
             return iter([self._relative(source, ("", self._top))])
         if place is None:
@@ -107,13 +115,13 @@ class Sources:
         places = (Path(source), Path(self._top, source))
         return next((place for place in places if os.path.lexists(place)), None)
 
-    def _folder(self, place: Path, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
+    def _folder(self, place: Path, on_skipped: Callable[[Skipped], None] | None) -> Iterator[str]:
         if self.root is None:
-            return find_images(place, on_skipped=on_refused)
+            return find_images(place, on_skipped=on_skipped)
         inside = _inside(os.path.realpath(place), self._top)
         if inside is None:
             raise OutsideRoot(shown(str(place)), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
-        return (os.path.normpath(os.path.join(inside, path)) for path in find_images(place, on_skipped=on_refused))
+        return (os.path.normpath(os.path.join(inside, path)) for path in find_images(place, on_skipped=on_skipped))
 
     def _relative(self, text: str, bases: Sequence[str]) -> str:
         """The path relative to the root. `bases`: what it may be relative to, the likelier first."""

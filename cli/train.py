@@ -10,12 +10,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import nn
 from torchvision.models import ResNet
 
 from cli.measuring import compare
+from cli.outputs import try_file
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.folder import Tally
 from imagetools.networks import load_network
 from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer
 from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
@@ -99,6 +102,7 @@ def _require_room(order: Order, run: Path) -> None:
         raise CannotTrain(f"{order.out}: already there")
     if not order.out.parent.is_dir():
         raise CannotTrain(f"{order.out.parent}: no such folder")
+    try_file(order.out, "--out")
     if not order.resume:
         shutil.rmtree(run, ignore_errors=True)
 
@@ -124,16 +128,21 @@ def _start(file: Path | None) -> tuple[nn.Module, str]:
 
 
 def _read(order: Order, run: Path, seed: int, console: Console) -> Photos:
+    passed = Tally()
     with _progress(console) as progress:
         task = progress.add_task("reading photos", total=None)
-        return read_photos(
+        photos = read_photos(
             order.folder,
             run,
             seed=seed,
             exclude=order.exclude,
             on_read=lambda done, of: progress.update(task, completed=done, total=of),
-            on_skipped=lambda exc: console.print(f"left out: {exc}"),
+            on_skipped=lambda exc: console.print(Text(f"left out: {exc}")),
+            on_passed_over=passed.add,
         )
+    if passed.counts:
+        console.print(Text(str(passed)))
+    return photos
 
 
 def _progress(console: Console) -> Progress:

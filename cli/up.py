@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli.supervisor import StageFailed, Supervisor
 from imagetools.errors import ConfigError, PrerequisiteMissing
+from imagetools.scratch import sweep
 from streams.config import BridgeConfig, Config
 from streams.follow import reach
 from streams.local_kafka import LocalKafka
@@ -28,6 +29,7 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
     config, bridge = Config.from_env(environ), BridgeConfig.from_env(environ)
     if not config.images_dir.is_dir():
         raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
+    sweep()
     data = data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from http_bridge.pages import Pages
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageToolsError
+from imagetools.logs import configure
 from streams.asking import Asker
 from streams.config import BridgeConfig
 from streams.service import EXIT_REFUSED
@@ -143,7 +143,7 @@ def _port_of(server: asyncio.Server) -> int:
 
 def main(config: BridgeConfig | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SystemExit with the exit code where it cannot."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure()
     try:
         asyncio.run(run(config or BridgeConfig.from_env(), on_listening=_tell))
     except ImageToolsError as exc:

@@ -4,14 +4,14 @@ A folder of images is other people's: every name and every byte in it may be wro
 input is to blame for is an `ImageError`; a folder that does not answer is `ImageRootUnavailable`.
 """
 
+import ctypes
 import errno
-import logging
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,12 +28,12 @@ from PIL import (
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
+    _imaging,
 )
 from pillow_heif import register_heif_opener
 
 from imagetools.errors import (
     BrokenImage,
-    ImageError,
     ImageRootUnavailable,
     ImageTooLarge,
     MissingImage,
@@ -41,11 +41,16 @@ from imagetools.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from imagetools.paths import open_file, read_capped, require_file, require_path, require_utf8, shown
-
-log = logging.getLogger(__name__)
+from imagetools.logs import image_at_hand
+from imagetools.paths import open_file, read_capped, require_file, require_path, shown
 
 register_heif_opener(thumbnails=False)
+
+# libtiff writes what it finds wrong to the standard error output, in the middle of a console; its errors come to us
+# anyhow. A Pillow that has it linked in, or none, has no such function to call
+with suppress(AttributeError, OSError):
+    for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(_imaging.__file__), _handler)(None)
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """What is read, by Pillow's names. HEIF stands after AVIF, whose plugin knows which of a common brand are its own."""
@@ -57,6 +62,9 @@ IMAGE_SUFFIXES: Final = frozenset(
     }
 )  # fmt: skip
 """Endings of file names that are taken for images, in lower case. Decoding looks at the bytes alone."""
+
+SIGNATURE_BYTES: Final = 32
+"""Of a file that `begins_like_an_image` needs."""
 
 ORIGINAL_SIZE: Final = "original size"
 """Key in a picture's `info`: (width, height) of the image as it came, pixels, where that is not the picture's own."""
@@ -194,7 +202,7 @@ def decode(
 ) -> Image.Image:
     """The picture in the bytes of an image file, mode RGB, upright as its EXIF orientation says.
 
-    name  what errors call it
+    name  what errors call it; control characters are escaped
     box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
           quarter or an eighth of its size, never below the box on either side
 
@@ -203,6 +211,7 @@ def decode(
     profile; of an animation and of a document with pages the first.
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
     """
+    name = shown(name)
     if not data:
         raise BrokenImage(name, "the file is empty")
     if len(data) > config.max_bytes:
@@ -230,57 +239,12 @@ def decode(
     return picture
 
 
-def find_images(folder: Path, *, on_skipped: Callable[[ImageError], None] | None = None) -> Iterator[str]:
-    """Every image below a folder by its file name's ending: relative paths with /, sorted folder by folder.
-
-    Hidden files and folders (of a name with a leading dot) are not looked at. Links to folders are not followed: what
-    they hold is found where it lies.
-    on_skipped  told of each image or folder that cannot be named or reached: a name that is no UTF-8 and so fits no
-                message, a path too long, a link that leads out, a folder that cannot be listed; default: log a warning
-    ImageRootUnavailable where the folder itself cannot be listed.
-    """
-    skip = on_skipped or (lambda exc: log.warning("left out: %s", exc))
-    root = os.path.realpath(folder)
-    waiting = [iter(_listed(root, folder))]
-    while waiting:
-        entry = next(waiting[-1], None)
-        if entry is None:
-            waiting.pop()
-            continue
-        path = Path(entry.path).relative_to(root).as_posix()
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(iter(_listed(entry.path, None, shown(path))))
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not _leads_to_folder(entry):
-                require_path(shown(path), path)
-                require_utf8(path)
-                if entry.is_symlink() and os.path.commonpath((root, os.path.realpath(entry.path))) != root:
-                    raise OutsideRoot(shown(path), "leads out of the folder of images through a symbolic link")
-                yield path
-        except ImageError as exc:
-            skip(exc)
-
-
-def _listed(path: str, root: Path | None, name: str = "") -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted. ImageRootUnavailable for the root, ImageError for a folder in it."""
-    try:
-        with os.scandir(path) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
-    except OSError as exc:
-        if root is not None:
-            raise ImageRootUnavailable(f"the folder of images {root}: {exc.strerror}") from exc
-        raise ImageError(name, f"the folder cannot be listed: {exc.strerror}") from exc
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and os.path.isdir(entry.path)
-
-
 @contextmanager
 def _blame_bytes(name: str) -> Iterator[None]:
     """Name what a plugin raised. Only bytes in memory are read inside, so that no error of it is the machine's."""
     try:
-        yield
+        with image_at_hand(name):
+            yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageTooLarge(name, "asks for far more pixels than its size or the limit allows") from exc
     except _BAD_BYTES as exc:
@@ -296,16 +260,26 @@ def _open_image(data: bytes, name: str) -> ImageFile.ImageFile:
     """
     first: BaseException | None = None
     for format_name in FORMATS:
-        factory, accepts = Image.OPEN[format_name]
         try:
-            if accepts is None or accepts(data[:16]) is not True or (format_name == "BMP" and not _is_bmp(data)):
-                continue
-            return factory(BytesIO(data), "")
+            if _accepts(format_name, data):
+                return Image.OPEN[format_name][0](BytesIO(data), "")
         except _BAD_BYTES as exc:
             first = first or exc
     if first is not None:
         raise first
     _refuse(name)
+
+
+def begins_like_an_image(head: bytes) -> bool:
+    """Whether the first SIGNATURE_BYTES of a file are those of a format that is read; the rest may be damaged."""
+    return any(_accepts(format_name, head) for format_name in FORMATS)
+
+
+def _accepts(format_name: str, data: bytes) -> bool:
+    accepts = Image.OPEN[format_name][1]
+    if accepts is not None and accepts(data[:16]) is not True:
+        return False
+    return format_name != "BMP" or _is_bmp(data)
 
 
 def _refuse(name: str) -> NoReturn:

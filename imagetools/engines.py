@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetools.errors import ModelError
+from imagetools.scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -245,11 +245,11 @@ def _kept_model(core: Any, openvino: Any, name: str, data: bytes, side: int, kep
     model = _converted(core, openvino, name, data, side)
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".converting-", dir=kept, ignore_cleanup_errors=True) as draft:
-            openvino.save_model(model, Path(draft) / "new" / "model.xml", compress_to_fp16=False)
+        with Scratch(".converting-", kept) as draft:
+            openvino.save_model(model, draft / "new" / "model.xml", compress_to_fp16=False)
             # whoever comes first keeps the place
             if not place.parent.exists():
-                (Path(draft) / "new").rename(place.parent)
+                (draft / "new").rename(place.parent)
     except (OSError, RuntimeError) as exc:
         log.warning("the converted model cannot be kept in %s, every start converts it: %s", kept, exc)
     return model

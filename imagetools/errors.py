@@ -16,6 +16,7 @@ Anything else that is raised is a fault of ours, or of the machine, and ends the
     ├── IndexMismatch         a vector or a file that does not belong into this index
     │   └── SnapshotDamaged   a saved index that is not what was saved
     ├── ConfigError           a setting that cannot be
+    ├── CannotWrite           a place for results that cannot be written
     └── PrerequisiteMissing   something that has to be there first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
     RegistryAway              the schema registry does not answer: wait, do not blame the message
@@ -81,6 +82,10 @@ class SnapshotDamaged(IndexMismatch):
 
 class ConfigError(ImageToolsError):
     """A setting that cannot be; the message names it."""
+
+
+class CannotWrite(ImageToolsError):
+    """A place for results that cannot be written; the message names it and says why."""
 
 
 class PrerequisiteMissing(ImageToolsError):

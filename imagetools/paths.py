@@ -5,8 +5,10 @@ symbolic link in between.
 """
 
 import os
+import re
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from imagetools.errors import ImageTooLarge, MissingImage, OutsideRoot, UnsupportedImage
@@ -20,10 +22,49 @@ _WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLL
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
+# control characters, separators of lines and paragraphs, marks of the direction of text, and lone surrogates; the
+# joiners of emoji and of Persian are letters of a name
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with every character escaped that a terminal would obey instead of show; `keep` names exceptions.
+
+    An escaped newline keeps one message on one line, so that no file's name can pass for a line of the program's own.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
 def shown(path: str) -> str:
-    """The path as a message can carry it: valid Unicode, and cut when it is longer than any path."""
-    text = path.encode("utf-8", "backslashreplace").decode()
+    """The path as a message can carry it: `printable`, and cut when it is longer than any path."""
+    text = printable(path)
     return text if len(text) <= MAX_PATH_BYTES else f"{text[:200]}… ({len(text):,} characters)"
+
+
+def one_file(one: Path, two: Path) -> str:
+    """How two paths lead to one file, "by a symbolic link" for instance; empty where they lead to two, or one is gone.
+
+    Such paths are names of the same bytes on disk: deleting one frees nothing, or leaves a link that leads nowhere.
+    """
+    try:
+        own = identity(one)
+        if own is None or own != identity(two):
+            return ""
+        if os.path.abspath(one) == os.path.abspath(two):
+            return "by the same path"
+        return "by a symbolic link" if os.path.realpath(one) == os.path.realpath(two) else "by a hard link"
+    except OSError:
+        return ""
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """What two paths that lead to one file have in common; None where the path leads nowhere."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # a file system without inodes may number all files alike: what else can be told of a file must agree, too
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_ino else None
 
 
 def require_path(name: str, path: str) -> None:

@@ -223,7 +223,12 @@ class JavaProcess:
         )
         assert self._guard.stdout is not None
         with self._guard.stdout as pipe:
-            answer = pipe.readline()
+            try:
+                answer = pipe.readline()
+            except BaseException:
+                # interrupted: the guard ends with its input, and nothing it writes to may go before it has ended
+                self._guard.communicate()
+                raise
         if not answer:
             raise PrerequisiteMissing(f"{java()} cannot be run on this machine")
         self.identity = Identity.of(int(answer))

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.folder import Skipped, find_images
 
 REMEMBERED = 16
 LOOKED_AT = 100
@@ -56,5 +57,5 @@ class KnownImages:
         )
 
 
-def _pass_over(_error: ImageError) -> None:
+def _pass_over(_skipped: Skipped) -> None:
     """What cannot be named is no image to try."""

@@ -1,8 +1,6 @@
 """A real Kafka of one's own: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
 
 import json
-import shutil
-import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -16,6 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import PrerequisiteMissing
+from imagetools.scratch import Scratch, sweep
 from streams.container_kafka import ContainerKafka, NoContainer
 from streams.java import Identity, JavaProcess, Program, Progress, fetch, free_ports, is_free, quiet
 
@@ -93,7 +92,7 @@ class LocalKafka:
         port: int,
         identity: Identity,
         process: JavaProcess | None = None,
-        scratch: Path | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.bootstrap = f"127.0.0.1:{port}"
@@ -129,10 +128,11 @@ class LocalKafka:
             raise BrokerUnavailable(str(exc)) from exc
         progress(f"starting {KAFKA.title}")
         with ExitStack() as undo:
-            scratch = Path(tempfile.mkdtemp(prefix="imagetools-kafka-")) if data_dir is None else None
+            sweep()
+            scratch = Scratch("imagetools-kafka-") if data_dir is None else None
             if scratch:
-                undo.callback(shutil.rmtree, scratch)
-            folder = (scratch or Path(str(data_dir))).resolve()
+                undo.callback(scratch.close)
+            folder = (scratch.path if scratch else Path(str(data_dir))).resolve()
             folder.mkdir(parents=True, exist_ok=True)
             broker = cls._start_in(
                 folder, class_path, port=port, properties=properties or {}, detached=detached, scratch=scratch
@@ -149,7 +149,7 @@ class LocalKafka:
         port: int | None,
         properties: Mapping[str, str],
         detached: bool,
-        scratch: Path | None,
+        scratch: Scratch | None,
     ) -> "LocalKafka":
         if cls.attach(folder):
             raise BrokerUnavailable(f"a Kafka with its data in {folder} runs already")
@@ -162,12 +162,13 @@ class LocalKafka:
             if port is not None:
                 ports[0] = port
             _configure(folder, ports, properties)
-            _format(folder, class_path, scratch)
+            removed = scratch.path if scratch else None
+            _format(folder, class_path, removed)
             process = JavaProcess(
                 [f"-Xmx{HEAP}", FRUGAL, *LOGGING, "-cp", class_path, "kafka.Kafka", str(folder / "server.properties")],
                 log=folder / "kafka.log",
                 detached=detached,
-                scratch=scratch,
+                scratch=removed,
             )
             with ExitStack() as undo:
                 undo.callback(process.stop, 0)
@@ -209,7 +210,7 @@ class LocalKafka:
         else:
             self._identity.stop()
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.close()
 
     def __enter__(self) -> "LocalKafka":
         return self

@@ -1,15 +1,13 @@
 """A real schema registry of one's own: Apicurio Registry, in memory, on 127.0.0.1; it speaks Confluent's API."""
 
 import re
-import shutil
-import tempfile
 import time
 import urllib.request
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 from imagetools.errors import PrerequisiteMissing
+from imagetools.scratch import Scratch
 from streams.java import JavaProcess, Program, Progress, fetch, free_ports, quiet
 
 VERSION = "3.3.3"
@@ -51,7 +49,7 @@ class LocalRegistry:
     It ends with the process that started it, even when that is killed.
     """
 
-    def __init__(self, url: str, process: JavaProcess, scratch: Path) -> None:
+    def __init__(self, url: str, process: JavaProcess, scratch: Scratch) -> None:
         self.url = url
         self.pid = process.identity.pid
         self._process = process
@@ -69,8 +67,8 @@ class LocalRegistry:
             raise RegistryUnavailable(str(exc)) from exc
         progress(f"starting {REGISTRY.title}")
         with ExitStack() as undo:
-            scratch = Path(tempfile.mkdtemp(prefix="imagetools-registry-"))
-            undo.callback(shutil.rmtree, scratch)
+            scratch = Scratch("imagetools-registry-")
+            undo.callback(scratch.close)
             for _ in range(ATTEMPTS):
                 port, management = free_ports(2)
                 process = JavaProcess(
@@ -82,8 +80,8 @@ class LocalRegistry:
                         "-jar",
                         str(program),
                     ],
-                    log=scratch / "registry.log",
-                    scratch=scratch,
+                    log=scratch.path / "registry.log",
+                    scratch=scratch.path,
                 )
                 with ExitStack() as failed:
                     failed.callback(process.stop, 0)
@@ -100,7 +98,7 @@ class LocalRegistry:
     def stop(self) -> None:
         """End it and wait until it has: SIGTERM, and SIGKILL after a deadline. Idempotent."""
         self._process.stop()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def __enter__(self) -> "LocalRegistry":
         return self

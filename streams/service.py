@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from imagetools.errors import ImageToolsError, RegistryAway
+from imagetools.logs import configure
 from streams.config import Config
 from streams.requests import Desk
 from streams.runner import OffsetsLost, Runner
@@ -31,7 +31,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
 
     SystemExit with the exit code where it cannot go on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure()
     keep_freed_memory()
     try:
         config = config or Config.from_env()

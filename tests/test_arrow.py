@@ -29,7 +29,7 @@ LIBRARIES = {
 }
 """What else the inner rooms may import, beside the standard library."""
 
-PILLOW_ALONE = ("decode.py", "paths.py", "errors.py", "edits.py", "overlays.py")
+PILLOW_ALONE = ("decode.py", "folder.py", "logs.py", "paths.py", "errors.py", "edits.py", "overlays.py")
 """What a process without torch, NGT and OpenCV may load of the library."""
 
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from imagetools.decode import FORMATS, IMAGE_SUFFIXES, ORIGINAL_SIZE, DecodeConfig, ImageRoot, decode, find_images
+from imagetools.decode import FORMATS, IMAGE_SUFFIXES, ORIGINAL_SIZE, DecodeConfig, ImageRoot, decode
 from imagetools.errors import (
     BrokenImage,
     ImageError,
@@ -29,6 +29,7 @@ from imagetools.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, find_images
 
 NOBODY = 65534
 MOST_SHOWN = 4096
@@ -484,6 +485,14 @@ class TestImageRoot:
         assert sizes == [40 + i % len(FORMATS) for i in range(200)]
 
 
+def test_errors_name_an_image_in_one_line(tmp_path: Path) -> None:
+    for broken in (lambda: decode(b"x", "a\x1b[31m\nb.jpg"), lambda: ImageRoot(tmp_path).read("a\x1b[31m\nb.jpg")):
+        with pytest.raises((ImageError, ImageRootUnavailable)) as raised:
+            broken()
+        assert "\x1b" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
 class TestFindImages:
     def test_finds_by_suffix_in_order_and_skips_the_hidden(self, tmp_path: Path) -> None:
         for path in [
@@ -512,17 +521,17 @@ class TestFindImages:
         (folder / "in.jpg").symlink_to("a.jpg")
         (folder / "loop").symlink_to(folder)
         (folder / "locked").mkdir()
-        skipped: list[ImageError] = []
+        skipped: list[Skipped] = []
         with without_rights(folder / "locked"):
             found = list(find_images(folder, on_skipped=skipped.append))
             assert found == list(find_images(folder))
         assert found == ["a.jpg", "album/b.png", "in.jpg"]
-        assert [(type(exc), exc.name) for exc in skipped] == [
-            (UnsupportedImage, "caf\\udce9.jpg"),
-            (ImageError, "locked"),
-            (OutsideRoot, "out.jpg"),
+        assert [(one.kind, one.name) for one in skipped] == [
+            (UNUSABLE_NAME, "caf\\udce9.jpg"),
+            (UNLISTABLE, "locked"),
+            (LEADS_OUT, "out.jpg"),
         ]
-        assert [str(exc) in caplog.text for exc in skipped] == [True] * 3
+        assert [str(one) in caplog.text for one in skipped] == [True] * 3
 
     def test_every_path_found_can_be_opened(self, folder: Path) -> None:
         assert [ImageRoot(folder).open(path).size for path in find_images(folder)] == [(120, 80)] * 2

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from cli.demo_images import COPIES_OF_A_KIND, KINDS, LOOKALIKES, Plan, measure, prepare, score
 from cli.groups import Groups
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
+from imagetools.folder import find_images
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imagetools.decode import ImageRoot, find_images
+from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
+from imagetools.folder import Skipped, find_images
 
 STORED_SIDE: Final = 192
 """Pixels that each photo is squeezed to: views of 128 then still have detail to crop into. 0.1 MB a photo."""
@@ -64,14 +65,16 @@ def read_photos(
     exclude: Sequence[str] = (),
     on_read: Callable[[int, int], None] | None = None,
     on_skipped: Callable[[ImageError], None] | None = None,
+    on_passed_over: Callable[[Skipped], None] | None = None,
 ) -> Photos:
     """Decode every photo of a folder into `store`; TooFewPhotos where they are too few.
 
-    exclude     beginnings of paths that are left out
-    on_read     told how many photos are read, of how many
-    on_skipped  told of each image that cannot be read; it is left out
+    exclude         beginnings of paths that are left out
+    on_read         told how many photos are read, of how many
+    on_skipped      told of each image that cannot be read; it is left out
+    on_passed_over  told of all that is not looked at; as `find_images`'s on_skipped
     """
-    named = [path for path in find_images(folder, on_skipped=on_skipped) if not path.startswith(tuple(exclude))]
+    named = [path for path in find_images(folder, on_skipped=on_passed_over) if not path.startswith(tuple(exclude))]
     if not named:
         raise TooFewPhotos(f"{folder}: no image in it")
     refuse_few(folder, len(named))

@@ -1,0 +1,157 @@
+"""What a job on a folder leaves: the lines on the console, and the report."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from cli.alerts import as_json, as_text
+from cli.findings import Findings, Links, Totals, totals
+from cli.report import write_report
+from imagetools.decode import ImageRoot
+from imagetools.errors import CannotWrite
+from imagetools.folder import Tally
+from imagetools.paths import printable, shown
+from schemas.records import Duplicates
+from streams.follow import Seen
+
+
+@dataclass
+class Job:
+    """One run over a folder, and where its results go.
+
+    report         the report's folder; None: no report is wanted
+    not_looked_at  what is in the folder beside the announced images
+    """
+
+    folder: Path
+    report: Path | None
+    findings: Findings
+    not_looked_at: Tally
+    console: Console
+    links: Links = field(init=False)
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.links = Links(self.folder)
+
+    def take(self, seen: Seen) -> None:
+        """Count one message, and print it where it is an alert."""
+        self.findings.take(seen)
+        if isinstance(seen.record, Duplicates):
+            for line in as_text(seen.record, self.links.edit):
+                self.console.print(Text(line), soft_wrap=True)
+
+    def finish(self, ended: str) -> None:
+        """Print the summary, and write the report.
+
+        ended  why the job ends before every image has its verdict; empty where it does not, and without effect where
+               all verdicts had come by then
+        CannotWrite where the report cannot be written any more.
+        """
+        took = time.monotonic() - self.began
+        ended = "" if self.findings.done else ended
+        if ended and not self.findings.verdicts:
+            self._say(f"{_sentence(ended)} before any image was done: everything is stopped, no report was written")
+            return
+        sums = totals(self.findings, self.links)
+        self._say(_summary(sums, took, ended))
+        if self.not_looked_at.counts:
+            self._say(str(self.not_looked_at))
+        if self.report is None:
+            return
+        try:
+            _write(self.report, self, sums, took, ended)
+        except OSError as exc:
+            raise CannotWrite(f"the report in {shown(str(self.report))} cannot be written: {exc.strerror}") from exc
+        self._say(f"{'Report of what is done' if ended else 'Report'}: {self.report / 'report.html'}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(Text(printable(text)), soft_wrap=True)
+
+
+def _summary(sums: Totals, took: float, ended: str) -> str:
+    head = _how_far(sums, ended) or ("1 image" if sums.images == 1 else f"{sums.images:,} images")
+    pairs = "1 pair" if sums.pairs == 1 else f"{sums.pairs:,} pairs"
+    same_file = f"{sums.same_file:,} the same file by a link, " if sums.same_file else ""
+    return (
+        f"{head} in {took:.1f} s: {sums.duplicates:,} duplicate earlier ones ({pairs}), "
+        f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read"
+    )
+
+
+def _how_far(sums: Totals, ended: str) -> str:
+    return f"{_sentence(ended)}: {sums.done:,} of {sums.images:,} images were done" if ended else ""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _write(report: Path, job: Job, sums: Totals, took: float, ended: str) -> None:
+    alerts = [_with_links(alert, job.links) for alert in sorted(job.findings.alerts, key=lambda alert: alert.candidate)]
+    _write_lines(report / "alerts.jsonl", alerts)
+    _write_lines(report / "dead-letters.jsonl", job.findings.dead_letters)
+    tally = job.not_looked_at
+    _write_lines(
+        report / "not-looked-at.jsonl",
+        ({"relative_path": _as_unicode(one.path), "kind": one.kind, "reason": one.reason} for one in tally.listed),
+    )
+    stats: dict[str, Any] = {
+        "images": f"{sums.done:,} of {sums.images:,}" if ended else sums.images,
+        "pairs": sums.pairs,
+        **({"the same file by a link": sums.same_file} if sums.same_file else {}),
+        "dead letters": len(job.findings.dead_letters),
+        "not looked at": tally.counts.total(),
+        "seconds": round(took, 1),
+    }
+    folder = shown(str(job.folder))
+    write_report(
+        report,
+        alerts,
+        ImageRoot(job.folder),
+        title=f"Partial: duplicates in {folder}" if ended else f"Duplicates in {folder}",
+        stats=stats,
+        ended=_how_far(sums, ended),
+        not_looked_at=tally,
+    )
+    summary = {
+        "complete": not ended,
+        "ended": ended or None,
+        **asdict(sums),
+        "seconds": round(took, 1),
+        "not_looked_at": dict(tally.counts),
+        "not_listed": tally.unlisted,
+    }
+    _replace(report / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+
+
+def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:
+    """The alert's JSON, with `same_file` in each pair: two names of one file are not to be deleted as copies."""
+    plain = as_json(alert)
+    for duplicate in plain["duplicated"]:
+        edit = links.edit(alert.candidate, duplicate["relative_path"])
+        duplicate["same_file"] = bool(edit)
+        duplicate["edit"] = edit or duplicate["edit"]
+    return plain
+
+
+def _write_lines(file: Path, records: Iterable[object]) -> None:
+    _replace(file, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """All of it or nothing."""
+    draft = file.with_name(f".{file.name}.part")
+    draft.write_bytes(data)
+    os.replace(draft, file)
+
+
+def _as_unicode(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()

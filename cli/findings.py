@@ -1,0 +1,116 @@
+"""What a job on a folder has seen so far, and what that amounts to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetools.paths import identity, one_file
+from schemas.records import Duplicates, Outcome, Verdict
+from streams.follow import Seen, dead_letter
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
+
+
+@dataclass
+class Findings:
+    """What the job has seen so far.
+
+    verdicts  by path; one for each announced image in the end
+    """
+
+    announced: int
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    alerts: list[Duplicates] = field(default_factory=list)
+    dead_letters: list[dict[str, str]] = field(default_factory=list)
+    encoded: int = 0
+    searched: int = 0
+    dead_before_search: int = 0
+
+    def take(self, seen: Seen) -> None:
+        """Count one message."""
+        if seen.topic is VERDICTS:
+            self.verdicts[seen.record.relative_path] = seen.record
+        elif seen.topic is DUPLICATES:
+            self.alerts.append(seen.record)
+        elif seen.topic is CANDIDATES:
+            self.searched += 1
+        elif seen.topic is DEAD_LETTERS:
+            letter = dead_letter(seen.message)
+            self.dead_letters.append(letter)
+            self.dead_before_search += letter["stage"] in ("encoder", "search")
+
+    @property
+    def done(self) -> bool:
+        """Every announced image has its verdict."""
+        return len(self.verdicts) >= self.announced
+
+    @property
+    def pairs(self) -> int:
+        """Duplicate pairs reported."""
+        return sum(len(alert.duplicated) for alert in self.alerts)
+
+
+class Links:
+    """Which images of a folder are one file, under two names that a symbolic or a hard link gives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._identities: dict[str, tuple[int, ...] | None] = {}
+
+    def edit(self, one: str, two: str) -> str:
+        """What stands for an edit where both are one file; empty where they are not."""
+        if self._identity(one) is None or self._identity(one) != self._identity(two):
+            return ""
+        how = one_file(self._folder / one, self._folder / two)
+        return f"the same file, {how}" if how else ""
+
+    def further(self, alerts: Sequence[Duplicates]) -> set[str]:
+        """The images with an alert that are but another name of a file: all of each file's but one."""
+        candidates = dict.fromkeys(alert.candidate for alert in alerts)
+        originals = (d.relative_path for alert in alerts for d in alert.duplicated)
+        names: dict[tuple[int, ...], list[str]] = {}
+        # a name that has no alert itself stands for the file
+        for path in [*dict.fromkeys(path for path in originals if path not in candidates), *candidates]:
+            own = self._identity(path)
+            if own is not None:
+                names.setdefault(own, []).append(path)
+        return {path for paths in names.values() for path in paths[1:] if path in candidates}
+
+    def _identity(self, path: str) -> tuple[int, ...] | None:
+        if path not in self._identities:
+            self._identities[path] = identity(self._folder / path)
+        return self._identities[path]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a job has come to, in numbers.
+
+    done        images with a verdict
+    duplicates  images that are copies of earlier ones; further names of one file aside
+    pairs       of copies; two names of one file are none
+    same_file   images that are but another name of a file that is among the others
+    """
+
+    images: int
+    done: int
+    duplicates: int
+    pairs: int
+    same_file: int
+    clear: int
+    dead_letters: int
+
+
+def totals(findings: Findings, links: Links) -> Totals:
+    """Count."""
+    outcomes = [verdict.outcome for verdict in findings.verdicts.values()]
+    further = links.further(findings.alerts)
+    linked = sum(bool(links.edit(a.candidate, d.relative_path)) for a in findings.alerts for d in a.duplicated)
+    return Totals(
+        images=findings.announced,
+        done=len(findings.verdicts),
+        duplicates=outcomes.count(Outcome.DUPLICATE) - len(further),
+        pairs=findings.pairs - linked,
+        same_file=len(further),
+        clear=outcomes.count(Outcome.CLEAR),
+        dead_letters=outcomes.count(Outcome.DEAD_LETTER),
+    )

@@ -1,0 +1,69 @@
+"""What Ctrl-C and SIGTERM do while a long command runs."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, NoReturn
+
+EXIT_INTERRUPTED: Final = 130
+"""As a shell reports it: 128 and the number of SIGINT."""
+
+SHOW_CURSOR: Final = "\x1b[?25h"
+
+
+class Interrupts:
+    """The first signal is said at once and ends the work in order; a second one ends the process.
+
+    requested  whether the first has come
+    at_once    what is called before the process ends at the second: short, and from a signal handler
+
+    Until `hold`, the first signal raises KeyboardInterrupt; after it, `requested` is all that it sets, so that no
+    message which was just read is lost. Outside the main thread signals are not looked at.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.at_once: list[Callable[[], object]] = []
+        self._held = False
+        self._says = "stopping"
+        self._before: dict[int, object] = {}
+
+    def hold(self, says: str) -> None:
+        """From here on, note the first signal and go on; `says` is what happens then."""
+        self._says, self._held = says, True
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # what a script starts in the background ignores Ctrl-C, which is meant for others
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            self._end_at_once()
+        self.requested = True
+        _say(f"Interrupted: {self._says}; Ctrl-C again stops at once")
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def _end_at_once(self) -> NoReturn:
+        for call in self.at_once:
+            call()
+        _say("Stopped at once" + (SHOW_CURSOR if sys.stderr.isatty() else ""))
+        os._exit(EXIT_INTERRUPTED)
+
+
+def _say(text: str) -> None:
+    # not through a stream: the signal may have come while one was being written
+    os.write(2, f"\n{text}\n".encode())

@@ -1,0 +1,77 @@
+"""Places that results go to, tried before the work begins: hours of it must not end at a folder that is read-only."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from imagetools.errors import CannotWrite
+from imagetools.folder import BESIDE_THUMBNAILS, REPORT_FILES, REPORT_MARK
+from imagetools.paths import shown
+
+
+def try_folder(folder: Path, option: str) -> None:
+    """Make a folder where there is none, and write a file in it once. CannotWrite."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError as exc:
+        raise CannotWrite(f"{option} {shown(str(folder))}: is a file, not a folder") from exc
+    except OSError as exc:
+        raise CannotWrite(f"{option} {shown(str(folder))}: cannot be written: {exc.strerror}") from exc
+
+
+def try_file(file: Path, option: str) -> None:
+    """Whether a file can be written there; its folder has to be there. CannotWrite."""
+    name = f"{option} {shown(str(file))}"
+    if file.is_dir():
+        raise CannotWrite(f"{name}: is a folder, not a file")
+    if not file.parent.is_dir():
+        raise CannotWrite(f"{name}: there is no folder {shown(str(file.parent))}")
+    try:
+        if os.path.lexists(file):
+            with file.open("ab"):
+                return
+        with file.open("xb"):
+            file.unlink()
+    except OSError as exc:
+        raise CannotWrite(f"{name}: cannot be written: {exc.strerror}") from exc
+
+
+def try_picture(file: Path, option: str) -> None:
+    """As `try_file`, of a picture whose format the name's ending tells. CannotWrite."""
+    Image.init()
+    format_name = Image.registered_extensions().get(file.suffix.lower())
+    if format_name is None or format_name not in Image.SAVE:
+        raise CannotWrite(f"{option} {shown(str(file))}: no picture can be saved so; let its name end in .png or .jpg")
+    try_file(file, option)
+
+
+def try_report(folder: Path) -> None:
+    """Make a report's folder, and mark the part of it that is ours. CannotWrite.
+
+    Other people's files may be in it, and stay; one that has the name of ours is in the way.
+    """
+    try_folder(folder, "--report")
+    files = folder / REPORT_FILES
+    if not (files / REPORT_MARK).exists():
+        taken = sorted(name for name in (REPORT_FILES, *BESIDE_THUMBNAILS) if os.path.lexists(folder / name))
+        if taken:
+            raise CannotWrite(
+                f"--report {shown(str(folder))}: {taken[0]} in it is not of a report that this command wrote; "
+                "name another folder, or remove that"
+            )
+    try:
+        make_report_files(folder)
+    except OSError as exc:
+        raise CannotWrite(f"--report {shown(str(folder))}: cannot be written: {exc.strerror}") from exc
+
+
+def make_report_files(folder: Path) -> Path:
+    """The folder of a report's thumbnails, with the mark by which it is known as ours."""
+    files = folder / REPORT_FILES
+    files.mkdir(parents=True, exist_ok=True)
+    (files / REPORT_MARK).write_text("Thumbnails of a report by imagetools, which replaces them.\n", "utf-8")
+    return files

@@ -1,0 +1,227 @@
+"""The images of a folder, and word of everything else in it that is passed over."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from imagetools.decode import IMAGE_SUFFIXES, SIGNATURE_BYTES, begins_like_an_image
+from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.paths import require_path, require_utf8, shown
+
+log = logging.getLogger(__name__)
+
+REPORT_FILES: Final = "report-files"
+"""Folder beside a report's page that holds its thumbnails."""
+
+REPORT_MARK: Final = ".imagetools-report"
+"""File in it by which it is known as ours: its pictures are copies, and not looked at again."""
+
+BESIDE_THUMBNAILS: Final = frozenset(
+    {"report.html", "alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json"}
+)
+"""What a report consists of, beside its thumbnails."""
+
+LISTED_AT_MOST: Final = 10_000
+"""Entries that a tally keeps; of more, the number alone, so that a folder of any size fits into memory."""
+
+
+HIDDEN: Final = "hidden"
+NO_EXTENSION: Final = "without extension"
+UNUSABLE_NAME: Final = "with an unusable name"
+LEADS_OUT: Final = "outside by a link"
+UNLISTABLE: Final = "unlistable"
+EARLIER_REPORT: Final = "of earlier reports"
+NO_IMAGE: Final = "not images"
+"""What is not looked at, as a summary counts it; beside these, the names of formats that are not read."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in a folder that is not looked at.
+
+    path    relative to the folder; a name that is no UTF-8 has surrogates in it
+    kind    one of the words above, or a format: SVG
+    reason  why, and where something can be done, what
+    """
+
+    path: str
+    kind: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The path as a message can carry it."""
+        return shown(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass
+class Tally:
+    """Counts what is not looked at, and keeps the first of it.
+
+    listed  what a person may want to know by name: not the files that are no images
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    listed: list[Skipped] = field(default_factory=list)
+
+    def add(self, skipped: Skipped) -> None:
+        """Count one; made to be `find_images`'s on_skipped."""
+        self.counts[skipped.kind] += 1
+        if skipped.kind != NO_IMAGE and len(self.listed) < LISTED_AT_MOST:
+            self.listed.append(skipped)
+
+    @property
+    def unlisted(self) -> int:
+        """How many are counted and not listed, those aside that are no images."""
+        return self.counts.total() - self.counts[NO_IMAGE] - len(self.listed)
+
+    @property
+    def words(self) -> str:
+        """The counts, those that are no images last; empty where there are none."""
+        kinds = sorted(self.counts, key=lambda kind: (kind == NO_IMAGE, -self.counts[kind], kind))
+        return ", ".join(f"{self.counts[kind]:,} {kind}" for kind in kinds)
+
+    def __str__(self) -> str:
+        return f"not looked at: {self.words}"
+
+
+_NAMES: Final = {
+    suffix: name
+    for suffixes, name in {
+        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef": "camera raw",
+        ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f": "camera raw",
+        ".svg .svgz": "SVG", ".pdf": "PDF", ".ai": "Illustrator", ".eps .ps": "PostScript", ".wmf .emf": "WMF",
+        ".psd .psb": "Photoshop", ".xcf": "GIMP", ".kra": "Krita", ".indd": "InDesign", ".afphoto": "Affinity",
+        ".jp2 .j2k .jpf .jpx .j2c .jpc": "JPEG 2000", ".jxl": "JPEG XL", ".jxr .wdp .hdp": "JPEG XR",
+        ".jls": "JPEG-LS", ".ico .cur .icns": "icon", ".pbm .pgm .ppm .pnm .pam .pfm": "Netpbm", ".tga": "TGA",
+        ".pcx": "PCX", ".xbm .xpm": "X11", ".exr": "OpenEXR", ".hdr": "Radiance", ".dds": "DDS", ".sgi": "SGI",
+        ".qoi": "QOI", ".flif": "FLIF", ".bpg": "BPG", ".dcm": "DICOM", ".fits .fit": "FITS", ".djvu": "DjVu",
+        ".dib": "DIB",
+    }.items()
+    for suffix in suffixes.split()
+}  # fmt: skip
+"""Endings of image files that are not read → the format's name."""
+
+
+def find_images(folder: Path, *, on_skipped: Callable[[Skipped], None] | None = None) -> Iterator[str]:
+    """Every image below a folder: relative paths with /, sorted folder by folder.
+
+    An image is known by its name's ending; a file without one by its first bytes, as a browser or a messenger may have
+    saved it. Links to folders are not followed: what they hold is found where it lies.
+    on_skipped  told of all that is passed over, once each: hidden files and folders (of a name with a leading dot),
+                formats that are not read, names that fit no message, links that lead out, folders that cannot be
+                listed, thumbnails of reports, and files that are no images; default: log what cannot be reached
+    ImageRootUnavailable where the folder itself cannot be listed.
+    """
+    root = os.path.realpath(folder)
+    skip = on_skipped or _warn
+    waiting = [_listed(root, folder)]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        path = Path(entry.path).relative_to(root).as_posix()
+        try:
+            found = _look(entry, root, path)
+            if found == _FOLDER:
+                waiting.append(_listed(entry.path, None))
+        except OSError as exc:
+            found = Skipped(path, UNLISTABLE, f"cannot be listed: {exc.strerror}")
+        if isinstance(found, Skipped):
+            skip(found)
+        elif found == _IMAGE:
+            yield path
+
+
+def _warn(skipped: Skipped) -> None:
+    if skipped.kind in (UNUSABLE_NAME, LEADS_OUT, UNLISTABLE):
+        log.warning("left out: %s", skipped)
+
+
+_FOLDER, _IMAGE, _FOUND_ELSEWHERE = "folder", "image", "found elsewhere"
+
+
+def _look(entry: os.DirEntry[str], root: str, path: str) -> Skipped | str:
+    """What an entry is: one of the three words above, or something to skip."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if entry.name.startswith("."):
+        if suffix in IMAGE_SUFFIXES or entry.is_dir(follow_symlinks=False):
+            return Skipped(path, HIDDEN, "hidden: its name begins with a dot")
+        return Skipped(path, NO_IMAGE, "no image")
+    if entry.is_dir(follow_symlinks=False):
+        if os.path.lexists(os.path.join(entry.path, REPORT_MARK)):
+            return Skipped(path, EARLIER_REPORT, "thumbnails of an earlier report")
+        return _FOLDER
+    if entry.is_symlink() and (found := _look_at_link(entry, suffix, root, path)):
+        return found
+    return _look_at_file(entry, suffix, path)
+
+
+def _look_at_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) -> Skipped | str:
+    """As `_look`; empty where what it leads to counts as a file of the folder."""
+    to_folder = os.path.isdir(entry.path)
+    wanted = to_folder or not suffix or suffix in IMAGE_SUFFIXES
+    if wanted and os.path.commonpath((root, os.path.realpath(entry.path))) != root:
+        return Skipped(path, LEADS_OUT, "leads out of the folder of images through a symbolic link")
+    return _FOUND_ELSEWHERE if to_folder else ""
+
+
+def _look_at_file(entry: os.DirEntry[str], suffix: str, path: str) -> Skipped | str:
+    if entry.name in BESIDE_THUMBNAILS and _is_report(os.path.dirname(entry.path)):
+        return _FOUND_ELSEWHERE
+    if suffix in _NAMES:
+        name = _NAMES[suffix]
+        return Skipped(path, name, f"{name} is not read; export it as JPEG, PNG or TIFF to have it looked at")
+    if suffix and suffix not in IMAGE_SUFFIXES:
+        return Skipped(path, NO_IMAGE, "no image")
+    if not suffix and (reason := _why_no_image(entry)):
+        return Skipped(path, NO_EXTENSION, reason)
+    try:
+        require_path(shown(path), path)
+        require_utf8(path)
+    except ImageError as exc:
+        return Skipped(path, UNUSABLE_NAME, exc.reason)
+    return _IMAGE
+
+
+def _why_no_image(entry: os.DirEntry[str]) -> str:
+    """Why a file without an extension is not taken for an image; empty where it begins like one."""
+    if not entry.is_file():
+        return "is no file, or a link that leads nowhere"
+    try:
+        # O_NONBLOCK: a pipe that was put there meanwhile must not hold us up
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            head = os.read(descriptor, SIGNATURE_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        return f"has no extension, and its first bytes cannot be read: {exc.strerror}"
+    return "" if begins_like_an_image(head) else "has no extension, and does not begin like an image that is read"
+
+
+def _is_report(folder: str) -> bool:
+    return os.path.lexists(os.path.join(folder, REPORT_FILES, REPORT_MARK))
+
+
+def _listed(path: str, root: Path | None) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, sorted. ImageRootUnavailable for the root, OSError for a folder in it."""
+    try:
+        with os.scandir(path) as entries:
+            return iter(sorted(entries, key=_in_bytes))
+    except OSError as exc:
+        if root is not None:
+            raise ImageRootUnavailable(f"the folder of images {root}: {exc.strerror}") from exc
+        raise
+
+
+def _in_bytes(entry: os.DirEntry[str]) -> bytes:
+    return os.fsencode(entry.name)
