@@ -3,20 +3,19 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
-
-from imagetools.errors import ImageRootUnavailable, ImageToolsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("imagetools-data")
 DATA = "The folder that Kafka keeps its data in."
-EXIT_INTERRUPTED = 130
-"""As a shell reports it: 128 and the number of SIGINT."""
+LONG_RUNNING = {"encoder", "search", "matcher", "bridge"}
+"""Commands whose standard error output is their log."""
 
 KAFKA = {
     "KAFKA_BOOTSTRAP_SERVERS": "Kafka's address, host:port.  [default: localhost:9092]",
@@ -58,6 +57,14 @@ LIMIT = {
 }
 
 
+FROM = click.option(
+    "--from",
+    "start_from",
+    type=click.Choice(["earliest", "latest"]),
+    help="Where to go on when the group has lost its offsets; earliest repeats every alert.",
+)
+
+
 def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     """Options for environment variables, of the same names; the function gets `environ`, options winning."""
 
@@ -81,21 +88,59 @@ def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     return decorate
 
 
+class Ended(click.ClickException):
+    """A command that ends with this code, and one line where there is something to say."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click declares it on the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        if self.message:
+            super().show(file)
+
+
 class Commands(click.Group):
     """A group whose errors are one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
+        """Run the command; what it raises becomes one line and an exit code, as streams.exit_codes has it."""
         try:
             return super().invoke(ctx)
-        except (ImageToolsError, ImageRootUnavailable) as exc:
-            raise click.ClickException(str(exc)) from exc
-        except ImportError as exc:
-            if "libGL" in str(exc) or "libgthread" in str(exc):
-                raise click.ClickException(
-                    f"OpenCV needs a system library: {exc}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
-                ) from exc
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except (Exception, KeyboardInterrupt) as exc:
+            raise _ended(exc, ctx.invoked_subcommand or "") from exc
+
+
+def _ended(exc: BaseException, command: str) -> Ended:
+    """How a command ends that raised this."""
+    from streams.exit_codes import EXIT_REFUSED, exit_code, is_fault  # noqa: PLC0415
+    from streams.states import reason_of  # noqa: PLC0415
+
+    code = exit_code(exc)
+    if isinstance(exc, KeyboardInterrupt):
+        return Ended("", code)
+    if isinstance(exc, ImportError) and ("libGL" in str(exc) or "libgthread" in str(exc)):
+        lacking = f"OpenCV needs a system library: {exc}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        return Ended(lacking, EXIT_REFUSED)
+    if not is_fault(exc):
+        return Ended(reason_of(exc), code)
+    return Ended(_fault(exc, command), code)
+
+
+def _fault(exc: BaseException, command: str) -> str:
+    """A line about what nobody foresaw, when its traceback is where it can be found."""
+    from streams.last_words import written  # noqa: PLC0415
+
+    text = "".join(traceback.format_exception(exc))
+    if command in LONG_RUNNING:
+        click.echo(text, err=True)
+        place = "above"
+    else:
+        place = f"in {written(text, f'{command}.log')}"
+    return f"{type(exc).__name__}: {exc}. This is a fault of imagetools; its traceback is {place}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -131,17 +176,14 @@ def find(
     browser), alerts.jsonl and dead-letters.jsonl.
     """
     from cli.find import find as run  # noqa: PLC0415
-    from cli.supervisor import StageFailed  # noqa: PLC0415
 
     # as Ctrl-C: stop what was started, in order
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
-    except StageFailed as exc:
-        raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         click.echo("Interrupted: everything is stopped, no report was written", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
 
 
 @main.command()
@@ -153,6 +195,7 @@ def demo(folder: Path) -> None:
     """
     from cli.demo import run  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run(folder)
 
 
@@ -161,8 +204,9 @@ def demo(folder: Path) -> None:
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(0), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
+@FROM
 @settings(IMAGES, KAFKA, MODEL, SEARCH, MATCH, ROOM, LIMIT, BRIDGE)
-def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
+def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int, start_from: str | None) -> None:
     """Run the whole service and its page until Ctrl-C; started again, it goes on where it was.
 
     Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; without one it runs its own on this machine, with its data in
@@ -170,7 +214,7 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
     """
     from cli.up import up as run  # noqa: PLC0415
 
-    run(data, port, environ, encoders=encoders, matchers=matchers)
+    run(data, port, environ, encoders=encoders, matchers=matchers, start_from=start_from)
 
 
 @main.command()
@@ -274,7 +318,7 @@ def train(
         run(Order(folder, out, model, teacher, exclude, resume, measure), TrainConfig(**numbers))
     except KeyboardInterrupt:
         stop_kept(out)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
 
 
 @main.command()
@@ -312,12 +356,7 @@ def _calm_threads() -> None:
 def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
     @main.command(name, help=text)
     @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
-    @click.option(
-        "--from",
-        "start_from",
-        type=click.Choice(["earliest", "latest"]),
-        help="Where to go on when the group has lost its offsets; earliest repeats every alert.",
-    )
+    @FROM
     @settings(KAFKA, *groups, LIMIT)
     def run(environ: dict[str, str], stop_with_stdin: bool, start_from: str | None) -> None:
         _calm_threads()
@@ -371,7 +410,6 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     from cli.reencode import reencode as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import missing  # noqa: PLC0415
-    from streams.runner import OffsetsLost  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
@@ -379,11 +417,9 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
         run(config, target, switch=switch)
     except KafkaException as exc:
         raise missing(config.kafka, exc) from exc
-    except OffsetsLost as exc:
-        raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         click.echo("Interrupted: the same command goes on", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
 
 
 @main.command()

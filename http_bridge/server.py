@@ -20,12 +20,12 @@ from http_bridge.metrics import METRICS, Metrics
 from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
+from http_bridge.ports import refused
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
-from imagetools.errors import ConfigError, ImageToolsError
 from streams.asking import Asker
 from streams.config import BridgeConfig
-from streams.service import EXIT_REFUSED
+from streams.exit_codes import ending
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,7 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
             try:
                 await site.start()
             except OSError as exc:
-                why = os.strerror(exc.errno) if exc.errno else exc
-                raise ConfigError(f"port {port} on {config.host}: {why}; SERVER_PORT names another") from exc
+                raise refused(config.host, port, exc) from exc
             number = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
             if handler is not None:
                 app[ROOTS][number] = handler
@@ -111,11 +110,8 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
 def main(config: BridgeConfig | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SystemExit with the exit code where it cannot."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
+    with ending():
         asyncio.run(run(config or BridgeConfig.from_env(), on_listening=_tell))
-    except ImageToolsError as exc:
-        log.error("%s", exc)
-        raise SystemExit(EXIT_REFUSED) from exc
 
 
 def _tell(addresses: list[str]) -> None:

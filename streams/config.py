@@ -5,6 +5,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,11 +234,11 @@ class _Reader:
 
 def _kafka_config(read: _Reader) -> KafkaConfig:
     return KafkaConfig(
-        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, str),
+        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, _addresses),
         prefix=read("TOPIC_PREFIX", "", _prefix),
         settings=_librdkafka(read.environ),
         group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
-        registry=read("SCHEMA_REGISTRY_URL", None, str),
+        registry=read("SCHEMA_REGISTRY_URL", None, _urls),
         member=read("MEMBER_NAME", None, str),
         restarts=read("MEMBER_RESTARTS", 0, _at_least(0)),
         embeddings=read("EMBEDDINGS_TOPIC", EMBEDDINGS_TOPIC, _prefix),
@@ -246,6 +247,24 @@ def _kafka_config(read: _Reader) -> KafkaConfig:
 
 def _where_there(folder: Path, otherwise: Path) -> Path:
     return folder if folder.is_dir() else otherwise
+
+
+ADDRESS = re.compile(r"(\w+://)?(\[[\da-fA-F:.]+\]|[^\s:,\[\]/]+)(:(?P<port>\d{1,5}))?", re.ASCII)
+"""Of one broker, as librdkafka takes it."""
+
+
+def _addresses(text: str) -> str:
+    for part in text.split(","):
+        found = ADDRESS.fullmatch(part.strip())
+        if found is None or not 1 <= int(found["port"] or 1) <= 65535:
+            raise ValueError("host:port is needed, several with commas")
+    return text
+
+
+def _urls(text: str) -> str:
+    if not all(re.fullmatch(r"https?://[^\s/]+\S*", part.strip()) for part in text.split(",")):
+        raise ValueError("an address is needed that begins with http:// or https://")
+    return text
 
 
 def _port(text: str) -> int:
