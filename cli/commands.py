@@ -65,6 +65,10 @@ FROM = click.option(
 )
 
 
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
 def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     """Options for environment variables, of the same names; the function gets `environ`, options winning."""
 
@@ -236,12 +240,13 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool) 
     from cli.sources import paths_of  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
     config = Config.from_env(environ)
     lines: Iterator[str] | None = (line.rstrip("\n") for line in sys.stdin) if source == "-" else None
-    count = announce(
-        reach(config.kafka), paths_of(source, lines, config.images_dir), alert=not no_alert and not remove, gone=remove
-    )
+    kafka, paths = reach(config.kafka), paths_of(source, lines, config.images_dir)
+    with Pulse(kafka, _say):
+        count = announce(kafka, paths, alert=not no_alert and not remove, gone=remove)
     click.echo(f"{count:,} images announced{' as gone' if remove else ''}", err=True)
 
 
@@ -254,8 +259,11 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
-    run(reach(Config.from_env(environ).kafka), as_lines=as_lines, from_beginning=from_beginning)
+    kafka = reach(Config.from_env(environ).kafka)
+    with Pulse(kafka, _say):
+        run(kafka, as_lines=as_lines, from_beginning=from_beginning)
 
 
 @main.command()
@@ -265,8 +273,11 @@ def status(environ: dict[str, str]) -> None:
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
-    show(reach(Config.from_env(environ).kafka))
+    kafka = reach(Config.from_env(environ).kafka)
+    with Pulse(kafka, _say):
+        show(kafka)
 
 
 @main.command()
@@ -410,11 +421,13 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     from cli.reencode import reencode as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import missing  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
     try:
-        run(config, target, switch=switch)
+        with Pulse(config.kafka, _say):
+            run(config, target, switch=switch)
     except KafkaException as exc:
         raise missing(config.kafka, exc) from exc
     except KeyboardInterrupt:

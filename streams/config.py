@@ -268,20 +268,34 @@ def _urls(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    if not 0 <= (number := int(text)) <= 65535:
+    if not 0 <= (number := _whole(text)) <= 65535:
         raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")
     return number
 
 
 def _seconds(text: str) -> float:
-    if not 0 < (number := float(text)) <= 600:
+    if not 0 < (number := _decimal(text)) <= 600:
         raise ValueError("seconds above 0, at most 600")
     return number
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as exc:
+        raise ValueError("a whole number is needed") from exc
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise ValueError("a number is needed") from exc
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if (number := int(text)) < least:
+        if (number := _whole(text)) < least:
             raise ValueError(f"at least {least} is needed")
         return number
 
@@ -298,7 +312,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _share(text: str) -> float:
-    if not 0 <= (number := float(text)) <= 1:
+    if not 0 <= (number := _decimal(text)) <= 1:
         raise ValueError("a number from 0 to 1 is needed")
     return number
 
