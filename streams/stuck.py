@@ -23,7 +23,7 @@ LOOK_S = 1.0
 SUSPECT_S = 5.0
 """A call may take this long before anybody asks whether Kafka answers."""
 
-STUCK_S = 15.0
+STUCK_S = 12.0
 """A call that has not come back when Kafka has answered others for this long never does: a transaction ends after 10 s,
 one way or another."""
 
