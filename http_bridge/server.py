@@ -20,7 +20,7 @@ from http_bridge.metrics import METRICS, Metrics
 from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
-from http_bridge.ports import refused
+from http_bridge.ports import check, refused
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
 from streams.asking import Asker
@@ -82,6 +82,7 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
 
     on_listening  told the addresses, one for each port
     """
+    check(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
