@@ -2,13 +2,13 @@
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
-from imagetools.errors import CannotWrite, ImageRootUnavailable, ImageToolsError, RegistryAway
 from imagetools.logs import keep_console_clear
 from imagetools.paths import printable
 
@@ -16,8 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("imagetools-data")
 DATA = "The folder that Kafka keeps its data in."
-EXIT_INTERRUPTED = 130
-"""As a shell reports it: 128 and the number of SIGINT."""
+LONG_RUNNING = {"encoder", "search", "matcher", "bridge"}
+"""Commands whose standard error output is their log."""
 
 KAFKA = {
     "KAFKA_BOOTSTRAP_SERVERS": "Kafka's address, host:port.  [default: localhost:9092]",
@@ -62,6 +62,18 @@ LIMIT = {
 }
 
 
+FROM = click.option(
+    "--from",
+    "start_from",
+    type=click.Choice(["earliest", "latest"]),
+    help="Where to go on when the group has lost its offsets; earliest repeats every alert.",
+)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
 def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     """Options for environment variables, of the same names; the function gets `environ`, options winning."""
 
@@ -85,17 +97,24 @@ def settings(*groups: dict[str, str]) -> Callable[[F], F]:
     return decorate
 
 
-class Refused(click.ClickException):
-    """What the same command would meet again."""
+class Ended(click.ClickException):
+    """A command that ends with this code, and one line where there is something to say."""
 
-    exit_code = 2
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click declares it on the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        if self.message:
+            super().show(file)
 
 
 class Commands(click.Group):
     """A group whose errors are one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what an input is to blame for ends with exit code 2 and the reason."""
+        """Run the command; what it raises becomes one line and an exit code, as streams.exit_codes has it."""
         try:
             return super().invoke(ctx)
         except click.ClickException as exc:
@@ -103,16 +122,42 @@ class Commands(click.Group):
             of_a_word = isinstance(exc, click.UsageError) and not isinstance(exc, click.exceptions.NoArgsIsHelpError)
             exc.message = printable(exc.message, keep="" if of_a_word else "\n")  # type: ignore[misc]
             raise
-        except CannotWrite as exc:
-            raise Refused(str(exc)) from exc
-        except (ImageToolsError, ImageRootUnavailable, RegistryAway) as exc:
-            raise click.ClickException(printable(str(exc), keep="\n")) from exc
-        except ImportError as exc:
-            if "libGL" in str(exc) or "libgthread" in str(exc):
-                raise click.ClickException(
-                    f"OpenCV needs a system library: {exc}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
-                ) from exc
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except (Exception, KeyboardInterrupt) as exc:
+            raise _ended(exc, ctx.invoked_subcommand or "") from exc
+
+
+def _ended(exc: BaseException, command: str) -> Ended:
+    """How a command ends that raised this."""
+    from imagetools.errors import RegistryAway  # noqa: PLC0415
+    from streams.exit_codes import EXIT_REFUSED, exit_code, is_fault  # noqa: PLC0415
+    from streams.states import reason_of  # noqa: PLC0415
+
+    code = exit_code(exc)
+    if isinstance(exc, KeyboardInterrupt):
+        return Ended("", code)
+    if isinstance(exc, ImportError) and ("libGL" in str(exc) or "libgthread" in str(exc)):
+        lacking = f"OpenCV needs a system library: {exc}. On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        return Ended(lacking, EXIT_REFUSED)
+    if isinstance(exc, RegistryAway):
+        return Ended(str(exc), EXIT_REFUSED)
+    if not is_fault(exc):
+        return Ended(printable(reason_of(exc), keep="\n"), code)
+    return Ended(_fault(exc, command), code)
+
+
+def _fault(exc: BaseException, command: str) -> str:
+    """A line about what nobody foresaw, when its traceback is where it can be found."""
+    from streams.last_words import written  # noqa: PLC0415
+
+    text = "".join(traceback.format_exception(exc))
+    if command in LONG_RUNNING:
+        click.echo(text, err=True)
+        place = "above"
+    else:
+        place = f"in {written(text, f'{command}.log')}"
+    return f"{type(exc).__name__}: {exc}. This is a fault of imagetools; its traceback is {place}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -151,14 +196,8 @@ def find(
     Ctrl-C ends it early: the report then holds what is done, and says that it is partial.
     """
     from cli.find import find as run  # noqa: PLC0415
-    from cli.supervisor import StageFailed  # noqa: PLC0415
 
-    try:
-        run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
-    except StageFailed as exc:
-        raise click.ClickException(str(exc)) from exc
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_INTERRUPTED) from None
+    run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
 
 
 @main.command()
@@ -170,10 +209,7 @@ def demo(folder: Path) -> None:
     """
     from cli.demo import run  # noqa: PLC0415
 
-    try:
-        run(folder)
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_INTERRUPTED) from None
+    run(folder)
 
 
 @main.command()
@@ -181,8 +217,9 @@ def demo(folder: Path) -> None:
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="Kafka's port here.")
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(0), help="Encoder processes.")
 @click.option("--matchers", default=1, show_default=True, type=click.IntRange(1), help="Matcher processes.")
+@FROM
 @settings(IMAGES, KAFKA, MODEL, SEARCH, MATCH, ROOM, LIMIT, BRIDGE)
-def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int) -> None:
+def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int, start_from: str | None) -> None:
     """Run the whole service and its page until Ctrl-C; started again, it goes on where it was.
 
     Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; without one it runs its own on this machine, with its data in
@@ -190,7 +227,7 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
     """
     from cli.up import up as run  # noqa: PLC0415
 
-    run(data, port, environ, encoders=encoders, matchers=matchers)
+    run(data, port, environ, encoders=encoders, matchers=matchers, start_from=start_from)
 
 
 @main.command()
@@ -218,6 +255,7 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     from cli.produce import produce as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
     if wait and remove:
         raise click.UsageError("--wait and --remove: a removal gets no verdict")
@@ -225,7 +263,10 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
         raise click.UsageError("--json is for --wait")
     config = Config.from_env(environ)
     order = Order(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
-    raise SystemExit(run(reach(config.kafka), order))
+    kafka = reach(config.kafka)
+    with Pulse(kafka, _say):
+        code = run(kafka, order)
+    raise SystemExit(code)
 
 
 @main.command()
@@ -241,8 +282,11 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
-    run(reach(Config.from_env(environ).kafka), as_lines=as_lines, from_beginning=from_beginning)
+    kafka = reach(Config.from_env(environ).kafka)
+    with Pulse(kafka, _say):
+        run(kafka, as_lines=as_lines, from_beginning=from_beginning)
 
 
 @main.command()
@@ -252,8 +296,11 @@ def status(environ: dict[str, str]) -> None:
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import reach  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
-    show(reach(Config.from_env(environ).kafka))
+    kafka = reach(Config.from_env(environ).kafka)
+    with Pulse(kafka, _say):
+        show(kafka)
 
 
 @main.command()
@@ -305,7 +352,7 @@ def train(
         run(Order(folder, out, model, teacher, exclude, resume, measure), TrainConfig(**numbers))
     except KeyboardInterrupt:
         stop_kept(out)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
 
 
 @main.command()
@@ -343,12 +390,7 @@ def _calm_threads() -> None:
 def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
     @main.command(name, help=text)
     @click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input ends.")
-    @click.option(
-        "--from",
-        "start_from",
-        type=click.Choice(["earliest", "latest"]),
-        help="Where to go on when the group has lost its offsets; earliest repeats every alert.",
-    )
+    @FROM
     @settings(KAFKA, *groups, LIMIT)
     def run(environ: dict[str, str], stop_with_stdin: bool, start_from: str | None) -> None:
         _calm_threads()
@@ -402,19 +444,18 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     from cli.reencode import reencode as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.follow import missing  # noqa: PLC0415
-    from streams.runner import OffsetsLost  # noqa: PLC0415
+    from streams.pulse import Pulse  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
     try:
-        run(config, target, switch=switch)
+        with Pulse(config.kafka, _say):
+            run(config, target, switch=switch)
     except KafkaException as exc:
         raise missing(config.kafka, exc) from exc
-    except OffsetsLost as exc:
-        raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         click.echo("Interrupted: the same command goes on", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """The main job on sample photos with planted copies, and how much of them it finds."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import msgspec
 from rich.console import Console
 
 from cli.demo_images import as_numbers, measure, prepare, score
-from cli.find import find
+from cli.find import check, find
 from cli.outputs import try_folder
 
 
@@ -17,6 +18,7 @@ def run(folder: Path) -> None:
     score.json in the folder has the score for programs.
     """
     console = Console()
+    check(os.environ)
     try_folder(folder, "--folder")
     for part in ("images", "report"):
         shutil.rmtree(folder / part, ignore_errors=True)

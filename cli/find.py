@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,16 +27,22 @@ from cli.announce import announce
 from cli.find_report import Job
 from cli.findings import Findings
 from cli.interrupts import Interrupts
+from cli.offsets import KafkaDied, Offsets
 from cli.outputs import try_report
 from cli.supervisor import Supervisor
-from imagetools.errors import ImageToolsError
+from cli.waiting import StageNews
+from imagetools.errors import ImageToolsError, PrerequisiteMissing
+from imagetools.fingerprint import model_file
 from imagetools.folder import Tally, find_images
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
+from schemas.records import StageState
 from streams.config import Config, KafkaConfig
 from streams.follow import Follower, reach
-from streams.local_kafka import broker
-from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS, GroupOffsets, create, delete
+from streams.local_kafka import Broker, broker
+from streams.pulse import Pulse
+from streams.states import reason_of
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS, create, delete
 
 STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
@@ -61,9 +68,11 @@ def find(
 
     bootstrap  a Kafka to use, under a fresh prefix that is removed afterwards; None: one of its own
     environ    settings of the stages; what would name a live cluster's topics is not taken from it
-    NothingToDo where the folder holds no image; other ImageToolsErrors say what is missing.
+    NothingToDo where the folder holds no image; other ImageToolsErrors say what is missing. Failed where a stage or
+    this job's own Kafka cannot go on.
     """
     console = console or Console()
+    check(environ, bootstrap)
     with Interrupts() as interrupts:
         passed = Tally()
         paths = list(find_images(folder, on_skipped=passed.add))
@@ -78,7 +87,7 @@ def find(
             job.finish("interrupted")
         except Exception as exc:
             if job.findings.verdicts:
-                job.finish(str(exc))
+                job.finish(reason_of(exc))
             raise
         else:
             interrupts.hold("finishing the report")
@@ -101,19 +110,27 @@ def _run(
     folder, console = job.folder, job.console
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(Scratch())
-        kafka = stack.enter_context(_cluster(bootstrap, environ, console))
+        kafka, own = stack.enter_context(_cluster(bootstrap, environ, console))
         create(kafka)
-        settings = _settings(environ, kafka, bootstrap is not None, folder, home)
-        supervisor = Supervisor(settings, home / "logs")
+        settings = _settings(environ, kafka, bootstrap, folder, home)
+        pulse = stack.enter_context(Pulse(kafka, lambda text: console.print(Text(text, style="yellow"))))
+        offsets = stack.enter_context(Offsets(kafka, pulse, own))
+        supervisor = Supervisor(settings, home / "logs", progress=offsets.read)
         stack.callback(supervisor.stop)
         interrupts.at_once.append(partial(_kill, supervisor))
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
             supervisor.start(stage, count)
-        follower = Follower(kafka, (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS), from_beginning=True)
+        topics = (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS, STAGE_STATES)
+        follower = Follower(kafka, topics, from_beginning=True, patient=True)
         stack.callback(follower.close)
         announce(kafka, paths)
         interrupts.hold("stopping the stages" + (", then writing the report of what is done" if job.report else ""))
-        _watch(job, kafka, follower, supervisor, interrupts)
+        try:
+            _watch(job, offsets, follower, supervisor, interrupts)
+        except KafkaDied:
+            # no batch can be finished any more
+            supervisor.stop_s = 0.0
+            raise
 
 
 def _kill(supervisor: Supervisor) -> None:
@@ -122,23 +139,44 @@ def _kill(supervisor: Supervisor) -> None:
             member.process.kill()
 
 
+def check(environ: Mapping[str, str], bootstrap: str | None = None) -> None:
+    """Look at all settings before anything is started; ConfigError and ModelError name the one that is wrong."""
+    config = Config.from_env(_kept(environ, bootstrap))
+    model_file(config.models_name, config.models_dir)
+
+
 @contextlib.contextmanager
-def _cluster(bootstrap: str | None, environ: Mapping[str, str], console: Console) -> Iterator[KafkaConfig]:
-    """A Kafka to work on: one of its own, or the one named, under a fresh prefix."""
+def _cluster(
+    bootstrap: str | None, environ: Mapping[str, str], console: Console
+) -> Iterator[tuple[KafkaConfig, Broker | None]]:
+    """A Kafka to work on, and the process behind it where it is this job's own; otherwise under a fresh prefix."""
     if bootstrap is None:
         with broker(progress=lambda text: console.print(Text(text + " …"))) as own:
-            yield reach(KafkaConfig(own.bootstrap))
+            yield reach(KafkaConfig(own.bootstrap)), own
         return
     prefix = f"find-{uuid.uuid4().hex[:8]}."
-    kafka = reach(replace(Config.from_env(environ).kafka, bootstrap=bootstrap, prefix=prefix, member=None))
+    named = Config.from_env(_kept(environ, bootstrap)).kafka
+    kafka = reach(replace(named, prefix=prefix, member=None))
     try:
-        yield kafka
+        yield kafka, None
     finally:
-        delete(kafka)
+        try:
+            delete(reach(kafka))
+        except (KafkaException, PrerequisiteMissing) as exc:
+            text = f"the topics {prefix}* were not removed from {bootstrap}: {reason_of(exc)}"
+            console.print(Text(text, style="yellow"))
+
+
+def _kept(environ: Mapping[str, str], bootstrap: str | None) -> dict[str, str]:
+    """The settings that this job takes from its surroundings: nothing of a live cluster that it does not work on."""
+    kept = {k: v for k, v in environ.items() if k not in ("EMBEDDINGS_TOPIC", "TOPIC_PREFIX", "MEMBER_NAME")}
+    if bootstrap is not None:
+        return kept | {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
+    return {k: v for k, v in kept.items() if not (k.startswith("KAFKA_") or k == "SCHEMA_REGISTRY_URL")}
 
 
 def _settings(
-    environ: Mapping[str, str], kafka: KafkaConfig, named: bool, folder: Path, home: Path
+    environ: Mapping[str, str], kafka: KafkaConfig, bootstrap: str | None, folder: Path, home: Path
 ) -> Mapping[str, str]:
     """What the stages run with."""
     ours = {
@@ -149,24 +187,31 @@ def _settings(
         # a folder may hold any number of broken files in a row; each is in the report
         "DEAD_LETTER_LIMIT": "0",
     }
-    kept = {k: v for k, v in environ.items() if named or not (k.startswith("KAFKA_") or k == "SCHEMA_REGISTRY_URL")}
-    return {**kept, **ours}
+    return {**_kept(environ, bootstrap), **ours}
 
 
-def _watch(job: Job, kafka: KafkaConfig, follower: Follower, supervisor: Supervisor, interrupts: Interrupts) -> None:
+def _watch(job: Job, offsets: Offsets, follower: Follower, supervisor: Supervisor, interrupts: Interrupts) -> None:
     """Show what comes until every image has its verdict."""
     findings, console = job.findings, job.console
-    encoder = GroupOffsets(kafka, "encoder")
+
+    def say(news: str) -> None:
+        console.print(Text(printable(news), style="yellow"), soft_wrap=True)
+
     shown_at = time.monotonic()
-    with contextlib.closing(encoder), _Bars(findings, console) as bars:
+    stages = StageNews()
+    with _Bars(findings, console) as bars:
         while not interrupts.requested:
             for seen in follower.read(POLL_S):
-                job.take(seen)
+                if not isinstance(seen.record, StageState):
+                    job.take(seen)
+                elif news := stages.take(seen.record):
+                    say(news)
+            offsets.look_after_kafka()
             for news in supervisor.tend():
-                console.print(Text(printable(news), style="yellow"))
+                say(news)
             if time.monotonic() - shown_at > POLL_S or findings.done:
                 shown_at = time.monotonic()
-                findings.encoded = sum(encoder.read().values())
+                findings.encoded = offsets.read("encoder") or findings.encoded
                 bars.show()
             if findings.done:
                 break

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, NoReturn
 
-EXIT_INTERRUPTED: Final = 130
-"""As a shell reports it: 128 and the number of SIGINT."""
+from streams.exit_codes import EXIT_INTERRUPTED
 
 SHOW_CURSOR: Final = "\x1b[?25h"
 

@@ -17,6 +17,7 @@ from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tal
 from imagetools.paths import shown
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
+from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from streams.follow import require
 from streams.states import StateFollower, absent, in_words, trouble
 from streams.topics import IMAGES_NEW
@@ -30,11 +31,9 @@ CANNOT_BE = (UNUSABLE_NAME, LEADS_OUT, UNLISTABLE)
 STARTING_S = 5.0
 """How long an encoder may take from its start to saying what it does."""
 
-EXIT_REFUSED = 2
 EXIT_DEAD_LETTERS = 3
 """All are decided, and some could not be read."""
 
-EXIT_INTERRUPTED = 130
 SAY_AFTER_S = 1.0
 EVERY_S = 10.0
 

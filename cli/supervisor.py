@@ -6,15 +6,19 @@ standard input until that ends, which happens when this process is gone, however
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streams.service import EXIT_REFUSED
+from imagetools.errors import ImageToolsError
+from schemas.records import StageState, State
+from streams.exit_codes import EXIT_REFUSED, Failed
+from streams.last_words import kept, last_words
 
 BACKOFF_S = (0.5, 10.0)
 """First and longest pause before a dead stage is started again."""
@@ -25,16 +29,26 @@ STEADY_S = 60.0
 STOP_S = 20.0
 """How long a stage may take to finish its batch."""
 
+GIVE_UP = 3
+"""Deaths in a row without progress after which a job that has an end is given up: the next would be the same."""
 
-class StageFailed(Exception):
+
+class StageRefused(ImageToolsError):
     """A stage stopped and said that a restart does not help."""
+
+
+class StageFailed(Failed):
+    """A stage died again and again without having done anything."""
 
 
 @dataclass
 class Member:
     """One stage process.
 
-    restarts  how often it was started again
+    restarts   how often it was started again
+    deaths     in a row, without progress of its stage between them
+    progress   of its stage, when it died last
+    log_start  where in the log its newest process begins
     """
 
     stage: str
@@ -45,24 +59,40 @@ class Member:
     due: float = 0.0
     pause: float = BACKOFF_S[0]
     restarts: int = 0
+    deaths: int = 0
+    progress: int | None = None
+    log_start: int = 0
 
     @property
     def name(self) -> str:
         """Names the process, and its transactional id across restarts."""
         return f"{self.stage}-{self.slot}"
 
+    @property
+    def words(self) -> str:
+        """Why its newest process ended, as its log has it."""
+        return last_words(self.log, self.log_start)
+
 
 @dataclass
 class Supervisor:
     """Keeps stage processes running.
 
-    environ  what they run with
-    logs     a folder; one file a process
+    environ   what they run with
+    logs      a folder; one file a process
+    progress  how far a stage is, any number that changes with its work, None where that cannot be known; with it, a
+              stage that dies GIVE_UP times in a row without progress is StageFailed
+    tell      told the state of a process that died
+    options   of the command line, for each stage but the bridge
     """
 
     environ: Mapping[str, str]
     logs: Path
     members: list[Member] = field(default_factory=list)
+    progress: Callable[[str], int | None] | None = None
+    tell: Callable[[StageState], None] | None = None
+    options: Sequence[str] = ()
+    stop_s: float = STOP_S
 
     def start(self, stage: str, count: int = 1) -> None:
         """Start `count` processes of a stage."""
@@ -73,7 +103,10 @@ class Supervisor:
             self._launch(member)
 
     def tend(self) -> list[str]:
-        """Start again what has died; says what happened. StageFailed where that is no use."""
+        """Start again what has died; says what happened.
+
+        StageRefused where that is no use, StageFailed where it has been of no use before.
+        """
         news = []
         now = time.monotonic()
         for member in self.members:
@@ -87,21 +120,25 @@ class Supervisor:
             if code is None:
                 continue
             self._let_go(member)
+            reason = _reason(code, member.words)
+            if self.tell is not None:
+                self.tell(self._died(member, reason))
             if code == EXIT_REFUSED:
-                raise StageFailed(f"{member.name} stopped: {self.last_words(member)}")
+                raise StageRefused(f"{member.name} stopped: {member.words}")
+            self._give_up_in_time(member, reason)
             if now - member.started > STEADY_S:
                 member.pause = BACKOFF_S[0]
             member.due = now + member.pause
-            news.append(f"{member.name} died ({_ending(code)}); starting it again in {member.pause:.1f} s")
+            news.append(f"{member.name} died ({reason}); starting it again in {member.pause:.1f} s")
             member.pause = min(2 * member.pause, BACKOFF_S[1])
         return news
 
     def stop(self) -> None:
-        """End all: each may finish its batch. Returns when none is left."""
+        """End all: each may finish its batch within `stop_s`. Returns when none is left."""
         for member in self.members:
             if member.process is not None:
                 member.process.terminate()
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self.stop_s
         for member in self.members:
             if member.process is None:
                 continue
@@ -113,16 +150,39 @@ class Supervisor:
             self._let_go(member)
         self.members.clear()
 
-    def last_words(self, member: Member) -> str:
-        """The end of a process's log."""
-        lines = member.log.read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it wrote no log"
+    def _give_up_in_time(self, member: Member, reason: str) -> None:
+        if self.progress is None:
+            return
+        reached = self.progress(member.stage)
+        if reached is None:
+            return
+        member.deaths = member.deaths + 1 if reached == member.progress or not member.deaths else 1
+        member.progress = reached
+        if member.deaths >= GIVE_UP:
+            raise StageFailed(
+                f"{member.name} died {member.deaths} times in a row and has done nothing between them ({reason}); "
+                f"its log: {kept(member.log)}"
+            )
+
+    def _died(self, member: Member, reason: str) -> StageState:
+        images = self.environ.get("IMAGES_DIR", "")
+        host = socket.gethostname()
+        return StageState(
+            member.stage, member.name, host, State.DIED, reason, restarts=member.restarts, images_dir=images
+        )
 
     def _launch(self, member: Member) -> None:
-        environ = {**self.environ, "MEMBER_NAME": member.name, "PYTHONUNBUFFERED": "1"}
+        environ = {
+            **self.environ,
+            "MEMBER_NAME": member.name,
+            "MEMBER_RESTARTS": str(member.restarts),
+            "PYTHONUNBUFFERED": "1",
+        }
+        options = () if member.stage == "bridge" else self.options
         with member.log.open("ab") as out:
+            member.log_start = out.tell()
             member.process = subprocess.Popen(
-                [sys.executable, "-m", "imagetools", member.stage, "--stop-with-stdin"],
+                [sys.executable, "-m", "imagetools", member.stage, "--stop-with-stdin", *options],
                 env=environ,
                 stdin=subprocess.PIPE,
                 stdout=out,
@@ -150,5 +210,6 @@ def stop_with_stdin() -> None:
     threading.Thread(target=wait, name="stdin", daemon=True).start()
 
 
-def _ending(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+def _reason(code: int, words: str) -> str:
+    """How a process ended; one that a signal ended could not say why."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}: {words}"

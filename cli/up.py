@@ -1,41 +1,67 @@
 """The whole service on this machine, until Ctrl-C."""
 
 import contextlib
+import fcntl
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
-from cli.supervisor import StageFailed, Supervisor
+from cli.own_kafka import OwnKafka
+from cli.supervisor import Supervisor
+from cli.waiting import StageNews
+from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
+from imagetools.fingerprint import model_file
 from imagetools.scratch import sweep
-from streams.config import BridgeConfig, Config
-from streams.follow import reach
-from streams.local_kafka import LocalKafka
-from streams.topics import create
+from streams.config import BridgeConfig, Config, KafkaConfig
+from streams.encoding import check_log
+from streams.exit_codes import Failed
+from streams.follow import Follower, reach
+from streams.pulse import Pulse
+from streams.states import StateSender, reason_of
+from streams.topics import STAGE_STATES, create
 
 TEND_S = 0.5
 
 
-def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, matchers: int = 1) -> None:
+def up(
+    data: Path,
+    port: int,
+    environ: Mapping[str, str],
+    *,
+    encoders: int = 1,
+    matchers: int = 1,
+    start_from: str | None = None,
+) -> None:
     """Keep Kafka, the stages and the bridge running; what they know stays in `data`.
 
-    ConfigError where IMAGES_DIR is no folder; PrerequisiteMissing where a stage says that a restart is no use.
+    start_from  earliest or latest, for a group that has lost its offsets
+    ConfigError and PrerequisiteMissing where something has to be put right first; StageRefused where a stage says so.
+    Failed where Kafka dies again and again.
     """
     console = Console()
     config, bridge = Config.from_env(environ), BridgeConfig.from_env(environ)
-    if not config.images_dir.is_dir():
-        raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
+    _check(config, bridge)
     sweep()
     data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+
+    def say(text: str) -> None:
+        console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def progress(text: str) -> None:
+        console.print(Text(text + " …"))
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone_in(data))
         settings = {
             **environ,
             "INDEX_DIR": str(data / "index"),
@@ -43,15 +69,18 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
             "BRIDGE_DIR": str(data / "bridge"),
             "IMAGES_DIR": str(config.images_dir.resolve()),
         }
+        own: OwnKafka | None = None
         if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            running = LocalKafka.start(
-                data / "kafka", port=port, progress=lambda text: console.print(Text(text + " …"))
-            )
-            stack.callback(running.stop)
-            settings["KAFKA_BOOTSTRAP_SERVERS"] = running.bootstrap
+            own = stack.enter_context(OwnKafka(data / "kafka", port, say, progress))
+            settings["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
         kafka = reach(Config.from_env(settings).kafka)
-        create(kafka)
-        supervisor = Supervisor(settings, data / "logs")
+        # a log that a collection has moved to has to be there, and is not made by a slip of the pen
+        check_log(replace(config, kafka=kafka))
+        create(kafka, only_new_groups=True)
+        states = StateSender(kafka)
+        stack.callback(states.close)
+        options = ("--from", start_from) if start_from else ()
+        supervisor = Supervisor(settings, data / "logs", tell=states.send, options=options)
         stack.callback(supervisor.stop)
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers), ("bridge", 1)):
             supervisor.start(stage, count)
@@ -59,10 +88,70 @@ def up(data: Path, port: int, environ: Mapping[str, str], *, encoders: int = 1, 
         console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))
         console.print(Text("Announce images with `imagetools produce`, see alerts there or with `imagetools watch`."))
         console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
+        stack.enter_context(Pulse(kafka, say))
+        news = stack.enter_context(contextlib.closing(_News(kafka)))
         while not stop.wait(TEND_S):
-            try:
-                for news in supervisor.tend():
-                    console.print(Text(news, style="yellow"))
-            except StageFailed as exc:
-                raise PrerequisiteMissing(str(exc)) from exc
+            if own is not None:
+                _tend(own, supervisor)
+            for text in (*news.read(), *supervisor.tend()):
+                say(text)
         console.print(Text("Stopping …"))
+
+
+def _check(config: Config, bridge: BridgeConfig) -> None:
+    """Look at all that can be known before anything is started."""
+    if not config.images_dir.is_dir():
+        raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
+    model_file(config.models_name, config.models_dir)
+    check(bridge)
+
+
+def _tend(own: OwnKafka, supervisor: Supervisor) -> None:
+    try:
+        own.tend()
+    except Failed:
+        # no batch can be finished any more
+        supervisor.stop_s = 0.0
+        raise
+
+
+@contextlib.contextmanager
+def _alone_in(data: Path) -> Iterator[None]:
+    """Make the folder and keep it for this process, which the system does even when the process is killed."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "up.lock").open("a")
+    except OSError as exc:
+        raise ConfigError(f"--data is {data}: {exc.strerror}") from exc
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise PrerequisiteMissing(
+                f"another `imagetools up` runs with its data in {data}: --data names another folder"
+            ) from exc
+        yield
+
+
+class _News:
+    """What the stages say of themselves, as lines."""
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self._follower = Follower(kafka, [STAGE_STATES], patient=True)
+        self._stages = StageNews()
+        self._last = ""
+
+    def read(self) -> list[str]:
+        """What is new."""
+        try:
+            told = [self._stages.take(seen.record) for seen in self._follower.read(0)]
+        except KafkaException as exc:
+            # the service works without it
+            text, before = f"what the stages wait for cannot be read: {reason_of(exc)}", self._last
+            self._last = text
+            return [] if text == before else [text]
+        return [text for text in told if text]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._follower.close()

@@ -1,11 +1,9 @@
 """The bridge as a process: its application, its ports, its end."""
 
 import asyncio
-import errno
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,13 +22,13 @@ from http_bridge.metrics import METRICS, Metrics
 from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
+from http_bridge.ports import check, refused
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
-from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.logs import configure
 from streams.asking import Asker
 from streams.config import BridgeConfig
-from streams.service import EXIT_REFUSED
+from streams.exit_codes import ending
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +90,7 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
 
     on_listening  told the addresses, one for each port
     """
+    check(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,14 +126,8 @@ def _named(host: str, port: int) -> Iterator[None]:
     """ConfigError that names the setting, where an address cannot be had."""
     try:
         yield
-    except (socket.gaierror, UnicodeError) as exc:
-        raise ConfigError(f"BRIDGE_HOST is {host}: {getattr(exc, 'strerror', None) or exc}") from exc
-    except OSError as exc:
-        why = os.strerror(exc.errno) if exc.errno else exc
-        other = "another one is named by SERVER_PORT or --server-port"
-        if exc.errno == errno.EADDRNOTAVAIL:
-            other = "BRIDGE_HOST or --bridge-host is to be an address of this machine"
-        raise ConfigError(f"port {port} on {host}: {why}; {other}") from exc
+    except (OSError, UnicodeError) as exc:
+        raise refused(host, port, exc) from exc
 
 
 def _port_of(server: asyncio.Server) -> int:
@@ -144,11 +137,8 @@ def _port_of(server: asyncio.Server) -> int:
 def main(config: BridgeConfig | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SystemExit with the exit code where it cannot."""
     configure()
-    try:
+    with ending():
         asyncio.run(run(config or BridgeConfig.from_env(), on_listening=_tell))
-    except ImageToolsError as exc:
-        log.error("%s", exc)
-        raise SystemExit(EXIT_REFUSED) from exc
 
 
 def _tell(addresses: list[str]) -> None:

@@ -178,16 +178,26 @@ def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _read_model(name: str, folder: Path | None) -> bytes:
+def model_file(name: str, folder: Path | None) -> Any:
+    """The file of a model, in the folder or else in the package; ModelError where there is none."""
     if not name or Path(name).name != name:
         raise ModelError(f"MODELS_NAME is {name!r}: it is the name of a file, not a path")
     places: list[Any] = [folder / name] if folder else []
     places.append(files("imagetools.models") / name)
     for place in places:
         try:
-            return bytes(place.read_bytes())
+            with place.open("rb"):
+                return place
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:
             raise ModelError(f"{place}: {exc.strerror}") from exc
-    raise ModelError(f"no model {name}: looked for {' and '.join(str(place) for place in places)}")
+    raise ModelError(f"no model {name} (MODELS_NAME): looked for {' and '.join(str(place) for place in places)}")
+
+
+def _read_model(name: str, folder: Path | None) -> bytes:
+    place = model_file(name, folder)
+    try:
+        return bytes(place.read_bytes())
+    except OSError as exc:
+        raise ModelError(f"{place}: {exc.strerror}") from exc

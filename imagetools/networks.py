@@ -123,7 +123,8 @@ def _weights(name: str, data: bytes) -> object:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # torch names no set of errors for bytes that are no weights: struct, pickle, zip and runtime errors were seen
     except Exception as exc:
-        raise ModelError(f"{name}: not a file of weights: {_first_line(exc)}") from exc
+        # what follows in torch's message advises to load it without safeguards
+        raise ModelError(f"{name}: not a file of weights: {_first_line(exc).split('. In PyTorch')[0]}") from exc
 
 
 def _resnet(name: str, loaded: object) -> nn.Module:

@@ -6,6 +6,7 @@
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,7 +255,7 @@ class _Reader:
 
 def _kafka_config(read: _Reader) -> KafkaConfig:
     return KafkaConfig(
-        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, str),
+        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, _addresses),
         prefix=read("TOPIC_PREFIX", "", _prefix),
         settings=_librdkafka(read.environ),
         group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
@@ -269,8 +270,26 @@ def _where_there(folder: Path, otherwise: Path) -> Path:
     return folder if folder.is_dir() else otherwise
 
 
+ADDRESS = re.compile(r"(\w+://)?(\[[\da-fA-F:.]+\]|[^\s:,\[\]/]+)(:(?P<port>\d{1,5}))?", re.ASCII)
+"""Of one broker, as librdkafka takes it."""
+
+
+def _addresses(text: str) -> str:
+    for part in text.split(","):
+        found = ADDRESS.fullmatch(part.strip())
+        if found is None or not 1 <= int(found["port"] or 1) <= 65535:
+            raise ValueError("host:port is needed, several with commas")
+    return text
+
+
+def _urls(text: str) -> str:
+    if not all(re.fullmatch(r"https?://[^\s/]+\S*", part.strip()) for part in text.split(",")):
+        raise ValueError("an address is needed that begins with http:// or https://")
+    return text
+
+
 def _port(text: str) -> int:
-    if not 0 <= (number := int(text)) <= 65535:
+    if not 0 <= (number := _whole(text)) <= 65535:
         raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")
     return number
 
@@ -284,14 +303,28 @@ def _web_addresses(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    if not 0 < (number := float(text)) <= 600:
+    if not 0 < (number := _decimal(text)) <= 600:
         raise ValueError("seconds above 0, at most 600")
     return number
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as exc:
+        raise ValueError("a whole number is needed") from exc
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise ValueError("a number is needed") from exc
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if (number := int(text)) < least:
+        if (number := _whole(text)) < least:
             raise ValueError(f"at least {least} is needed")
         return number
 
@@ -308,7 +341,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _share(text: str) -> float:
-    if not 0 <= (number := float(text)) <= 1:
+    if not 0 <= (number := _decimal(text)) <= 1:
         raise ValueError("a number from 0 to 1 is needed")
     return number
 

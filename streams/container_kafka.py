@@ -59,6 +59,20 @@ class ContainerKafka:
                 raise NoContainer(str(exc)) from exc
             undo.pop_all()
 
+    def failure(self) -> str:
+        """How it ended, in one line; empty while it runs."""
+        from docker.errors import DockerException  # noqa: PLC0415
+
+        try:
+            found = self._container.get_wrapped_container()
+            found.reload()  # type: ignore[no-untyped-call]
+            if found.status in ("created", "running", "restarting"):
+                return ""
+            log = found.logs(tail=1).decode("utf-8", "replace").strip()  # type: ignore[no-untyped-call]
+            return f"Kafka's container is {found.status} ({log})"
+        except (DockerException, OSError) as exc:
+            return f"Kafka's container is gone ({exc})"
+
     def stop(self) -> None:
         """Remove the container."""
         self._container.stop()

@@ -8,12 +8,12 @@ from functools import partial
 from os import cpu_count
 
 from imagetools.decode import ImageRoot
-from imagetools.errors import ImageError, MissingImage, ModelError
+from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
 from imagetools.fingerprint import Encoder, Prepared
 from imagetools.paths import shown
 from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
 from streams.config import Config
-from streams.encoding import last_paths, load, model_of, parts_of
+from streams.encoding import check_log, last_paths, load, model_of, parts_of
 from streams.known_images import KnownImages
 from streams.requests import reply_to
 from streams.service import serve
@@ -127,8 +127,17 @@ class EncoderStage(Stage[ImageNew]):
 
 
 def make(config: Config) -> EncoderStage:
-    """The stage, ready to run; ModelError where the model cannot be used, or is another one than the log's."""
+    """The stage, ready to run; ModelError where the model cannot be used, or is another one than the log's.
+
+    ConfigError where DIMENSION is not the model's, or there is no log.
+    """
     encoder = load(config)
+    if config.dimension not in (None, encoder.dimension):
+        raise ConfigError(
+            f"DIMENSION is {config.dimension}, and MODELS_NAME gives {config.models_name}, whose fingerprints have "
+            f"{encoder.dimension} numbers: unset DIMENSION"
+        )
+    check_log(config)
     known = model_of(config.kafka)
     if known not in (None, encoder.model):
         raise ModelError(

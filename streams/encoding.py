@@ -6,11 +6,12 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
+from imagetools.errors import ConfigError
 from imagetools.fingerprint import Described, Encoder, EncoderConfig
 from schemas.records import Embedding, Part
 from streams.config import Config, KafkaConfig
 from streams.replay import LogReader
-from streams.topics import EMBEDDINGS, end_offsets
+from streams.topics import EMBEDDINGS, end_offsets, exists
 
 LOOK_BACK = 50
 """Offsets before the log's end whose images are taken for known."""
@@ -31,6 +32,12 @@ def load(config: Config) -> Encoder:
 
 def model_of(kafka: KafkaConfig) -> str | None:
     """What made the fingerprints of the log, by its first one; None where it is empty, or not there."""
+    first = first_of(kafka)
+    return None if first is None else first.model
+
+
+def first_of(kafka: KafkaConfig) -> Embedding | None:
+    """The first record of the log; None where it is empty, or not there."""
     try:
         reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
     except KafkaException as exc:
@@ -40,9 +47,25 @@ def model_of(kafka: KafkaConfig) -> str | None:
     try:
         # to the log's end, wherever that is
         held = (received.record for received in reader.read(0, sys.maxsize) if received is not None)
-        return next((record.model for record in held if record is not None), None)
+        return next((record for record in held if record is not None), None)
     finally:
         reader.close()
+
+
+def check_log(config: Config) -> None:
+    """ConfigError where DIMENSION is not that of the log, or where there is no log that a collection has moved to."""
+    kafka = config.kafka
+    if kafka.in_second_log and not exists(kafka, EMBEDDINGS):
+        raise ConfigError(
+            f"EMBEDDINGS_TOPIC is {kafka.embeddings}: no topic {kafka.topic(EMBEDDINGS.name)} on {kafka.bootstrap}; "
+            f"`imagetools reencode --to {kafka.embeddings}` makes it"
+        )
+    first = None if config.dimension is None else first_of(kafka)
+    if first is not None and len(first.fingerprint) != config.dimension:
+        raise ConfigError(
+            f"DIMENSION is {config.dimension}, and {kafka.topic(EMBEDDINGS.name)} holds fingerprints of "
+            f"{len(first.fingerprint)} numbers: unset it, or follow another log with EMBEDDINGS_TOPIC"
+        )
 
 
 def last_paths(kafka: KafkaConfig) -> list[str]:

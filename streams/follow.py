@@ -18,7 +18,7 @@ from streams.topics import Topic, end_offsets
 log = logging.getLogger(__name__)
 
 FETCH = 500
-REACH_S = 5.0
+REACH_S = 4.0
 
 COMES_BACK = {
     KafkaError._TRANSPORT,

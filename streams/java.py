@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from imagetools.errors import PrerequisiteMissing
+from streams.last_words import last_words
 
 Progress = Callable[[str], None]
 
@@ -238,6 +239,21 @@ class JavaProcess:
     def alive(self) -> bool:
         """Whether it runs still."""
         return self.identity.alive()
+
+    def ending(self) -> str:
+        """How it ended, once it has: by a signal or with an exit code, and what it said last."""
+        try:
+            code = self._guard.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            return "without a word"
+        if code > 128:
+            # as a shell reports a signal, and so does the guard
+            return signal.Signals(code - 128).name
+        return f"exit code {code}: {self.words()}"
+
+    def words(self) -> str:
+        """The line of its log that says why it ended."""
+        return last_words(self.log, self._log_from)
 
     def output(self) -> str:
         """What it has written since it was started."""

@@ -17,6 +17,7 @@ from imagetools.errors import PrerequisiteMissing
 from imagetools.scratch import Scratch, sweep
 from streams.container_kafka import ContainerKafka, NoContainer
 from streams.java import Identity, JavaProcess, Program, Progress, fetch, free_ports, is_free, quiet
+from streams.last_words import kept, last_words
 
 VERSION = "4.4.0"
 KAFKA = Program(
@@ -118,7 +119,7 @@ class LocalKafka:
         port        None: a free one
         properties  broker settings beside NODE_SETTINGS, which they override
         detached    outlives this process; `stop_detached` ends it
-        BrokerUnavailable when it cannot be fetched or does not start; the message shows the end of its log.
+        BrokerUnavailable when it cannot be fetched or does not start; the message is the error in its log.
         """
         if detached and data_dir is None:
             raise ValueError("a detached broker needs a folder, by which it is found again")
@@ -133,10 +134,13 @@ class LocalKafka:
             if scratch:
                 undo.callback(scratch.close)
             folder = (scratch.path if scratch else Path(str(data_dir))).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            broker = cls._start_in(
-                folder, class_path, port=port, properties=properties or {}, detached=detached, scratch=scratch
-            )
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                broker = cls._start_in(
+                    folder, class_path, port=port, properties=properties or {}, detached=detached, scratch=scratch
+                )
+            except OSError as exc:
+                raise BrokerUnavailable(f"Kafka's data cannot be kept in {folder}: {exc.strerror or exc}") from exc
             undo.pop_all()
         return broker
 
@@ -154,7 +158,7 @@ class LocalKafka:
         if cls.attach(folder):
             raise BrokerUnavailable(f"a Kafka with its data in {folder} runs already")
         if port is not None and not is_free(port):
-            raise BrokerUnavailable(f"127.0.0.1:{port} is taken by another program")
+            raise BrokerUnavailable(f"127.0.0.1:{port} is taken by another program: --port names another port")
         before = _read_state(folder)
         usual = [before["port"], before["controller"]] if before and port is None else []
         for attempt in range(ATTEMPTS):
@@ -176,10 +180,10 @@ class LocalKafka:
                     process.identity.save(folder / "kafka.json", port=ports[0], controller=ports[1])
                     undo.pop_all()
                     return cls(folder, ports[0], process.identity, None if detached else process, scratch)
-                output, tail = process.output(), process.tail()
+                output, words = process.output(), process.words()
             if TAKEN not in output:
                 break
-        raise BrokerUnavailable(f"{KAFKA.title} does not start; the end of {folder / 'kafka.log'}:\n{tail}")
+        raise BrokerUnavailable(f"{KAFKA.title} does not start: {words}; its log: {_lasting(folder, scratch)}")
 
     @classmethod
     def attach(cls, data_dir: Path) -> "LocalKafka | None":
@@ -203,6 +207,13 @@ class LocalKafka:
         """Whether it runs still."""
         return self._identity.alive()
 
+    def failure(self) -> str:
+        """How it ended, in one line with the path of its log; empty while it runs."""
+        if self.alive():
+            return ""
+        how = self._process.ending() if self._process is not None else last_words(self.data_dir / "kafka.log")
+        return f"Kafka died ({how}); its log: {_lasting(self.data_dir, self._scratch)}"
+
     def stop(self) -> None:
         """End it and wait until it has: SIGTERM, and SIGKILL after a deadline. Idempotent."""
         if self._process is not None:
@@ -225,6 +236,9 @@ class Broker(Protocol):
     """A Kafka, wherever it runs."""
 
     bootstrap: str
+
+    def failure(self) -> str:
+        """How it ended, in one line with the path of its log; empty while it runs."""
 
 
 @contextmanager
@@ -288,7 +302,13 @@ def _format(folder: Path, class_path: str, scratch: Path | None) -> None:
         time.sleep(0.01)
     tool.stop(0)
     if not (folder / "data" / "meta.properties").exists():
-        raise BrokerUnavailable(f"{KAFKA.title} cannot prepare {folder}:\n{tool.tail()}")
+        log = _lasting(folder, scratch)
+        raise BrokerUnavailable(f"{KAFKA.title} cannot prepare {folder}: {tool.words()}; its log: {log}")
+
+
+def _lasting(folder: Path, scratch: Scratch | Path | None) -> Path:
+    """Where the log can be read, also after a temporary folder is gone."""
+    return kept(folder / "kafka.log") if scratch else folder / "kafka.log"
 
 
 def _answers(process: JavaProcess, port: int) -> bool:

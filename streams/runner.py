@@ -6,7 +6,8 @@ A crash at any point neither loses an output nor doubles one, for readers with i
 - the group's generation is taken before the batch is polled. When the member has lost its partitions meanwhile, the
   broker refuses the commit, the transaction is aborted, and the consumer goes back to the committed offsets, which
   librdkafka does not do by itself;
-- an unknown outcome of a commit is asked for again by the same call; where that cannot tell either, the process ends.
+- an unknown outcome of a commit is asked for again by the same call; where that cannot tell either, or does not come
+  back, the process ends.
 """
 
 import logging
@@ -26,6 +27,7 @@ from streams.messages import headers, path_of, read_message
 from streams.replay import LogReader
 from streams.requests import Beside
 from streams.stage import Headers, Output, Received, Stage
+from streams.stuck import StuckCalls
 from streams.topics import DEAD_LETTERS, VERDICTS
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,7 @@ class Runner(Generic[R]):
         transactional id.
         """
         log.info("%s: starting on %s", self.stage.name, self.kafka.bootstrap)
+        self._watch = StuckCalls(self.kafka)
         try:
             self._producer.init_transactions(60)
             self._consumer.subscribe(
@@ -123,6 +126,7 @@ class Runner(Generic[R]):
             self._running = False
             self._consumer.close()
             self.stage.close()
+            self._watch.close()
         log.info("%s: stopped", self.stage.name)
 
     def step(self) -> None:
@@ -369,18 +373,30 @@ class Runner(Generic[R]):
                         self._send(output, headers(message))
             ends = {(m.topic() or "", m.partition() or 0): (m.offset() or 0) + 1 for m in batch}
             offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in ends.items()]
-            _again_while_retriable(lambda: producer.send_offsets_to_transaction(offsets, metadata))
-            _again_while_retriable(producer.commit_transaction)
+            self._again_while_retriable(lambda: producer.send_offsets_to_transaction(offsets, metadata))
+            self._again_while_retriable(producer.commit_transaction)
         except RegistryAway:
-            _again_while_retriable(producer.abort_transaction)
+            self._again_while_retriable(producer.abort_transaction)
             raise
         except KafkaException as exc:
             if not exc.args[0].txn_requires_abort():
                 raise
             log.warning("%s: transaction aborted: %s", self.stage.name, exc.args[0].str())
-            _again_while_retriable(producer.abort_transaction)
+            self._again_while_retriable(producer.abort_transaction)
             return False
         return True
+
+    def _again_while_retriable(self, call: Callable[[], object]) -> None:
+        """The client's rule for transactional calls: what is retriable is asked by the same call again."""
+        while True:
+            try:
+                with self._watch:
+                    call()
+                return
+            except KafkaException as exc:
+                if not exc.args[0].retriable() or exc.args[0].txn_requires_abort():
+                    raise
+                log.warning("trying again: %s", exc.args[0].str())
 
     def _send(self, output: Output, headers: Headers) -> None:
         topic = self.kafka.topic(output.topic.name)
@@ -457,15 +473,3 @@ def producer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
         partitioner="murmur2_random",
         linger_ms=2,
     )
-
-
-def _again_while_retriable(call: Callable[[], object]) -> None:
-    """The client's rule for transactional calls: what is retriable is asked by the same call again."""
-    while True:
-        try:
-            call()
-            return
-        except KafkaException as exc:
-            if not exc.args[0].retriable() or exc.args[0].txn_requires_abort():
-                raise
-            log.warning("trying again: %s", exc.args[0].str())

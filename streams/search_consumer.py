@@ -23,6 +23,7 @@ from schemas.records import (
     SearchRequest,
 )
 from streams.config import Config
+from streams.encoding import check_log
 from streams.replay import LogReader
 from streams.requests import reply_to
 from streams.service import serve
@@ -169,6 +170,9 @@ class SearchStage(Stage[Embedding]):
         try:
             return self._take(change, received, search=True)
         except IndexMismatch as exc:
+            if len(self._index) == 0 and self._config.dimension is not None:
+                # the log was empty when this process began: is it this record, or the setting?
+                check_log(self._config)
             return exc
 
     def _apply(self, change: Change) -> None:
@@ -239,7 +243,8 @@ def _announced_in(received: Received[Embedding]) -> int:
 
 
 def make(config: Config) -> SearchStage:
-    """The stage, ready to run; ConfigError where INDEX_DIR cannot be written."""
+    """The stage, ready to run; ConfigError where INDEX_DIR cannot be written, or the log is none for DIMENSION."""
+    check_log(config)
     try:
         return SearchStage(config)
     except OSError as exc:

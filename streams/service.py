@@ -1,49 +1,34 @@
 """One stage as a process: settings, log, signals, exit code."""
 
-import logging
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaException
-
-from imagetools.errors import ImageToolsError, RegistryAway
 from imagetools.logs import configure
 from streams.config import Config
+from streams.exit_codes import ending
 from streams.requests import Desk
-from streams.runner import OffsetsLost, Runner
+from streams.runner import Runner
 from streams.stage import Stage
-from streams.states import StateReporter, reason_of
-
-log = logging.getLogger(__name__)
+from streams.states import StateReporter
 
 KEPT_BYTES = 4 * 2**20
 """More than any block that an image of the usual size takes on its way."""
-
-EXIT_CRASHED = 1
-EXIT_REFUSED = 2
-"""A setting, a model or the group's state has to be mended by a person; a restart does not help."""
 
 
 def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: Config | None = None) -> None:
     """Run the stage, and answer its requests, until SIGTERM or SIGINT; then return.
 
-    SystemExit with the exit code where it cannot go on.
+    SystemExit with the exit code (streams.exit_codes) where it cannot go on.
     """
     configure()
     keep_freed_memory()
-    try:
+    with ending():
         config = config or Config.from_env()
         images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
         with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter:
             _run(make(config), config, reporter)
-    except (ImageToolsError, OffsetsLost) as exc:
-        log.error("%s", exc)
-        raise SystemExit(EXIT_REFUSED) from exc
-    except (KafkaException, RegistryAway) as exc:
-        log.error("%s", reason_of(exc))
-        raise SystemExit(EXIT_CRASHED) from exc
 
 
 def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:

@@ -111,13 +111,13 @@ class GroupOffsets:
             kafka.client(group_id=kafka.group(stage), enable_auto_commit=False, isolation_level="read_committed")
         )
 
-    def read(self) -> dict[int, int]:
+    def read(self, timeout_s: float = TIMEOUT_S) -> dict[int, int]:
         """The committed offset of each partition that has one. KafkaException where the topic is not there."""
-        found = self._consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic]
+        found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         if found.error is not None:
             raise KafkaException(found.error)
         asked = [TopicPartition(self._topic, number) for number in found.partitions]
-        return {part.partition: part.offset for part in self._consumer.committed(asked, TIMEOUT_S) if part.offset >= 0}
+        return {part.partition: part.offset for part in self._consumer.committed(asked, timeout_s) if part.offset >= 0}
 
     def set(self, offsets: Mapping[int, int]) -> None:
         """Commit offsets for a group without members."""
@@ -156,10 +156,14 @@ def retention_ms(admin: AdminClient, topics: Iterable[str]) -> int | None:
     return None if min(kept) < 0 else max(kept)
 
 
-def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic] = TOPICS) -> list[str]:
+def create(
+    kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic] = TOPICS, only_new_groups: bool = False
+) -> list[str]:
     """Create the topics that are missing and commit the groups' first offsets; the names of the topics made.
 
-    replication  -1 is the broker's default
+    replication      -1 is the broker's default
+    only_new_groups  leave a group without offsets where its topic holds messages: it may have lost them, and from the
+                     beginning it would repeat every alert
     A group that has offsets keeps them: creating twice changes nothing.
     """
     admin = AdminClient(kafka.client())
@@ -183,17 +187,30 @@ def create(kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic]
         # where search begins in a second log that is there already, the switch to it says
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
-            commit_first(admin, kafka, stage, topic)
+            commit_first(admin, kafka, stage, topic, only_new=only_new_groups)
     return made
 
 
-def commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic) -> None:
-    """Commit the topic's first offsets for a stage's group, where it has none."""
+def exists(kafka: KafkaConfig, topic: Topic) -> bool:
+    """Whether the topic is on the cluster."""
+    try:
+        end_offsets(AdminClient(kafka.client()), kafka.topic(topic.name))
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return False
+        raise
+    return True
+
+
+def commit_first(admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic, *, only_new: bool = False) -> None:
+    """Commit the topic's first offsets for a stage's group, where it has none; as `create`."""
     group = GroupOffsets(kafka, stage, topic)
     try:
         known = _patiently(group.read)
         firsts = _patiently(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
         missing = {number: first for number, first in firsts.items() if number not in known}
+        if only_new and not known and firsts != _patiently(lambda: end_offsets(admin, kafka.topic(topic.name))):
+            return
         if missing:
             _patiently(lambda: group.set(missing))
     finally:

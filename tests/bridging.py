@@ -17,8 +17,8 @@ from streaming import running
 
 from streams import encoder_consumer, matcher_consumer, search_consumer
 from streams.config import Config, KafkaConfig
+from streams.exit_codes import EXIT_REFUSED
 from streams.requests import Desk
-from streams.service import EXIT_REFUSED
 from streams.stage import Stage
 
 ENCODER, SEARCH, MATCHER = "/api-image-encoder", "/api-contextual-search", "/api-instance-matching"

@@ -19,7 +19,16 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
-SLOWEST = ("test_whole", "test_bridge", "test_exactly_once", "test_page", "test_search_stage", "test_train")
+SLOWEST = (
+    "test_whole",
+    "test_up",
+    "test_waiting",
+    "test_bridge",
+    "test_exactly_once",
+    "test_page",
+    "test_search_stage",
+    "test_train",
+)
 """Where files are shared out among processes, these go first, so that none is left with a long one at the end."""
 
 

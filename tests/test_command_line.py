@@ -57,14 +57,14 @@ def no_broker() -> str:
 @pytest.mark.parametrize("command", [("status",), ("watch",), ("topics", "create"), ("produce", "-")], ids=" ".join)
 def test_a_broker_that_is_not_there_is_named_with_the_way_to_get_one(command):
     address = no_broker()
-    output = run(*command, "--kafka-bootstrap-servers", address, code=1).output
+    output = run(*command, "--kafka-bootstrap-servers", address, code=2).output
     assert address in output
     assert "imagetools up" in output
     assert "Traceback" not in output
 
 
 def test_topics_that_are_not_there_are_named_with_the_way_to_get_them(bootstrap):
-    output = run("status", "--kafka-bootstrap-servers", bootstrap, "--topic-prefix", "nobody-made.", code=1).output
+    output = run("status", "--kafka-bootstrap-servers", bootstrap, "--topic-prefix", "nobody-made.", code=2).output
     assert "nobody-made." in output
     assert "imagetools topics create" in output
 
@@ -76,7 +76,7 @@ def test_topics_are_created_once(bootstrap, kafka):
 
 
 def test_a_wrong_setting_is_named_with_what_it_can_be():
-    output = run("encoder", "--kafka-group-protocol", "modern", code=1).output
+    output = run("encoder", "--kafka-group-protocol", "modern", code=2).output
     assert "KAFKA_GROUP_PROTOCOL" in output
     assert "modern" in output
     assert "classic" in output
@@ -84,13 +84,13 @@ def test_a_wrong_setting_is_named_with_what_it_can_be():
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    output = run("find", tmp_path, code=1).output
+    output = run("find", tmp_path, code=2).output
     assert str(tmp_path) in output.replace("\n", "")
     assert "no image" in output
 
 
 def test_up_names_the_missing_folder_of_images(tmp_path):
-    output = run("up", "--data", tmp_path / "data", "--images-dir", tmp_path / "nowhere", code=1).output
+    output = run("up", "--data", tmp_path / "data", "--images-dir", tmp_path / "nowhere", code=2).output
     assert "nowhere" in output
     assert "--images-dir" in output
 
@@ -115,7 +115,7 @@ def test_compare_tells_two_pictures_apart(tmp_path):
 def test_compare_names_a_file_that_is_no_image(tmp_path):
     (tmp_path / "text.jpg").write_text("text")
     scene(1).save(tmp_path / "good.png")
-    output = run("compare", tmp_path / "good.png", tmp_path / "text.jpg", code=1).output
+    output = run("compare", tmp_path / "good.png", tmp_path / "text.jpg", code=2).output
     assert "text.jpg" in output
     assert "not an image" in output
 
@@ -156,4 +156,4 @@ def test_produce_makes_paths_relative_to_the_root(bootstrap, kafka, tmp_path):
 
 def test_produce_names_what_is_not_there(bootstrap, kafka, tmp_path):
     words = ("--kafka-bootstrap-servers", bootstrap, "--topic-prefix", kafka.prefix)
-    assert "nowhere.jpg" in run("produce", tmp_path / "nowhere.jpg", *words, code=1).output.replace("\n", "")
+    assert "nowhere.jpg" in run("produce", tmp_path / "nowhere.jpg", *words, code=2).output.replace("\n", "")

@@ -24,7 +24,7 @@ from streams.java import free_ports
 from streams.states import StateReporter, read_states
 from streams.topics import IMAGES_NEW
 
-REFUSED = 1
+REFUSED = 2
 """What a refusal ends with."""
 
 

@@ -119,7 +119,7 @@ def test_torchscript_is_refused_by_name():
 
 def refused(*arguments: object) -> str:
     run = CliRunner().invoke(main, ["quantize", *map(str, arguments)])
-    assert run.exit_code == 1
+    assert run.exit_code == 2
     assert run.exception is None or isinstance(run.exception, SystemExit)
     return run.output
 

@@ -11,8 +11,8 @@ from bridging import eventually
 from imagetools.errors import ConfigError
 from schemas.records import State
 from streams.config import KafkaConfig
+from streams.exit_codes import EXIT_REFUSED
 from streams.follow import Follower
-from streams.service import EXIT_REFUSED
 from streams.states import StageStates, StateReporter, StateSender, read_states, trouble
 from streams.topics import STAGE_STATES
 

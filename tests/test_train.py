@@ -433,7 +433,7 @@ def test_folders_that_teach_nothing_are_refused(tmp_path, hundred):
         with pytest.raises(TooFewPhotos, match=reason):
             read_photos(tmp_path / name, tmp_path / "store")
         answer = CliRunner().invoke(main, ["train", str(tmp_path / name), "--out", str(tmp_path / "model.th")])
-        assert answer.exit_code == 1
+        assert answer.exit_code == 2
         assert str(tmp_path / name) in answer.output
     for i in range(MIN_PHOTOS):
         (tmp_path / "few" / f"broken {i}.jpg").write_bytes(b"\xff\xd8\xff")
@@ -464,7 +464,7 @@ def test_the_command_is_interrupted_goes_on_and_writes_a_model(tmp_path, hundred
         return answer.exit_code, " ".join(answer.output.split())
 
     code, said = ask("--steps", "9")
-    assert code == 1
+    assert code == 2
     assert "--resume goes on" in said
     reached = len((run / LOG).read_text().splitlines())
     code, said = ask("--steps", str(reached + 1), "--resume")

@@ -1,0 +1,56 @@
+"""How far the stages are, and whether the Kafka that says so is there."""
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from confluent_kafka import KafkaException
+
+from streams.config import KafkaConfig
+from streams.exit_codes import Failed
+from streams.local_kafka import Broker
+from streams.pulse import Pulse
+from streams.topics import READS, GroupOffsets
+
+ANSWER_S = 2.0
+LOOK_EVERY_S = 1.0
+
+
+class KafkaDied(Failed):
+    """The Kafka that this job started for itself has ended."""
+
+
+class Offsets(AbstractContextManager["Offsets"]):
+    """The committed offsets of all stages, read without waiting for a Kafka that is away."""
+
+    def __init__(self, kafka: KafkaConfig, pulse: Pulse, own: Broker | None = None) -> None:
+        """own: the broker, where this job has started it."""
+        self._pulse = pulse
+        self._own = own
+        self._looked = 0.0
+        self._groups = {stage: GroupOffsets(kafka, stage) for stage in READS}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for group in self._groups.values():
+            group.close()
+
+    def read(self, stage: str) -> int | None:
+        """The sum of a stage's offsets; None where Kafka does not tell."""
+        if self._pulse.away:
+            return None
+        try:
+            return sum(self._groups[stage].read(ANSWER_S).values())
+        except KafkaException:
+            # what lasts is told by the pulse, and by the stages
+            return None
+
+    def look_after_kafka(self) -> None:
+        """KafkaDied where this job's own Kafka has ended."""
+        now = time.monotonic()
+        if self._own is None or now - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = now
+        if failure := self._own.failure():
+            raise KafkaDied(failure)

@@ -1,0 +1,60 @@
+"""The Kafka of a service on one machine: started again when it dies, on the same data and at the same port."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from cli.supervisor import BACKOFF_S, GIVE_UP, STEADY_S
+from streams.exit_codes import Failed
+from streams.local_kafka import BrokerUnavailable, LocalKafka
+
+Say = Callable[[str], None]
+
+
+class KafkaKeepsDying(Failed):
+    """It was started again, and died again."""
+
+
+class OwnKafka(AbstractContextManager["OwnKafka"]):
+    """Keeps one running from entering to leaving.
+
+    bootstrap  host:port for clients
+    """
+
+    def __init__(self, data: Path, port: int, say: Say, progress: Say) -> None:
+        """Start it; BrokerUnavailable. `say` is told what becomes of it."""
+        self._data = data
+        self._port = port
+        self._say = say
+        self._broker = LocalKafka.start(data, port=port, progress=progress)
+        self._started = time.monotonic()
+        self._deaths = 0
+        self.bootstrap = self._broker.bootstrap
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._broker.stop()
+
+    def tend(self) -> None:
+        """Start it again where it has died, which takes some seconds; KafkaKeepsDying where that was of no use."""
+        while failure := self._broker.failure():
+            if time.monotonic() - self._started > STEADY_S:
+                self._deaths = 0
+            self._deaths += 1
+            if self._deaths >= GIVE_UP:
+                raise KafkaKeepsDying(failure)
+            self._say(f"{failure}; starting it again …")
+            time.sleep(BACKOFF_S[0] * self._deaths)
+            self._start(failure)
+
+    def _start(self, failure: str) -> None:
+        self._broker.stop()
+        self._started = time.monotonic()
+        try:
+            self._broker = LocalKafka.start(self._data, port=self._port)
+        except BrokerUnavailable as exc:
+            raise KafkaKeepsDying(f"{failure}; and it cannot be started again: {exc}") from exc
+        self._say("Kafka runs again")

@@ -1,0 +1,38 @@
+"""What the stages wait for, as lines for a terminal."""
+
+import time
+from dataclasses import dataclass, field
+
+from schemas.records import StageState, State
+
+REPLAY_EVERY_S = 5.0
+"""A search that replays its log says how far it is this often, from the second time on: most replays are short."""
+
+
+@dataclass
+class StageNews:
+    """Lines about processes that wait for something, and that go on. Their deaths are told by the supervisor."""
+
+    waiting: dict[str, str] = field(default_factory=dict)
+    replaying: dict[str, float] = field(default_factory=dict)
+
+    def take(self, state: StageState) -> str | None:
+        """The line about a state that a process told; None where it is no news."""
+        name = state.process
+        if state.state is State.STARTING and state.reason:
+            return self._replay(name, state.reason)
+        self.replaying.pop(name, None)
+        if state.state is State.WAITING:
+            known = self.waiting.get(name)
+            self.waiting[name] = state.reason
+            return None if known == state.reason else f"{name} waits: {state.reason}"
+        if state.state is State.RUNNING and self.waiting.pop(name, None) is not None:
+            return f"{name} goes on"
+        return None
+
+    def _replay(self, name: str, progress: str) -> str | None:
+        now = time.monotonic()
+        if now < self.replaying.setdefault(name, now + REPLAY_EVERY_S):
+            return None
+        self.replaying[name] = now + REPLAY_EVERY_S
+        return f"{name} brings its index to where it was: {progress}"

@@ -1,0 +1,95 @@
+"""What a process said last in its log, and a copy of the log where it stays."""
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from platformdirs import user_log_path
+
+KEPT = 20
+"""Copies of logs; older ones go."""
+
+READ_BYTES = 256 * 1024
+"""Of a log's end, in which the reason is looked for."""
+
+TRACEBACK = "Traceback (most recent call last):"
+STAMP = re.compile(r"^\S+[ T]\d\d:\d\d:\d\d[,.]\d+ (?P<level>[A-Z]+) ")
+"""In front of a line of a stage's log."""
+
+JAVA_STAMP = re.compile(r"^Exception in thread \S+ |^Caused by: ")
+
+JAVA_ERROR = re.compile(r"\b(ERROR|FATAL)\b|^(Caused by: |Exception in thread \S+ )?[\w.$]+(Exception|Error)\b")
+
+
+def last_words(log: Path, since: int = 0) -> str:
+    """The line that says why a process ended: of its last traceback the exception, or else the last error, or line.
+
+    since  bytes of the log that an earlier process wrote
+    """
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(since, end - READ_BYTES))
+            lines = [line.rstrip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError as exc:
+        return f"its log cannot be read: {exc.strerror}"
+    if not lines:
+        return "it wrote no log"
+    found = _raised(lines) or _error(lines) or lines[-1]
+    return JAVA_STAMP.sub("", STAMP.sub("", found)).removeprefix("Error: ").strip()
+
+
+def kept(log: Path) -> Path:
+    """A copy of a log that outlasts its folder; the log itself where there is no place for one."""
+    for folder in (user_log_path("imagetools"), Path(tempfile.gettempdir()) / "imagetools-logs"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{log.name}"
+            shutil.copyfile(log, copy)
+            _forget_oldest(folder)
+        except OSError:
+            continue
+        return copy
+    return log
+
+
+def written(text: str, name: str) -> Path | None:
+    """A file with this text in the folder of kept logs; None where there is no place for one."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / name
+        try:
+            log.write_text(text, "utf-8")
+        except OSError:
+            return None
+        copy = kept(log)
+        return None if copy == log else copy
+
+
+def _raised(lines: Sequence[str]) -> str:
+    """The exception of the last traceback: the first line after it that is not indented."""
+    found, inside = "", False
+    for line in lines:
+        if line == TRACEBACK:
+            inside = True
+        elif inside and not line.startswith(" "):
+            found, inside = line, False
+    return found
+
+
+def _error(lines: Sequence[str]) -> str:
+    """The last line that is marked as an error, by a stage or by a Java program."""
+    for line in reversed(lines):
+        stamped = STAMP.match(line)
+        if stamped and stamped["level"] in ("ERROR", "CRITICAL"):
+            return line
+        if not stamped and (line.startswith("Error: ") or JAVA_ERROR.search(line)):
+            return line
+    return ""
+
+
+def _forget_oldest(folder: Path) -> None:
+    for old in sorted(folder.glob("*.log"))[:-KEPT]:
+        old.unlink(missing_ok=True)
