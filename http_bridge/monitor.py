@@ -6,12 +6,13 @@ from contextlib import closing
 
 from aiohttp import web
 from confluent_kafka import KafkaException
+from msgspec import Struct
 
 from http_bridge.alerts import ALERTS
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.refusals import answered
 from imagetools.errors import PrerequisiteMissing, RegistryAway
-from schemas.records import StageState
+from schemas.records import StageState, State
 from streams.asking import Asker
 from streams.config import KafkaConfig
 from streams.follow import missing, reach
@@ -22,6 +23,63 @@ log = logging.getLogger(__name__)
 
 SAMPLE_S = 2.0
 """Also how soon the page knows that Kafka is away, or back."""
+
+
+class ProcessState(Struct):
+    """One process of a stage: what it does, since when, and why it waits or died."""
+
+    process: str
+    host: str
+    state: State
+    reason: str
+    since: str
+    restarts: int
+
+
+class StageStanding(Struct):
+    """One stage: messages that wait, messages taken in a second, processes that share the work, and what each does."""
+
+    stage: str
+    topic: str
+    lag: int
+    rate: float
+    processes: int
+    states: list[ProcessState]
+
+
+class DeadLetter(Struct):
+    """A message that was set aside: its path, reason, origin and time."""
+
+    relative_path: str
+    stage: str
+    topic: str
+    partition: str
+    offset: str
+    error_type: str
+    error_message: str
+    time: str
+
+
+class DeadLetters(Struct):
+    """How many messages have been set aside, as far as the topic goes back, and the newest of them."""
+
+    count: int
+    newest: list[DeadLetter]
+
+
+class Standings(Struct):
+    """All stages; none while Kafka is away."""
+
+    stages: list[StageStanding]
+    dead_letters: DeadLetters
+
+
+class StatusAnswer(Struct):
+    """The envelope; error_message says why Kafka cannot be reached, where it cannot."""
+
+    global_status: int
+    error_message: str
+    response: Standings
 
 
 class Monitor:
@@ -80,24 +138,19 @@ async def status(request: web.Request) -> web.Response:
     monitor = request.app[MONITOR]
     known, processes = ([], []) if monitor.trouble else (monitor.stages, monitor.processes)
     stages = [
-        {"stage": s.stage, "topic": s.topic, "lag": s.lag, "rate": round(s.rate, 1), "processes": s.members}
-        | {"states": [_state(one) for one in processes if one.stage == s.stage]}
+        StageStanding(
+            s.stage, s.topic, s.lag, round(s.rate, 1), s.members, [_of(p) for p in processes if p.stage == s.stage]
+        )
         for s in known
     ]
-    dead = {"count": request.app[IMAGE_STATES].dead_letters, "newest": list(request.app[ALERTS].newest)}
-    response = {"stages": stages, "dead_letters": dead}
-    return answered({"global_status": 1, "error_message": monitor.trouble, "response": response})
+    newest = [DeadLetter(**letter) for letter in request.app[ALERTS].newest]
+    dead = DeadLetters(request.app[IMAGE_STATES].dead_letters, newest)
+    return answered(StatusAnswer(1, monitor.trouble, Standings(stages, dead)))
 
 
-def _state(one: StageState) -> dict[str, object]:
-    return {
-        "process": one.process,
-        "host": one.host,
-        "state": one.state.value,
-        "reason": one.reason,
-        "since": one.since.isoformat(timespec="milliseconds"),
-        "restarts": one.restarts,
-    }
+def _of(one: StageState) -> ProcessState:
+    since = one.since.isoformat(timespec="milliseconds")
+    return ProcessState(one.process, one.host, one.state, one.reason, since, one.restarts)
 
 
 async def alive(_: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from http_bridge.contracts import EncodeAnswer, EncodeBody, MatchAnswer, MatchBo
 from http_bridge.duplicates import UPLOAD, DuplicatesAnswer
 from http_bridge.image_states import ImageStateAnswer
 from http_bridge.images import DEFAULT_SIDE, SIDES, AnnounceAnswer, ImageBody
+from http_bridge.monitor import StatusAnswer
 from http_bridge.refusals import answered
 
 Json = dict[str, Any]
@@ -26,63 +27,6 @@ class Failure(Struct):
     global_status: Literal[0]
     error_message: str
     response: Nothing
-
-
-class ProcessState(Struct):
-    """One process of a stage: what it does, since when, and why it waits or died."""
-
-    process: str
-    host: str
-    state: Literal["starting", "running", "waiting", "died", "stopped"]
-    reason: str
-    since: str
-    restarts: int
-
-
-class StageStanding(Struct):
-    """One stage: messages that wait, messages taken in a second, processes that share the work, and what each does."""
-
-    stage: str
-    topic: str
-    lag: int
-    rate: float
-    processes: int
-    states: list[ProcessState]
-
-
-class DeadLetter(Struct):
-    """A message that was set aside: its path, reason, origin and time."""
-
-    relative_path: str
-    stage: str
-    topic: str
-    partition: str
-    offset: str
-    error_type: str
-    error_message: str
-    time: str
-
-
-class DeadLetters(Struct):
-    """How many messages have been set aside, as far as the topic goes back, and the newest of them."""
-
-    count: int
-    newest: list[DeadLetter]
-
-
-class Standings(Struct):
-    """All stages; none while Kafka is away."""
-
-    stages: list[StageStanding]
-    dead_letters: DeadLetters
-
-
-class StatusAnswer(Struct):
-    """The envelope; error_message says why Kafka cannot be reached, where it cannot."""
-
-    global_status: int
-    error_message: str
-    response: Standings
 
 
 class Health(Struct):
