@@ -4,8 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
+from cli.json_lines import json_line
 from imagetools.paths import shown
 from schemas.records import Duplicates, to_plain
 
@@ -18,7 +17,7 @@ def as_json(alert: Duplicates) -> dict[str, Any]:
 
 def as_line(alert: Duplicates) -> bytes:
     """The alert as one line of JSON."""
-    return msgspec.json.encode(as_json(alert)) + b"\n"
+    return json_line(as_json(alert))
 
 
 def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two: "") -> list[str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cli.alerts import as_json, as_text
 from cli.findings import Findings, Links, Totals, totals
+from cli.json_lines import json_line
 from cli.report import write_report
 from imagetools.decode import ImageRoot
 from imagetools.errors import CannotWrite
@@ -143,7 +144,7 @@ def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:
 
 
 def _write_lines(file: Path, records: Iterable[object]) -> None:
-    _replace(file, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+    _replace(file, b"".join(map(json_line, records)))
 
 
 def _replace(file: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ File names are other people's, and messages carry them: a log that is read in a 
 import logging
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,13 @@ class OneLine(logging.Formatter):
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """The traceback's lines."""
-        return printable(super().formatException(ei), keep="\n\t")
+        """The traceback's lines; a message in it that holds several is written as one."""
+        chunks = traceback.format_exception(ei[1])
+        # what is indented are lines of code
+        return "\n".join(
+            printable(chunk.rstrip("\n"), keep="\n") if chunk.startswith(" ") else printable(chunk.strip("\n"))
+            for chunk in chunks
+        )
 
 
 def configure(level: int = logging.INFO) -> None:

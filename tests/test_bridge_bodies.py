@@ -176,20 +176,25 @@ class TestBodiesThatStop:
         assert "a fault while serving" not in asked.log.read_text()
 
 
+def gzipped(data: bytes) -> bytes:
+    # without the time: the parameters name the tests, which are to be the same in every process
+    return gzip.compress(data, mtime=0)
+
+
 class TestCodings:
     @pytest.mark.parametrize(
         ("coding", "body", "status", "word"),
         [
-            ("gzip", gzip.compress(BODY), 503, "Kafka"),
-            ("x-gzip", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:]), 503, "Kafka"),
-            ("GZIP", gzip.compress(BODY), 503, "Kafka"),
+            ("gzip", gzipped(BODY), 503, "Kafka"),
+            ("x-gzip", gzipped(BODY[:9]) + gzipped(BODY[9:]), 503, "Kafka"),
+            ("GZIP", gzipped(BODY), 503, "Kafka"),
             ("deflate", zlib.compress(BODY), 503, "Kafka"),
             ("deflate", zlib.compress(BODY)[2:-4], 503, "Kafka"),
             ("identity", BODY, 503, "Kafka"),
             ("", BODY, 503, "Kafka"),
             ("gzip", BODY, 400, "not gzip"),
-            ("gzip", gzip.compress(BODY)[:-3], 400, "not gzip"),
-            ("gzip", gzip.compress(BODY) + b"more", 400, "not gzip"),
+            ("gzip", gzipped(BODY)[:-3], 400, "not gzip"),
+            ("gzip", gzipped(BODY) + b"more", 400, "not gzip"),
             ("gzip", b"", 400, "JSON"),
             ("deflate", BODY, 400, "not deflate"),
             ("deflate", zlib.compress(BODY)[:-1], 400, "not deflate"),
@@ -197,7 +202,7 @@ class TestCodings:
             ("br", BODY, 415, "deflate, gzip"),
             ("zstd", BODY, 415, "'zstd'"),
             ("snappy", BODY, 415, "'snappy'"),
-            ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415, "'gzip, gzip'"),
+            ("gzip, gzip", gzipped(gzipped(BODY)), 415, "'gzip, gzip'"),
         ],
     )
     def test_a_coding_is_undone_or_refused(

@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import sys
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from PIL import Image
 
 from cli.alerts import as_line, as_text
 from cli.commands import main
-from imagetools.logs import OneLine
+from cli.json_lines import json_line
+from imagetools.logs import FORMAT, OneLine
 from imagetools.paths import printable, shown
 from schemas.records import Duplicate, Duplicates
 
@@ -128,3 +129,26 @@ def test_commands_show_names_escaped_in_alerts_and_in_errors_of_ours_and_of_clic
         assert result.exit_code
         assert r"\x1b[31m\nb" in result.output
         assert not set(result.output) & (CONTROLS - {"\n"})
+
+
+def test_a_message_of_several_lines_begins_no_line_of_its_own() -> None:
+    stream = StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(OneLine(FORMAT))
+    log = logging.Logger("test")
+    log.addHandler(handler)
+    try:
+        raise ValueError("a\n2026-01-01 ERROR forged\x1b")
+    except ValueError:
+        log.exception("fault")
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("ERROR fault")
+    assert lines[-1] == r"ValueError: a\n2026-01-01 ERROR forged\x1b"
+    assert all(line.startswith("  ") for line in lines[2:-1])
+
+
+@pytest.mark.parametrize("text", ["a\u2028b\x9b\u202e\x7f\n\x1b", '\U000e0067 é 写真 "\\\\'])
+def test_lines_of_json_are_exact_and_can_be_shown(text: str) -> None:
+    line = json_line({"path": text})
+    assert json.loads(line) == {"path": text}
+    assert line.decode()[:-1].isprintable()
