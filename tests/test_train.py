@@ -476,8 +476,8 @@ def test_the_command_is_interrupted_goes_on_and_writes_a_model(tmp_path, hundred
     assert len((run / "held-out.txt").read_text().splitlines()) == MIN_PHOTOS // 10
     assert Encoder.load(EncoderConfig(out.name, tmp_path)).encode([scene(1)]).shape == (1, 512)
     code, said = ask()
-    assert (code, "already there" in said) == (1, True)
-    assert ask("--resume")[0] == 1
+    assert (code, "already there" in said) == (2, True)
+    assert ask("--resume")[0] == 2
 
 
 def test_the_comparison_shows_each_edit_and_all_of_them():
