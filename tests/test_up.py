@@ -66,7 +66,9 @@ def _second_services_are_refused(tmp_path: Path, port: int, http: int) -> None:
         return refused(name, "up", "--data", tmp_path / data, *words)
 
     assert "another `imagetools up` runs" in up("same data", "data", *ports)
-    assert f"port {http} on 127.0.0.1: Address already in use; --server-port" in up("http", "other", ports[0], http)
+    assert f"port {http} on 127.0.0.1: Address already in use; SERVER_PORT or --server-port" in up(
+        "http", "other", ports[0], http
+    )
     assert f"127.0.0.1:{port} is taken by another program: --port names another" in up("kafka", "other", port, ports[1])
     assert "--port names another" in refused("k", "kafka", "start", "--data", tmp_path / "third", "--port", str(port))
     (tmp_path / "file").touch()
@@ -152,4 +154,4 @@ def test_a_port_in_use_ends_a_bridge_with_the_flag_that_names_another(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         text = start("bridge", "--server-port", port, log=tmp_path / "log").ends(2, 20)
-    assert f"port {port} on 127.0.0.1: Address already in use; --server-port (SERVER_PORT) names another" in text
+    assert f"port {port} on 127.0.0.1: Address already in use; SERVER_PORT or --server-port names another" in text

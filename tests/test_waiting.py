@@ -70,7 +70,7 @@ def test_find_watch_and_produce_say_within_seconds_what_they_wait_for_and_go_on(
             assert one.said(f"no Kafka answers at {own.bootstrap}: waiting for it") < SOON_S
     for one in (find, watch):
         one.said(f"Kafka at {own.bootstrap} answers again")
-    assert "1 images announced" in produce.ends(0)
+    assert "1 image announced" in produce.ends(0)
 
     text = find.ends(0)
     assert "Traceback" not in text
