@@ -34,7 +34,7 @@ from bench.document_pairs import drawn_pairs
 from bench.pairs import SHARED, Pair, Photos
 from cli.picture import pair_picture
 from imagetools.decode import decode
-from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.matcher import Look, MatcherConfig, extract, verify
 from streams.service import keep_freed_memory
 
 TIMED: Final = 300
@@ -66,7 +66,9 @@ def bounds(hits: int, of: int) -> tuple[float, float]:
 def judge(pairs: Sequence[Pair], detector: Detector, looks: dict[str, Any]) -> Judged:
     """Score every pair."""
     with ThreadPoolExecutor() as pool:
-        scored = pool.map(lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name]), pairs)
+        scored = pool.map(
+            lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name], pair.looks), pairs
+        )
         return Judged(detector, np.fromiter(scored, dtype=np.float64, count=len(pairs)))
 
 
@@ -127,8 +129,8 @@ def times(
             continue
         cells = []
         for one, seen in zip(judged, looks, strict=True):
-            named = [(seen[pairs[i].first.name], seen[pairs[i].second.name]) for i in rows]
-            cells.append(_spread([_timed(one.detector.score, *two) for two in named]))
+            named = [(seen[pairs[i].first.name], seen[pairs[i].second.name], _filed(pairs[i])) for i in rows]
+            cells.append(_spread([_timed(one.detector.score, *pair) for pair in named]))
         table.add_row(words, *cells)
     pictures = {pair.first.name: pair.first for pair in pairs if pair.kind in ("copy", "scan")}
     whole = [picture.make() for picture in list(pictures.values())[:TIMED]]
@@ -140,6 +142,12 @@ def times(
         cells = [_spread([_timed(one.detector.look, image) for image in images]) for one in judged]
         table.add_row(words, *cells)
     return table
+
+
+def _filed(pair: Pair) -> tuple[Look, Look]:
+    """Return what opens both pictures of a pair as a stage does, from JPEGs in memory."""
+    first, second = _jpeg(pair.first.make()), _jpeg(pair.second.make())
+    return lambda box: decode(first, "", box=box), lambda box: decode(second, "", box=box)
 
 
 def _jpeg(image: Image.Image) -> bytes:
@@ -166,7 +174,7 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
     for i in wrong[:200]:
         pair = pairs[i]
         images: list[Image.Image] = [pair.first.make(), pair.second.make()]
-        found = verify(extract(images[0], config), extract(images[1], config), config)
+        found = verify(extract(images[0], config), extract(images[1], config), config, pair.looks)
         says = f"{pair.kind} ({pair.name}): {found.score:.2f} {found.edit or found.gate}, {found.inliers} inliers"
         pair_picture(images[0], images[1], found.points, says).save(folder / f"{pair.kind} {pair.name} {i}.png")
     return len(wrong)

@@ -1,0 +1,296 @@
+"""What two pictures show where their detail is resolved: the same, the same template with other content, or more.
+
+Kept at 256 pixels, a page of a thousand says that it is a form, and not what is filled in. Here one picture is laid
+over the other at its own size, the map is moved to where they fit best, and every spot that has anything on it is asked
+whether the other picture has it too. What disagrees is grouped into regions, each with the picture that its ink is in.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imagetools import geometry
+from imagetools.geometry import Map
+from imagetools.registration import Grey, lay_over, shrunk
+
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as shares of a picture's width and height."""
+
+Relation = Literal[
+    "same picture", "same template, other content", "one contains the other", "both are blank", "unclear"
+]
+
+SIDE: Final = 1500
+"""Pixels of the longer side at most: print of ten pixels in a page of a thousand is resolved, that of a poster not."""
+
+# Pixels of a window: two letters of the smallest print that a scan leaves readable
+_WINDOW: Final = 13
+# Deviation within a window, in grey levels, from which there is something on it; noise and JPEG stay below
+_INK: Final = 12.0
+_NOISE: Final = np.float32(2.5)
+_SMOOTH: Final = 0.7
+_AGREES: Final = 0.6
+# Pixels that a stroke may lie off
+_LEEWAY: Final = 1
+# Pixels of a region that disagrees, and the correlation that it falls to; of true scans few spots reach either
+_REGION: Final = 60
+_DISAGREES: Final = 0.35
+# A region where one picture has ink on less than this part of it is an addition of the other
+_ABSENT: Final = 0.1
+# What lies outside the other picture's levels around a spot, as a share of the range of both: of copies less than .22,
+# but for noise, which the pair itself shows: of its spots with ink, this share is below that
+_OUTSIDE: Final = 0.22
+_USUAL: Final = 0.995
+_UNUSUAL: Final = 2.0
+_FAINTEST: Final = 40.0
+_SPOTS: Final = 3
+# Pixels over which paper and light may change
+_LIGHT: Final = 31
+# The sharper picture is blurred where it has more than this times the other's energy of edges
+_SHARPER: Final = 1.15
+_MOST_BLUR: Final = 3.0
+_HALVINGS: Final = 5
+# Range of a tiny thumbnail, in grey levels, up to which a picture without ink is blank and not merely smooth
+_BLANK: Final = 3.0
+_THUMB: Final = 16
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A region in which the pictures disagree.
+
+    first   where it is in the first picture
+    second  where it is in the second
+    ink     share of what is there that is in the first picture, 0 to 1: near 1 or 0 where one picture has an addition
+    """
+
+    first: Box
+    second: Box
+    ink: float
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What the comparison says.
+
+    relation     "unclear" where neither picture has any ink on the overlap
+    agreement    share of what has ink that agrees, 0 to 1
+    differences  the regions that disagree, largest first
+    affine       the map from the first picture to the second, moved to where they fit best
+    """
+
+    relation: Relation
+    agreement: float
+    differences: tuple[Difference, ...]
+    affine: Map
+
+    def turned(self) -> "Detail":
+        """Return the same with first and second exchanged."""
+        turned = tuple(Difference(one.second, one.first, 1 - one.ink) for one in self.differences)
+        return Detail(self.relation, self.agreement, turned, geometry.inverse(self.affine))
+
+
+def examine(first: Grey, second: Grey, affine: Map) -> Detail:
+    """Compare two grey pictures by a map from the first to the second, in their pixels.
+
+    Two blank pictures are "both are blank"; one, and one with ink, other content. What is in one picture alone, over
+    more that agrees, was added to a copy: "one contains the other". Where ink of both has no counterpart, or there is
+    more in addition than there is in common, the template is the same and the content another.
+    """
+    first_blank, second_blank = is_blank(first), is_blank(second)
+    if first_blank and second_blank:
+        return Detail("both are blank", 1.0, (), affine)
+    if first_blank or second_blank:
+        return Detail("same template, other content", 0.0, (), affine)
+    if geometry.scale_of(affine) > 1:
+        # the sharper picture is brought to what the other can show
+        return examine(second, first, geometry.inverse(affine)).turned()
+    laid = lay_over(first, second, affine, SIDE)
+    compared = _compared(laid.source, laid.target, laid.valid)
+    regions = _regions(compared)
+    differences = tuple(_difference(region, laid.affine, laid.into_frame, first, second) for region in regions)
+    return Detail(_relation(regions, compared), compared.agreement, differences, laid.affine)
+
+
+def is_blank(picture: Grey) -> bool:
+    """Tell whether a picture has nothing on it: paper, one colour, a page of nothing but noise."""
+    small, _ = shrunk(picture, SIDE / max(picture.shape))
+    thumb = cv2.resize(small, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
+    return bool(np.ptp(thumb) <= _BLANK and float(_deviation(_smoothed(small)).max()) < _INK)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Planes of the frame: local correlation, the deviation of both pictures, where there is ink, where it agrees."""
+
+    correlation: Plane
+    first: Plane
+    second: Plane
+    ink: Mask
+    agrees: Mask
+    outside: Plane
+
+    @property
+    def agreement(self) -> float:
+        ink = int(np.count_nonzero(self.ink))
+        return float(np.count_nonzero(self.agrees)) / ink if ink else 1.0
+
+
+@dataclass(frozen=True)
+class _Region:
+    box: tuple[int, int, int, int]
+    area: int
+    ink: float
+
+
+def _compared(source: Grey, target: Grey, valid: Mask) -> _Compared:
+    here, there = _smoothed(source), _smoothed(target)
+    first, second = _deviation(here), _deviation(there)
+    correlation = _correlation(here, there, first, second)
+    ink = (np.maximum(first, second) > _INK) & valid
+    agrees = ink & (correlation >= _AGREES)
+    return _Compared(correlation, first, second, ink, agrees, _outside(here, there, ink, agrees))
+
+
+def _regions(compared: _Compared) -> list[_Region]:
+    """Return the connected regions that disagree, largest first; single spots are noise."""
+    bad = (compared.ink & ~compared.agrees).astype(np.uint8)
+    bad = np.asarray(cv2.morphologyEx(bad, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8)
+    regions, known = [], np.zeros(bad.shape, dtype=np.bool_)
+    for box, where, inside in _connected(bad, _REGION):
+        if float(compared.correlation[where][inside].min()) <= _DISAGREES:
+            first, second = (int((plane[where][inside] > _INK).sum()) for plane in (compared.first, compared.second))
+            regions.append(_Region(box, int(inside.sum()), first / (first + second)))
+            known[where] |= inside
+    # a letter more or less near others is no addition: it may be another letter
+    regions += [
+        _Region(box, int(inside.sum()), 0.5)
+        for box, where, inside in _connected(_unusual(compared), _SPOTS)
+        if not known[where][inside].any()
+    ]
+    return sorted(regions, key=lambda region: -region.area)
+
+
+def _connected(bad: Grey, least: int) -> list[tuple[tuple[int, int, int, int], tuple[slice, slice], Mask]]:
+    """Return box, rows and columns, and the mask in them, of each region of at least so many pixels."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(bad, connectivity=8)
+    found = []
+    for number in range(1, count):
+        left, top, width, height, area = stats[number].tolist()
+        if area >= least:
+            where = slice(top, top + height), slice(left, left + width)
+            found.append(((left, top, left + width, top + height), where, np.asarray(labels[where] == number)))
+    return found
+
+
+def _unusual(compared: _Compared) -> Grey:
+    outside = compared.outside[compared.agrees]
+    if not len(outside):
+        return np.zeros(compared.outside.shape, dtype=np.uint8)
+    limit = max(_OUTSIDE, _UNUSUAL * float(np.quantile(outside, _USUAL)))
+    return (compared.outside > limit).astype(np.uint8)
+
+
+def _outside(here: Plane, there: Plane, ink: Mask, agrees: Mask) -> Plane:
+    """Return by how much each spot of either picture lies outside the levels of the other around it.
+
+    Both are brought to the same contrast, light and sharpness first, by what agrees.
+    """
+    if np.count_nonzero(agrees) < _REGION:
+        return np.zeros(here.shape, dtype=np.float32)
+    here = here * np.float32(there[agrees].std() / max(float(here[agrees].std()), 1e-3))
+    here, there = _equally_sharp(here, there, agrees)
+    here = here + cv2.blur(there - here, (_LIGHT, _LIGHT), borderType=cv2.BORDER_REFLECT)
+    around = np.ones((2 * _LEEWAY + 1, 2 * _LEEWAY + 1), np.uint8)
+    window = np.ones((_WINDOW, _WINDOW), np.uint8)
+    off = np.zeros(here.shape, dtype=np.float32)
+    contrast = np.full(here.shape, _FAINTEST, dtype=np.float32)
+    for one, other in ((here, there), (there, here)):
+        off = np.maximum(off, np.maximum(one - cv2.dilate(other, around), cv2.erode(other, around) - one))
+        contrast = np.maximum(contrast, cv2.dilate(one, window) - cv2.erode(one, window))
+    return np.asarray(off / contrast * ink, dtype=np.float32)
+
+
+def _equally_sharp(here: Plane, there: Plane, agrees: Mask) -> tuple[Plane, Plane]:
+    """Blur the sharper picture until it is as sharp as the other where they agree."""
+    energy = [_sharpness(plane, agrees) for plane in (here, there)]
+    blurred, least = (here, energy[1]) if energy[0] > energy[1] else (there, energy[0])
+    if max(energy) <= _SHARPER * least:
+        return here, there
+    low, high = 0.0, _MOST_BLUR
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _sharpness(np.asarray(cv2.GaussianBlur(blurred, (0, 0), middle)), agrees) > least:
+            low = middle
+        else:
+            high = middle
+    soft = np.asarray(cv2.GaussianBlur(blurred, (0, 0), (low + high) / 2), dtype=np.float32)
+    return (soft, there) if blurred is here else (here, soft)
+
+
+def _sharpness(plane: Plane, where: Mask) -> float:
+    return float((cv2.Laplacian(plane, cv2.CV_32F)[where] ** 2).mean())
+
+
+def _relation(regions: list[_Region], compared: _Compared) -> Relation:
+    if not compared.ink.any():
+        return "unclear"
+    if not regions:
+        return "same picture"
+    differing = sum(region.area for region in regions)
+    one_sided = all(region.ink > 1 - _ABSENT for region in regions) or all(region.ink < _ABSENT for region in regions)
+    if one_sided and differing < np.count_nonzero(compared.agrees):
+        return "one contains the other"
+    return "same template, other content"
+
+
+def _difference(region: _Region, affine: Map, into_frame: Map, first: Grey, second: Grey) -> Difference:
+    left, top, right, bottom = region.box
+    corners = np.array([left + 1j * top, right + 1j * top, left + 1j * bottom, right + 1j * bottom], np.complex64)
+    corners -= np.complex64(0.5 + 0.5j)
+    in_second = geometry.apply(geometry.inverse(into_frame), corners)
+    in_first = geometry.apply(geometry.inverse(affine), in_second.astype(np.complex64))
+    return Difference(_box(in_first, first), _box(in_second, second), region.ink)
+
+
+def _box(corners: NDArray[np.complex128], picture: Grey) -> Box:
+    height, width = picture.shape
+    x, y = np.clip((corners.real + 0.5) / width, 0, 1), np.clip((corners.imag + 0.5) / height, 0, 1)
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def _smoothed(picture: Grey) -> Plane:
+    return np.asarray(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _SMOOTH), dtype=np.float32)
+
+
+def _mean(plane: Plane) -> Plane:
+    return np.asarray(cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT), dtype=np.float32)
+
+
+def _deviation(plane: Plane) -> Plane:
+    mean = _mean(plane)
+    return np.asarray(np.sqrt(np.maximum(_mean(plane * plane) - mean * mean, 0)), dtype=np.float32)
+
+
+def _correlation(here: Plane, there: Plane, first: Plane, second: Plane) -> Plane:
+    """Return the local correlation, the best of those with one picture moved by up to the leeway."""
+    mean_here, mean_there = _mean(here), _mean(there)
+    scale_here, scale_there = (np.sqrt(deviation**2 + _NOISE**2) for deviation in (first, second))
+    best = np.full(here.shape, -1.0, dtype=np.float32)
+    for down in range(-_LEEWAY, _LEEWAY + 1):
+        for right in range(-_LEEWAY, _LEEWAY + 1):
+            moved, mean, scale = (_moved(plane, right, down) for plane in (here, mean_here, scale_here))
+            local = (_mean(moved * there) - mean * mean_there) / (scale * scale_there)
+            np.maximum(best, local, out=best)
+    return best
+
+
+def _moved(plane: Plane, right: int, down: int) -> Plane:
+    by = np.array([[1.0, 0.0, right], [0.0, 1.0, down]])
+    moved = cv2.warpAffine(plane, by, plane.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, dtype=np.float32)
