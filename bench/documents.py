@@ -223,6 +223,12 @@ def _chat(style: random.Random, content: random.Random) -> Image.Image:
     return page.image
 
 
+def _photo(rng: random.Random) -> Image.Image:
+    photos = sorted(_SAMPLES.glob("*.jpg"))
+    with Image.open(photos[rng.randrange(len(photos))]) as photo:
+        return photo.convert("RGB")
+
+
 def _web_page(style: random.Random, content: random.Random) -> Image.Image:
     page, tint = Page(style, (1200, 800)), _tint(style)
     page.draw.rectangle((0, 0, 1200, 70), fill=tint)
@@ -231,12 +237,11 @@ def _web_page(style: random.Random, content: random.Random) -> Image.Image:
         page.write((420 + 140 * i, 35), _word(style), 18, (255, 255, 255), "lm")
     for i in range(18):
         page.fill_line(style, (740, 130 + 32 * i), 400, 17)
-    photos = sorted(_SAMPLES.glob("*.jpg"))
-    with Image.open(photos[content.randrange(len(photos))]) as photo:
-        page.image.paste(
-            ImageOps.fit(photo.convert("RGB"), style.choice([(600, 400), (640, 440), (480, 400)])), (40, 120)
-        )
-    page.write((40, 600), _words(style, 6), 20)
+    size = style.choice([(600, 400), (640, 440), (480, 400)])
+    page.image.paste(ImageOps.fit(_photo(content), size), (40, 120))
+    # a second one, since two pages may draw the same first
+    page.image.paste(ImageOps.fit(_photo(content), (220, 150)), (40, 630))
+    page.write((40, 590), _words(style, 6), 20)
     return page.image
 
 

@@ -47,8 +47,15 @@ _ABSENT: Final = 0.1
 _OUTSIDE: Final = 0.22
 _USUAL: Final = 0.995
 _UNUSUAL: Final = 2.0
-_FAINTEST: Final = 40.0
+_LEAST_USUAL: Final = 0.35
+_FAINTEST: Final = 60.0
 _SPOTS: Final = 3
+# Pixels at the border, where resizing has its own ways
+_BORDER: Final = 6
+# A picture with ink on less than this part of it is nearly blank: what little there is has one place and size
+_LITTLE: Final = 0.02
+_AS_MUCH: Final = 1.3
+_DARK: Final = 0.25
 # Pixels over which paper and light may change
 _LIGHT: Final = 31
 # The sharper picture is blurred where it has more than this times the other's energy of edges
@@ -112,6 +119,8 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
         return examine(second, first, geometry.inverse(affine)).turned()
     laid = lay_over(first, second, affine, SIDE)
     compared = _compared(laid.source, laid.target, laid.valid)
+    if compared.ink.mean() < _LITTLE and not (_is_upright(affine) and _as_much(laid.source, laid.target)):
+        return Detail("same template, other content", 0.0, (), laid.affine)
     regions = _regions(compared)
     differences = tuple(_difference(region, laid.affine, laid.into_frame, first, second) for region in regions)
     return Detail(_relation(regions, compared), compared.agreement, differences, laid.affine)
@@ -122,6 +131,20 @@ def is_blank(picture: Grey) -> bool:
     small, _ = shrunk(picture, SIDE / max(picture.shape))
     thumb = cv2.resize(small, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
     return bool(np.ptp(thumb) <= _BLANK and float(_deviation(_smoothed(small)).max()) < _INK)
+
+
+def _is_upright(affine: Map) -> bool:
+    across, down, aside = affine[0, 0], affine[1, 1], np.abs([affine[0, 1], affine[1, 0]]).max()
+    return bool(min(across, down) > 2 * aside)
+
+
+def _as_much(source: Grey, target: Grey) -> bool:
+    """Tell whether both pictures have as much on them, in pixels as dark as the darkest, or nearly."""
+    amounts = []
+    for picture in (source, target):
+        off = np.abs(_smoothed(picture) - np.float32(np.median(picture)))
+        amounts.append(1 + np.count_nonzero(off > _DARK * off.max()))
+    return bool(max(amounts) <= _AS_MUCH * min(amounts))
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,7 @@ def _unusual(compared: _Compared) -> Grey:
     outside = compared.outside[compared.agrees]
     if not len(outside):
         return np.zeros(compared.outside.shape, dtype=np.uint8)
-    limit = max(_OUTSIDE, _UNUSUAL * float(np.quantile(outside, _USUAL)))
+    limit = min(max(_OUTSIDE, _UNUSUAL * float(np.quantile(outside, _USUAL))), _LEAST_USUAL)
     return (compared.outside > limit).astype(np.uint8)
 
 
@@ -213,7 +236,9 @@ def _outside(here: Plane, there: Plane, ink: Mask, agrees: Mask) -> Plane:
     for one, other in ((here, there), (there, here)):
         off = np.maximum(off, np.maximum(one - cv2.dilate(other, around), cv2.erode(other, around) - one))
         contrast = np.maximum(contrast, cv2.dilate(one, window) - cv2.erode(one, window))
-    return np.asarray(off / contrast * ink, dtype=np.float32)
+    within = np.zeros(here.shape, dtype=np.float32)
+    within[_BORDER:-_BORDER, _BORDER:-_BORDER] = 1
+    return np.asarray(off / contrast * ink * within, dtype=np.float32)
 
 
 def _equally_sharp(here: Plane, there: Plane, agrees: Mask) -> tuple[Plane, Plane]:
