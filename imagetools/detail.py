@@ -5,7 +5,7 @@ over the other at its own size, the map is moved to where they fit best, and eve
 whether the other picture has it too. What disagrees is grouped into regions, each with the picture that its ink is in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import cv2
@@ -60,8 +60,18 @@ _DARK: Final = 0.25
 _LIGHT: Final = 31
 # The sharper picture is blurred where it has more than this times the other's energy of edges
 _SHARPER: Final = 1.15
-_MOST_BLUR: Final = 3.0
-_HALVINGS: Final = 5
+_BLURRED: Final = 3.0
+_MOST_BLUR: Final = 8.0
+_HALVINGS: Final = 6
+# A cover: a region that is so large a part of the frame, fills so much of its box, and whose sides are edges along so
+# much of their length in one picture, and along no more than so much in the other
+_COVER: Final = 0.02
+_LARGEST_COVER: Final = 0.5
+_FILLS: Final = 0.25
+_EDGED: Final = 0.5
+_UNEDGED: Final = 0.3
+_CLEARER: Final = 0.15
+_STEP: Final = 8.0
 # Range of a tiny thumbnail, in grey levels, up to which a picture without ink is blank and not merely smooth
 _BLANK: Final = 3.0
 _THUMB: Final = 16
@@ -121,7 +131,7 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
     compared = _compared(laid.source, laid.target, laid.valid)
     if compared.ink.mean() < _LITTLE and not (_is_upright(affine) and _as_much(laid.source, laid.target)):
         return Detail("same template, other content", 0.0, (), laid.affine)
-    regions = _regions(compared)
+    regions = _without_covers(_regions(compared), laid.source, laid.target)
     differences = tuple(_difference(region, laid.affine, laid.into_frame, first, second) for region in regions)
     return Detail(_relation(regions, compared), compared.agreement, differences, laid.affine)
 
@@ -169,10 +179,15 @@ class _Region:
     box: tuple[int, int, int, int]
     area: int
     ink: float
+    cover: bool = False
 
 
 def _compared(source: Grey, target: Grey, valid: Mask) -> _Compared:
     here, there = _smoothed(source), _smoothed(target)
+    everywhere = valid & (np.maximum(_deviation(here), _deviation(there)) > _INK)
+    if everywhere.any():
+        # of a blurred copy only what the blur has left can be compared
+        here, there = _equally_sharp(here, there, everywhere, _BLURRED)
     first, second = _deviation(here), _deviation(there)
     correlation = _correlation(here, there, first, second)
     ink = (np.maximum(first, second) > _INK) & valid
@@ -194,9 +209,58 @@ def _regions(compared: _Compared) -> list[_Region]:
     regions += [
         _Region(box, int(inside.sum()), 0.5)
         for box, where, inside in _connected(_unusual(compared), _SPOTS)
-        if not known[where][inside].any()
+        if min(inside.shape) > 1 and not known[where][inside].any()
     ]
     return sorted(regions, key=lambda region: -region.area)
+
+
+def _without_covers(regions: list[_Region], source: Grey, target: Grey) -> list[_Region]:
+    """Return the regions, those that lie in one cover as that cover."""
+    if not regions:
+        return regions
+    boxes = np.array([region.box for region in regions])
+    hull = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
+    height, width = source.shape
+    # a bar runs from side to side, and ends at the border that it is near
+    bar = 0, hull[1] if hull[1] > height / 10 else 0, width, hull[3] if hull[3] < height * 0.9 else height
+    area = sum(region.area for region in regions)
+    for one in (_Region(hull, area, 0.5), _Region(bar, area, 0.5), regions[0]):
+        cover = _covered(one, source, target)
+        if cover.cover:
+            left, top, right, bottom = cover.box
+            near = (boxes[:, 0] >= left - _WINDOW) & (boxes[:, 1] >= top - _WINDOW)
+            near &= (boxes[:, 2] <= right + _WINDOW) & (boxes[:, 3] <= bottom + _WINDOW)
+            return [cover, *(region for region, inside in zip(regions, near, strict=True) if not inside)]
+    return regions
+
+
+def _covered(region: _Region, source: Grey, target: Grey) -> _Region:
+    """Return the region as one picture's alone where it is a patch, a bar or a sticker that lies on that picture.
+
+    Its sides are edges in the picture that it lies on; a photo in a page, or an entry in a box, has its frame in both.
+    """
+    height, width = source.shape
+    left, top, right, bottom = region.box
+    box = (right - left) * (bottom - top)
+    if not _COVER <= box / source.size <= _LARGEST_COVER or region.area < _FILLS * box:
+        return region
+    edged = []
+    for picture in (source, target):
+        image = picture.astype(np.float32)
+        lying = [_edge(image[:, left:right], at) for at in (top, bottom) if _WINDOW < at < height - _WINDOW]
+        standing = [_edge(image[top:bottom].T, at) for at in (left, right) if _WINDOW < at < width - _WINDOW]
+        edged.append(lying + standing)
+    for ink, (ours, theirs) in ((1.0, edged), (0.0, edged[::-1])):
+        clear = all(one > other + _CLEARER for one, other in zip(ours, theirs, strict=True))
+        if ours and clear and np.mean(ours) > _EDGED and np.mean(theirs) < _UNEDGED:
+            return replace(region, ink=ink, cover=True)
+    return region
+
+
+def _edge(image: Plane, at: int) -> float:
+    """Return along which share of its length the clearest row near `at` is an edge."""
+    steps = (np.abs(np.diff(image[max(0, at - _WINDOW) : at + _WINDOW], axis=0)) > _STEP).mean(axis=1)
+    return float(steps.max() - np.median(steps)) if len(steps) else 0.0
 
 
 def _connected(bad: Grey, least: int) -> list[tuple[tuple[int, int, int, int], tuple[slice, slice], Mask]]:
@@ -241,16 +305,16 @@ def _outside(here: Plane, there: Plane, ink: Mask, agrees: Mask) -> Plane:
     return np.asarray(off / contrast * ink * within, dtype=np.float32)
 
 
-def _equally_sharp(here: Plane, there: Plane, agrees: Mask) -> tuple[Plane, Plane]:
-    """Blur the sharper picture until it is as sharp as the other where they agree."""
-    energy = [_sharpness(plane, agrees) for plane in (here, there)]
+def _equally_sharp(here: Plane, there: Plane, where: Mask, sharper: float = _SHARPER) -> tuple[Plane, Plane]:
+    """Blur the sharper picture until it is as sharp as the other, where it is more than so many times as sharp."""
+    energy = [_sharpness(plane, where) for plane in (here, there)]
     blurred, least = (here, energy[1]) if energy[0] > energy[1] else (there, energy[0])
-    if max(energy) <= _SHARPER * least:
+    if max(energy) <= sharper * least:
         return here, there
     low, high = 0.0, _MOST_BLUR
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _sharpness(np.asarray(cv2.GaussianBlur(blurred, (0, 0), middle)), agrees) > least:
+        if _sharpness(np.asarray(cv2.GaussianBlur(blurred, (0, 0), middle)), where) > least:
             low = middle
         else:
             high = middle
@@ -259,7 +323,9 @@ def _equally_sharp(here: Plane, there: Plane, agrees: Mask) -> tuple[Plane, Plan
 
 
 def _sharpness(plane: Plane, where: Mask) -> float:
-    return float((cv2.Laplacian(plane, cv2.CV_32F)[where] ** 2).mean())
+    """Return the energy of edges in the contrast that there is."""
+    spread = float(plane[where].var())
+    return float((cv2.Laplacian(plane, cv2.CV_32F)[where] ** 2).mean()) / max(spread, 1.0)
 
 
 def _relation(regions: list[_Region], compared: _Compared) -> Relation:
@@ -269,7 +335,8 @@ def _relation(regions: list[_Region], compared: _Compared) -> Relation:
         return "same picture"
     differing = sum(region.area for region in regions)
     one_sided = all(region.ink > 1 - _ABSENT for region in regions) or all(region.ink < _ABSENT for region in regions)
-    if one_sided and differing < np.count_nonzero(compared.agrees):
+    covered = any(region.cover for region in regions)
+    if one_sided and (covered or differing < np.count_nonzero(compared.agrees)):
         return "one contains the other"
     return "same template, other content"
 
