@@ -73,7 +73,7 @@ _UNEDGED: Final = 0.3
 _CLEARER: Final = 0.15
 _STEP: Final = 8.0
 # Range of a tiny thumbnail, in grey levels, up to which a picture without ink is blank and not merely smooth
-_BLANK: Final = 3.0
+_BLANK: Final = 1.0
 _THUMB: Final = 16
 
 
@@ -129,7 +129,7 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
         return examine(second, first, geometry.inverse(affine)).turned()
     laid = lay_over(first, second, affine, SIDE)
     compared = _compared(laid.source, laid.target, laid.valid)
-    if compared.ink.mean() < _LITTLE and not (_is_upright(affine) and _as_much(laid.source, laid.target)):
+    if 0 < compared.ink.mean() < _LITTLE and not (_is_upright(affine) and _as_much(laid.source, laid.target)):
         return Detail("same template, other content", 0.0, (), laid.affine)
     regions = _without_covers(_regions(compared), laid.source, laid.target)
     differences = tuple(_difference(region, laid.affine, laid.into_frame, first, second) for region in regions)
