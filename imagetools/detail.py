@@ -5,6 +5,7 @@ over the other at its own size, the map is moved to where they fit best, and eve
 whether the other picture has it too. What disagrees is grouped into regions, each with the picture that its ink is in.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -189,8 +190,8 @@ def _compared(source: Grey, target: Grey, valid: Mask) -> _Compared:
         # of a blurred copy only what the blur has left can be compared
         here, there = _equally_sharp(here, there, everywhere, _BLURRED)
     first, second = _deviation(here), _deviation(there)
-    correlation = _correlation(here, there, first, second)
     ink = (np.maximum(first, second) > _INK) & valid
+    correlation = _correlation(here, there, first, second, ink)
     agrees = ink & (correlation >= _AGREES)
     return _Compared(correlation, first, second, ink, agrees, _outside(here, there, ink, agrees))
 
@@ -369,16 +370,18 @@ def _deviation(plane: Plane) -> Plane:
     return np.asarray(np.sqrt(np.maximum(_mean(plane * plane) - mean * mean, 0)), dtype=np.float32)
 
 
-def _correlation(here: Plane, there: Plane, first: Plane, second: Plane) -> Plane:
-    """Return the local correlation, the best of those with one picture moved by up to the leeway."""
+def _correlation(here: Plane, there: Plane, first: Plane, second: Plane, ink: Mask) -> Plane:
+    """Return the local correlation, the best of those with one picture moved by up to the leeway, until ink agrees."""
     mean_here, mean_there = _mean(here), _mean(there)
     scale_here, scale_there = (np.sqrt(deviation**2 + _NOISE**2) for deviation in (first, second))
     best = np.full(here.shape, -1.0, dtype=np.float32)
-    for down in range(-_LEEWAY, _LEEWAY + 1):
-        for right in range(-_LEEWAY, _LEEWAY + 1):
-            moved, mean, scale = (_moved(plane, right, down) for plane in (here, mean_here, scale_here))
-            local = (_mean(moved * there) - mean * mean_there) / (scale * scale_there)
-            np.maximum(best, local, out=best)
+    steps = range(-_LEEWAY, _LEEWAY + 1)
+    for right, down in sorted(itertools.product(steps, steps), key=lambda by: abs(by[0]) + abs(by[1])):
+        moved, mean, scale = (_moved(plane, right, down) for plane in (here, mean_here, scale_here))
+        local = (_mean(moved * there) - mean * mean_there) / (scale * scale_there)
+        np.maximum(best, local, out=best)
+        if best[ink].min(initial=1.0) >= _AGREES:
+            break
     return best
 
 
