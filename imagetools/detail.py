@@ -42,7 +42,7 @@ _LEEWAY: Final = 1
 _REGION: Final = 60
 _DISAGREES: Final = 0.35
 # A region where one picture has ink on less than this part of it is an addition of the other
-_ABSENT: Final = 0.1
+_ABSENT: Final = 0.15
 # What lies outside the other picture's levels around a spot, as a share of the range of both: of copies less than .22,
 # but for noise, which the pair itself shows: of its spots with ink, this share is below that
 _OUTSIDE: Final = 0.22

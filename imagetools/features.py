@@ -23,9 +23,9 @@ _EDGES: Final = 8
 # A pair is looked at once more at this many times the box; to shrink by less than this would only blur
 _CLOSER: Final = 1.6
 _HARDLY: Final = 1.1
-# A picture is drawn where this part of it has two shades, each with levels this far to either side, as paper has in a
+# A picture is drawn where half of it has two shades, each with levels this far to either side, as paper has in a
 # scan; of 100 photos one or two do
-_DRAWN: Final = 0.55
+_DRAWN: Final = 0.5
 _SHADE: Final = 4
 _TILES: Final = np.arange(THUMB_SIDE * THUMB_SIDE).reshape(THUMB_SIDE, THUMB_SIDE)
 # The four quarter turns of a thumbnail, then those of its mirror image, as places in the thumbnail
