@@ -10,16 +10,19 @@ import numpy as np
 from PIL import Image
 
 from imagetools import mbr_sift
-from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.matcher import Look, MatcherConfig, extract, verify
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A way to tell copies: `look` at each image once, `score` each pair, a copy from `threshold` on."""
+    """A way to tell copies: `look` at each image once, `score` each pair, a copy from `threshold` on.
+
+    To score a pair may open its images again.
+    """
 
     name: str
     look: Callable[[Image.Image], Any]
-    score: Callable[[Any, Any], float]
+    score: Callable[[Any, Any, tuple[Look, Look]], float]
     threshold: float
 
 
@@ -28,7 +31,7 @@ def matcher(config: MatcherConfig) -> Detector:
     return Detector(
         "matcher",
         lambda image: extract(image, config),
-        lambda one, two: verify(one, two, config).score,
+        lambda one, two, looks: verify(one, two, config, looks).score,
         config.threshold,
     )
 
@@ -48,7 +51,7 @@ def ratio_test() -> Detector:
 
 def perceptual_hash() -> Detector:
     """The 64-bit pHash; a copy at a Hamming distance of 10 at most, imagededup's default."""
-    return Detector("pHash", imagehash.phash, lambda one, two: 1 - float(one - two) / 64, 1 - 10 / 64)
+    return Detector("pHash", imagehash.phash, lambda one, two, _: 1 - float(one - two) / 64, 1 - 10 / 64)
 
 
 def _sift(image: Image.Image) -> mbr_sift.Descriptors:
@@ -57,7 +60,7 @@ def _sift(image: Image.Image) -> mbr_sift.Descriptors:
     return np.asarray(descriptors, dtype=np.float32) if found else np.empty((0, 128), dtype=np.float32)
 
 
-def _good_share(one: mbr_sift.Descriptors, two: mbr_sift.Descriptors) -> float:
+def _good_share(one: mbr_sift.Descriptors, two: mbr_sift.Descriptors, _: tuple[Look, Look]) -> float:
     if not len(one) or len(two) < 2:
         return 0.0
     queries = np.concatenate([one, mbr_sift.mirror_twin(one)])

@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter, ImageOps
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
+from imagetools.matcher import Look
 from imagetools.overlays import OVERLAYS
 
 Side = Literal["fit", "report"]
@@ -37,6 +38,10 @@ class Picture:
     name: str
     make: Callable[[], Image.Image]
 
+    def look(self, box: tuple[int, int]) -> Image.Image:
+        """Make it, at any box in full."""
+        return self.make()
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -52,6 +57,11 @@ class Pair:
     copy: bool
     first: Picture
     second: Picture
+
+    @property
+    def looks(self) -> tuple[Look, Look]:
+        """What opens both."""
+        return self.first.look, self.second.look
 
 
 class Photos:

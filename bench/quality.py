@@ -1,9 +1,11 @@
 """How well copies are told from what is none: this matcher, the plain ratio test and a perceptual hash in one run.
 
     python -m bench.quality [--photos FOLDER ...] [--count N] [--random N] [--width W --height H] [--failures FOLDER]
+    python -m bench.quality --documents
 
 Each pair of images is judged alone, with no search before it. The pairs come from photos that `bench.calibrate` did
-not see. Milliseconds are CPU time of one thread, with features cached.
+not see, and from documents that are drawn; with --documents, from these alone. Milliseconds are CPU time of one
+thread, with features cached.
 """
 
 import itertools
@@ -28,10 +30,11 @@ from scipy.special import betaincinv
 from bench import detectors
 from bench.calibrate import gather, look_at, weights_of
 from bench.detectors import Detector
+from bench.document_pairs import drawn_pairs
 from bench.pairs import SHARED, Pair, Photos
 from cli.picture import pair_picture
 from imagetools.decode import decode
-from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.matcher import Look, MatcherConfig, extract, verify
 from streams.service import keep_freed_memory
 
 TIMED: Final = 300
@@ -63,7 +66,9 @@ def bounds(hits: int, of: int) -> tuple[float, float]:
 def judge(pairs: Sequence[Pair], detector: Detector, looks: dict[str, Any]) -> Judged:
     """Score every pair."""
     with ThreadPoolExecutor() as pool:
-        scored = pool.map(lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name]), pairs)
+        scored = pool.map(
+            lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name], pair.looks), pairs
+        )
         return Judged(detector, np.fromiter(scored, dtype=np.float64, count=len(pairs)))
 
 
@@ -116,6 +121,7 @@ def times(
     """
     table = Table("CPU ms, median (90 %)", *(one.detector.name for one in judged))
     kinds = {"copy": "a copy", "random": "a random pair", "look-alike": "a look-alike"}
+    kinds |= {"scan": "a document's copy", "document": "two documents of one template"}
     for kind, words in kinds.items():
         rows = [i for i, pair in enumerate(pairs) if pair.kind == kind]
         rows = rows[:: max(1, len(rows) // TIMED)]
@@ -123,10 +129,10 @@ def times(
             continue
         cells = []
         for one, seen in zip(judged, looks, strict=True):
-            named = [(seen[pairs[i].first.name], seen[pairs[i].second.name]) for i in rows]
-            cells.append(_spread([_timed(one.detector.score, *two) for two in named]))
+            named = [(seen[pairs[i].first.name], seen[pairs[i].second.name], _filed(pairs[i])) for i in rows]
+            cells.append(_spread([_timed(one.detector.score, *pair) for pair in named]))
         table.add_row(words, *cells)
-    pictures = {pair.first.name: pair.first for pair in pairs if pair.kind == "copy"}
+    pictures = {pair.first.name: pair.first for pair in pairs if pair.kind in ("copy", "scan")}
     whole = [picture.make() for picture in list(pictures.values())[:TIMED]]
     box = config.width, config.height
     for words, images in (
@@ -136,6 +142,12 @@ def times(
         cells = [_spread([_timed(one.detector.look, image) for image in images]) for one in judged]
         table.add_row(words, *cells)
     return table
+
+
+def _filed(pair: Pair) -> tuple[Look, Look]:
+    """Return what opens both pictures of a pair as a stage does, from JPEGs in memory."""
+    first, second = _jpeg(pair.first.make()), _jpeg(pair.second.make())
+    return lambda box: decode(first, "", box=box), lambda box: decode(second, "", box=box)
 
 
 def _jpeg(image: Image.Image) -> bytes:
@@ -162,7 +174,7 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
     for i in wrong[:200]:
         pair = pairs[i]
         images: list[Image.Image] = [pair.first.make(), pair.second.make()]
-        found = verify(extract(images[0], config), extract(images[1], config), config)
+        found = verify(extract(images[0], config), extract(images[1], config), config, pair.looks)
         says = f"{pair.kind} ({pair.name}): {found.score:.2f} {found.edit or found.gate}, {found.inliers} inliers"
         pair_picture(images[0], images[1], found.points, says).save(folder / f"{pair.kind} {pair.name} {i}.png")
     return len(wrong)
@@ -175,6 +187,8 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
     "--count", default=200, show_default=True, help="Photos to edit; half as many overlay and plain pairs of each sort."
 )
 @click.option("--random", "unrelated", default=50_000, show_default=True, help="Random pairs at most.")
+@click.option("--drawn", default=20, show_default=True, help="Documents of each kind.")
+@click.option("--documents", is_flag=True, help="Documents only, without photos.")
 @click.option("--seed", default=2, show_default=True)
 @click.option("--width", default=MatcherConfig().width, show_default=True, help="Of the matcher's box, pixels.")
 @click.option("--height", default=MatcherConfig().height, show_default=True)
@@ -183,13 +197,15 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
 @click.option("--alone", is_flag=True, help="The matcher without the two others.")
 @click.option("--failures", type=click.Path(path_type=Path), help="Write a picture of each wrong verdict here.")
 def main(
-    folders: tuple[Path, ...], count: int, unrelated: int, seed: int, width: int, height: int, side: Any, alone: bool,
-    failures: Path | None,
+    folders: tuple[Path, ...], count: int, unrelated: int, drawn: int, documents: bool, seed: int, width: int,
+    height: int, side: Any, alone: bool, failures: Path | None,
 ) -> None:  # fmt: skip
     """Measure the matcher."""
     console = Console()
     config = MatcherConfig(width=width, height=height)
-    pairs = [pair for folder in folders or (SHARED,) for pair in gather(Photos(folder), side, count, seed, unrelated)]
+    photos = () if documents else folders or (SHARED,)
+    pairs = [pair for folder in photos for pair in gather(Photos(folder), side, count, seed, unrelated)]
+    pairs += drawn_pairs(drawn, seed)
     compared = [detectors.matcher(config)]
     if not alone:
         compared += [detectors.ratio_test(), detectors.perceptual_hash()]

@@ -1,24 +1,31 @@
 """One pair: verdict, evidence, and a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli.outputs import try_picture
-from cli.picture import pair_picture
+from cli.picture import SIDE, pair_picture
 from imagetools.decode import decode
-from imagetools.matcher import MatcherConfig, extract, verify
+from imagetools.matcher import Look, MatcherConfig, extract, verify
 from imagetools.paths import one_file, shown
+
+_NAMED: Final = 8
+"""Regions that are printed."""
 
 
 def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
     """Print what the matcher says of A and B; ImageError where one cannot be read."""
     if picture is not None:
         try_picture(picture, "--picture")
-    images = [decode(path.read_bytes(), shown(str(path))) for path in (a, b)]
-    found = verify(extract(images[0], config), extract(images[1], config), config)
+    # from the same pixels as a stage: the features from a picture decoded at no more than they need
+    looks = _look(a), _look(b)
+    box = config.width, config.height
+    found = verify(extract(looks[0](box), config), extract(looks[1](box), config), config, looks)
     console = Console()
     verdict = "duplicate" if found.duplicate else "no duplicate"
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
@@ -35,10 +42,23 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
             "covered of A": f"{found.coverage_candidate:.0%}",
             "covered of B": f"{found.coverage_neighbor:.0%}",
         }
+    if found.regions:
+        rows["differs at"] = "\n".join(_place(one) for one, _ in found.regions[:_NAMED])
     for name, text in rows.items():
         if text:
             table.add_row(name, Text(text))
     console.print(table)
     if picture is not None:
+        images = [look((SIDE, SIDE)) for look in looks]
         pair_picture(images[0], images[1], found.points, f"{verdict}, {found.score:.2f} {found.edit}").save(picture)
         console.print(Text(f"Picture: {shown(str(picture))}"))
+
+
+def _look(path: Path) -> Look:
+    data, name = path.read_bytes(), shown(str(path))
+    return lambda box: decode(data, name, box=box)
+
+
+def _place(box: Sequence[float]) -> str:
+    left, top, right, bottom = (f"{share:.0%}" for share in box)
+    return f"{left} to {right} across, {top} to {bottom} down in A"

@@ -73,6 +73,9 @@ _LARGE: Final = 20_000_000
 """Pixels from which images are decoded one at a time, so that a batch of huge ones does not end the process."""
 _one_large = threading.Lock()
 
+_NEARLY_WHITE: Final = 250
+"""Level from which all of a picture on white is lost on it."""
+
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of a BMP's second header; "BM" alone also begins plain text."""
 
@@ -207,8 +210,8 @@ def decode(
           quarter or an eighth of its size, never below the box on either side
 
     Where it was decoded smaller, `info[ORIGINAL_SIZE]` is the (width, height) that it came in.
-    Alpha and transparent palette entries are laid on white, 16 bits scaled to 8, CMYK converted without a colour
-    profile; of an animation and of a document with pages the first.
+    Alpha and transparent palette entries are laid on white, or on black where white would leave nothing to see; 16 bits
+    scaled to 8, CMYK converted without a colour profile; of an animation and of a document with pages the first.
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
     """
     name = shown(name)
@@ -305,12 +308,26 @@ def _on_white(image: Image.Image, name: str) -> Image.Image:
         return _to_8_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         full = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(full, mask=full.getchannel("A"))
-        return white
+        alpha = full.getchannel("A")
+        on_white = Image.new("RGB", image.size, "white")
+        on_white.paste(full, mask=alpha)
+        if _is_white(on_white) and not _is_even(alpha):
+            # a white logo is seen on black alone
+            on_white.paste("black", (0, 0, *image.size))
+            on_white.paste(full, mask=alpha)
+        return on_white
     if image.mode not in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
         raise UnsupportedImage(name, f"colours of the kind {image.mode} are not read")
     return image.convert("RGB")
+
+
+def _is_white(image: Image.Image) -> bool:
+    return all(low >= _NEARLY_WHITE for low, _ in cast(tuple[tuple[int, int], ...], image.getextrema()))
+
+
+def _is_even(alpha: Image.Image) -> bool:
+    low, high = cast(tuple[int, int], alpha.getextrema())
+    return high - low <= 255 - _NEARLY_WHITE
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -23,6 +23,10 @@ _EDGES: Final = 8
 # A pair is looked at once more at this many times the box; to shrink by less than this would only blur
 _CLOSER: Final = 1.6
 _HARDLY: Final = 1.1
+# A picture is drawn where half of it has two shades, each with levels this far to either side, as paper has in a
+# scan; of 100 photos one or two do
+_DRAWN: Final = 0.5
+_SHADE: Final = 4
 _TILES: Final = np.arange(THUMB_SIDE * THUMB_SIDE).reshape(THUMB_SIDE, THUMB_SIDE)
 # The four quarter turns of a thumbnail, then those of its mirror image, as places in the thumbnail
 _VIEWS: Final = np.stack([np.rot90(side, turn).ravel() for side in (_TILES, _TILES[:, ::-1]) for turn in range(4)])
@@ -72,6 +76,16 @@ class Features:
     colours: NDArray[np.float32]
     shade: NDArray[np.float32]
     key: bytes
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the picture looks drawn, typed or blank: most of it has one shade or two."""
+        levels = np.bincount(self.close.ravel(), minlength=256)
+        shades = np.convolve(levels, np.ones(2 * _SHADE + 1, dtype=np.intp), mode="same")
+        first = int(shades.argmax())
+        levels[max(0, first - 2 * _SHADE) : first + 2 * _SHADE + 1] = 0
+        second = np.convolve(levels, np.ones(2 * _SHADE + 1, dtype=np.intp), mode="same").max()
+        return bool(shades[first] + second >= _DRAWN * self.close.size)
 
     @property
     def nbytes(self) -> int:

@@ -1,5 +1,6 @@
 """Decide whether two images show the same picture, and say why."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imagetools import agreement, calibration, geometry, mbr_sift, wording
+from imagetools import agreement, calibration, detail, geometry, mbr_sift, wording
 from imagetools.calibration import Evidence
+from imagetools.detail import Box, Detail
 from imagetools.features import THUMB_SIDE, Features, extract_features, pyramid_of
 from imagetools.geometry import Map
 
-__all__ = ["Evidence", "Features", "MatcherConfig", "Verification", "extract", "verify", "weigh"]
+__all__ = ["Evidence", "Features", "Look", "MatcherConfig", "Verification", "extract", "verify", "weigh"]
+
+Look = Callable[[tuple[int, int]], Image.Image]
+"""Opens an image again, RGB: whole, or at a half or less of its size, but not below the box of (width, height)."""
 
 MOST_POINTS: Final = 64
+MOST_REGIONS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Verification:
     edit                what was done to the neighbor to get the candidate, in plain words; "" for no copy
     points              up to 64 inliers: x, y in the candidate, x, y in the neighbor, each 0 to 1 from the upper left
     gate                the first gate that failed, "" when all passed
+    regions             up to 64 boxes that show something else, in the candidate and in the neighbor, largest first
     """
 
     score: float
@@ -67,6 +74,7 @@ class Verification:
     edit: str
     points: tuple[tuple[float, float, float, float], ...]
     gate: str
+    regions: tuple[tuple[Box, Box], ...] = ()
 
 
 # A pair needs this many descriptors within this many of 128 bits: three in four unrelated pairs have not
@@ -90,6 +98,11 @@ _CERTAIN: Final = 0.99
 # A pair less certain than this is looked at once more, closer, where at least this share of it agrees
 _DOUBTED: Final = 0.9
 _WORTHWHILE: Final = 0.3
+# A pair of drawn pictures with a score below this is not opened again, unless the whole pictures look alike
+_FAINTLY: Final = 0.05
+# What is sure after all detail was compared
+_SEEN_SAME: Final = 0.99
+_SEEN_OTHER: Final = 0.01
 
 
 _Agreed = tuple[tuple[Map, ...], tuple[tuple[complex, complex], ...]]
@@ -114,13 +127,19 @@ def extract(image: Image.Image, config: MatcherConfig) -> Features:
     return extract_features(image, (config.width, config.height), config.max_keypoints, config.contrast)
 
 
-def verify(candidate: Features, neighbor: Features, config: MatcherConfig) -> Verification:
+def verify(
+    candidate: Features, neighbor: Features, config: MatcherConfig, looks: tuple[Look, Look] | None = None
+) -> Verification:
     """Decide whether two images show the same picture.
 
     Gates, in order: close codes, ratio test, geometry, minimum inliers, then the score of what the map shows. A pair
     of whole pictures whose thumbnails correlate is scored by those too, and one in doubt, some of which agrees, once
-    more, closer; the best score counts. Having no keypoints is a verdict, not an error. Symmetric: the pair is put in
-    one order first. Safe to call from many threads.
+    more, closer; the best score counts. Two drawn pictures, such as pages, charts and screens, are opened again where
+    they may be one, and decided by their detail. Having no keypoints is a verdict, not an error. Symmetric: the pair
+    is put in one order first. Safe to call from many threads.
+
+    looks  open candidate and neighbor; without them drawn pictures are decided as photos are. What they raise is
+           passed on
     """
     first, second = sorted((candidate, neighbor), key=lambda features: features.key)
     ways, gate = _ways(first, second)
@@ -129,7 +148,9 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig) -> Ve
     best = max(ways, key=lambda laid: laid.score)
     equal = candidate.key == neighbor.key and candidate.original == neighbor.original
     score = 1.0 if equal else best.score
-    return _verdict(best, score, candidate, neighbor, config, from_candidate=first is candidate)
+    from_candidate = first is candidate
+    seen = _seen(best, score, candidate, neighbor, looks, from_candidate=from_candidate)
+    return _verdict(best, score, candidate, neighbor, config, seen, from_candidate=from_candidate)
 
 
 def weigh(candidate: Features, neighbor: Features) -> tuple[Evidence, ...]:
@@ -273,6 +294,43 @@ def _by_whole(first: Features, second: Features) -> _Laid | None:
     return _Laid(affine, evidence, ())
 
 
+def _seen(
+    laid: _Laid,
+    score: float,
+    candidate: Features,
+    neighbor: Features,
+    looks: tuple[Look, Look] | None,
+    *,
+    from_candidate: bool,
+) -> Detail | None:
+    """Compare two drawn pictures, from candidate to neighbor, where their detail is resolved; None for other pairs."""
+    if looks is None or not (laid.evidence.whole or score >= _FAINTLY) or not (candidate.drawn and neighbor.drawn):
+        return None
+    opened = [look((detail.SIDE, detail.SIDE)) for look in looks]
+    affine = laid.affine if from_candidate else geometry.inverse(laid.affine)
+    away, into = (
+        geometry.whole_picture_map(0, (features.width, features.height), image.size)
+        for features, image in zip((candidate, neighbor), opened, strict=True)
+    )
+    affine = geometry.compose(into, geometry.compose(affine, geometry.inverse(away)))
+    # in one order, so that the verdict does not depend on which came first
+    greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
+    if from_candidate:
+        return detail.examine(greys[0], greys[1], affine)
+    return detail.examine(greys[1], greys[0], geometry.inverse(affine)).turned()
+
+
+def _decided(score: float, seen: Detail | None) -> tuple[float, str]:
+    """Return the score after what was seen of the detail, and why the pair is no duplicate."""
+    if seen is None or seen.relation in ("unclear", "one contains the other"):
+        return score, "pictures disagree"
+    if seen.relation == "same picture":
+        return max(score, _SEEN_SAME), "pictures disagree"
+    # blank pictures are one where they are equal
+    equal = seen.relation == "both are blank" and score == 1
+    return score if equal else min(score, _SEEN_OTHER), seen.relation
+
+
 def _rejected(gate: str) -> Verification:
     return Verification(0.0, False, 0, 0.0, False, 1.0, 0.0, 0.0, 0.0, "", (), gate)
 
@@ -283,9 +341,11 @@ def _verdict(
     candidate: Features,
     neighbor: Features,
     config: MatcherConfig,
+    seen: Detail | None,
     *,
     from_candidate: bool,
 ) -> Verification:
+    score, gate = _decided(score, seen)
     affine = geometry.inverse(laid.affine) if from_candidate else laid.affine
     sizes = (neighbor.width, neighbor.height), (candidate.width, candidate.height)
     shape = wording.shape_of(affine, *sizes)
@@ -294,12 +354,13 @@ def _verdict(
     edit = ""
     if duplicate:
         looks = _looks(affine, laid.evidence.agreement.hole, candidate, neighbor)
-        edit = wording.describe(shape, looks, coverage_candidate, coverage_neighbor)
+        edit = wording.describe(shape, looks, coverage_candidate, coverage_neighbor, seen.relation if seen else None)
+    regions = tuple((one.first, one.second) for one in seen.differences[:MOST_REGIONS]) if seen else ()
     return Verification(
         score=score,
         duplicate=duplicate,
         inliers=laid.evidence.inliers,
-        agreement=laid.evidence.agreement.share,
+        agreement=laid.evidence.agreement.share if seen is None else seen.agreement,
         mirrored=shape.mirrored,
         scale=shape.scale,
         angle=shape.angle,
@@ -307,7 +368,8 @@ def _verdict(
         coverage_neighbor=coverage_neighbor,
         edit=edit,
         points=_points(laid, candidate, neighbor, from_candidate=from_candidate),
-        gate="" if duplicate else "pictures disagree",
+        gate="" if duplicate else gate,
+        regions=regions,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imagetools.detail import Relation
 from imagetools.geometry import Map, determinant, stretches
 
 # A turn, a stretch or a cut below these is what fitting a map gets wrong, not an edit
@@ -13,6 +14,8 @@ _STRETCH_SLACK = 1.06
 _WHOLE = 0.94
 # Smaller holes are where fine texture did not survive
 _COVERED = 0.06
+# A percentage says little beyond this many times the size
+_LARGEST_SCALE = 20
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,12 @@ class Looks:
     shrunk: float
 
 
-def describe(shape: Shape, looks: Looks, coverage_candidate: float, coverage_neighbor: float) -> str:
-    """Say what was done to the neighbor to get the candidate."""
+def describe(
+    shape: Shape, looks: Looks, coverage_candidate: float, coverage_neighbor: float, relation: Relation | None = None
+) -> str:
+    """Say what was done to the neighbor to get the candidate; relation: of their detail, where that was compared."""
+    if relation == "both are blank":
+        return relation
     words = _turned(shape)
     if coverage_neighbor < _WHOLE:
         words.append(f"cropped to {round(coverage_neighbor * 100)} %")
@@ -71,7 +78,9 @@ def describe(shape: Shape, looks: Looks, coverage_candidate: float, coverage_nei
         words.append("padded" if looks.flat > 0.9 else "pasted into a larger picture")
     elif coverage_candidate < _WHOLE:
         words.append("partly pasted into another picture")
-    if looks.covered > _COVERED:
+    if relation == "one contains the other":
+        words.append("with an addition to one of them")
+    elif looks.covered > _COVERED and relation != "same picture":
         words.append("partly covered")
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
@@ -81,8 +90,14 @@ def describe(shape: Shape, looks: Looks, coverage_candidate: float, coverage_nei
         words.append("recoloured")
     whole = coverage_candidate >= _WHOLE and coverage_neighbor >= _WHOLE
     if whole and not 0.95 < looks.shrunk < 1.05:
-        words.append(f"resized to {round(looks.shrunk * 100)} %")
+        words.append(_resized(looks.shrunk))
     return ", ".join(words) or "re-encoded"
+
+
+def _resized(scale: float) -> str:
+    if scale > _LARGEST_SCALE or scale < 1 / _LARGEST_SCALE:
+        return "much larger" if scale > 1 else "much smaller"
+    return f"resized to {round(scale * 100)} %"
 
 
 def _turned(shape: Shape) -> list[str]:

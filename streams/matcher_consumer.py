@@ -14,7 +14,7 @@ from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
 from imagetools.engines import usable_cores
 from imagetools.errors import ImageError, MissingImage
 from imagetools.feature_store import FeatureStore, state_of
-from imagetools.matcher import Features, MatcherConfig, Verification, extract, verify
+from imagetools.matcher import Features, Look, MatcherConfig, Verification, extract, verify
 from imagetools.paths import shown
 from schemas.records import (
     Answered,
@@ -101,11 +101,11 @@ class MatcherStage(Stage[Candidates]):
         seen = self._look_at(_to_compare(asked))
         pairs = [(record, n) for record in asked if _readable(seen, record.candidate) for n in record.neighbors]
         compared = self._comparing.map(lambda piece: self._compare_all(seen, piece), pairs)
-        duplicates: dict[int, list[Duplicate]] = {}
-        for (record, _), duplicate in zip(pairs, compared, strict=True):
-            if duplicate is not None:
-                duplicates.setdefault(id(record), []).append(duplicate)
-        return [self._conclude(record, seen, duplicates.get(id(record), [])) for record in asked]
+        found: dict[int, dict[str, Duplicate | ImageError]] = {}
+        for (record, neighbor), one in zip(pairs, compared, strict=True):
+            if one is not None:
+                found.setdefault(id(record), {})[neighbor.relative_path] = one
+        return [self._conclude(record, seen, found.get(id(record), {})) for record in asked]
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
@@ -173,14 +173,14 @@ class MatcherStage(Stage[Candidates]):
 
     def _compare_all(
         self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
-    ) -> list[Duplicate | None]:
+    ) -> list[Duplicate | ImageError | None]:
         # one by one, handing a pair to a thread would cost a tenth of what most pairs do
         size = max(1, min(HANDFUL, len(pairs) // self._computing))
         handfuls = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         done = self._comparers.map(lambda some: [self._compare(seen, *pair) for pair in some], handfuls)
         return [one for handful in done for one in handful]
 
-    def _compare(self, seen: dict[str, Seen], record: Candidates, neighbor: Neighbor) -> Duplicate | None:
+    def _compare(self, seen: dict[str, Seen], record: Candidates, neighbor: Neighbor) -> Duplicate | ImageError | None:
         if neighbor.identical:
             return Duplicate(
                 neighbor.relative_path, 1.0, 0, 1.0, coverage_candidate=1.0, coverage_neighbor=1.0, edit="the same file"
@@ -188,7 +188,20 @@ class MatcherStage(Stage[Candidates]):
         ours, theirs = seen[record.candidate], seen[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
-        return _duplicate(neighbor.relative_path, verify(ours, theirs, self._config))
+        looks = self._look(self._images, record.candidate), self._look(self._images, neighbor.relative_path)
+        return self._checked(neighbor.relative_path, ours, theirs, looks)
+
+    def _look(self, root: ImageRoot, path: str) -> Look:
+        return lambda box: root.open(path, box=box)
+
+    def _checked(
+        self, path: str, candidate: Features, neighbor: Features, looks: tuple[Look, Look]
+    ) -> Duplicate | ImageError | None:
+        """The pair's verdict, or why one of two drawn pictures, whose features are known, cannot be opened again."""
+        try:
+            return _duplicate(path, verify(candidate, neighbor, self._config, looks))
+        except ImageError as exc:
+            return exc
 
     @property
     def _box(self) -> tuple[int, int]:
@@ -200,13 +213,15 @@ class MatcherStage(Stage[Candidates]):
         if isinstance(candidate, ImageError):
             outcome = Answered.MISSING if isinstance(candidate, MissingImage) else Answered.REFUSED
             return reply_to(request, outcome, str(candidate))
-        root = self._target if request.image is None else self._images
+        root, look = self._target, self._look(self._source, request.candidate)
+        if (image := request.image) is not None:
+            root, look = self._images, lambda box: decode(image, "the image", box=box, config=self._images.config)
         paths = list(dict.fromkeys(request.neighbors))
         seen: list[Duplicate | ImageError | None] = []
         while len(seen) < len(paths):
             piece = paths[len(seen) : len(seen) + self._workers]
             with self._turns.request():
-                seen += self._map(lambda path: self._verified(candidate, root, path), piece)
+                seen += self._map(lambda path: self._verified(candidate, look, root, path), piece)
         errors = [one for one in seen if isinstance(one, ImageError)]
         duplicates = [one for one in seen if isinstance(one, Duplicate)]
         return reply_to(
@@ -226,19 +241,20 @@ class MatcherStage(Stage[Candidates]):
         except ImageError as exc:
             return exc
 
-    def _verified(self, candidate: Features, root: ImageRoot, path: str) -> Duplicate | ImageError | None:
+    def _verified(self, candidate: Features, look: Look, root: ImageRoot, path: str) -> Duplicate | ImageError | None:
         features = self._features(root, path)
-        return (
-            features
-            if isinstance(features, ImageError)
-            else _duplicate(path, verify(candidate, features, self._config))
-        )
+        if isinstance(features, ImageError):
+            return features
+        return self._checked(path, candidate, features, (look, self._look(root, path)))
 
-    def _conclude(self, record: Candidates, seen: dict[str, Seen], duplicates: list[Duplicate]) -> Outcome:
+    def _conclude(
+        self, record: Candidates, seen: dict[str, Seen], compared: dict[str, Duplicate | ImageError]
+    ) -> Outcome:
         unread = seen.get(record.candidate)
         if isinstance(unread, ImageError):
             return unread
-        missing = {n.relative_path: seen.get(n.relative_path) for n in record.neighbors}
+        duplicates = [one for one in compared.values() if isinstance(one, Duplicate)]
+        missing = {n.relative_path: seen.get(n.relative_path) for n in record.neighbors} | compared
         errors = {path: error for path, error in missing.items() if isinstance(error, ImageError)}
         reason = "; ".join(f"neighbor left out: {error}" for error in errors.values())
         fate = Fate.DUPLICATE if duplicates else Fate.CLEAR
