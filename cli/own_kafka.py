@@ -21,6 +21,7 @@ class OwnKafka(AbstractContextManager["OwnKafka"]):
     """Keeps one running from entering to leaving.
 
     bootstrap  host:port for clients
+    starting   whether `tend` is starting it again at the moment
     """
 
     def __init__(self, data: Path, port: int, say: Say, progress: Say) -> None:
@@ -31,6 +32,7 @@ class OwnKafka(AbstractContextManager["OwnKafka"]):
         self._broker = LocalKafka.start(data, port=port, progress=progress)
         self._started = time.monotonic()
         self._deaths = 0
+        self.starting = False
         self.bootstrap = self._broker.bootstrap
 
     def __exit__(
@@ -47,8 +49,10 @@ class OwnKafka(AbstractContextManager["OwnKafka"]):
             if self._deaths >= GIVE_UP:
                 raise KafkaKeepsDying(failure)
             self._say(f"{failure}; starting it again …")
+            self.starting = True
             time.sleep(BACKOFF_S[0] * self._deaths)
             self._start(failure)
+            self.starting = False
 
     def _start(self, failure: str) -> None:
         self._broker.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagetools.decode import IMAGE_SUFFIXES, ImageRoot
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
-from imagetools.folder import Skipped, find_images
+from imagetools.folder import Skipped, find_images, format_not_read
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.records import StageState
 
@@ -85,6 +85,8 @@ class Sources:
         if place is None:
             looked = f", neither here nor in {self.root}" if self.root and not os.path.isabs(source) else ""
             raise NoSuchSource(f"{shown(source)}: no such file or folder{looked}")
+        if name := format_not_read(source):
+            raise NoSuchSource(f"{shown(source)}: {name} is not read; convert it to JPEG or PNG")
         try:
             lines = place.read_bytes().splitlines()
         except OSError as exc:

@@ -19,7 +19,7 @@ from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint import model_file
 from imagetools.scratch import sweep
-from streams.config import BridgeConfig, Config, KafkaConfig
+from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.encoding import check_log
 from streams.exit_codes import Failed
 from streams.follow import Follower, reach
@@ -28,6 +28,9 @@ from streams.states import StateSender, reason_of
 from streams.topics import STAGE_STATES, create
 
 TEND_S = 0.5
+
+LOCAL = "127.0.0.1:9092"
+"""The default address of Kafka, as a Kafka of one's own is called."""
 
 
 def up(
@@ -51,8 +54,16 @@ def up(
     sweep()
     data = data.resolve()
     stop = threading.Event()
+    own: OwnKafka | None = None
+
+    def asked_to_stop(*_: object) -> None:
+        stop.set()
+        if own is not None and own.starting:
+            # nobody needs the Kafka any more that is being started again
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, asked_to_stop)
 
     def say(text: str) -> None:
         console.print(Text(text, style="yellow"), soft_wrap=True)
@@ -69,7 +80,6 @@ def up(
             "BRIDGE_DIR": str(data / "bridge"),
             "IMAGES_DIR": str(config.images_dir.resolve()),
         }
-        own: OwnKafka | None = None
         if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             own = stack.enter_context(OwnKafka(data / "kafka", port, say, progress))
             settings["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
@@ -86,15 +96,21 @@ def up(
             supervisor.start(stage, count)
         console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
         console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))
-        console.print(Text("Announce images with `imagetools produce`, see alerts there or with `imagetools watch`."))
+        where = "" if kafka.bootstrap in (DEFAULT_BOOTSTRAP, LOCAL) else f"KAFKA_BOOTSTRAP_SERVERS={kafka.bootstrap} "
+        words = f"Announce images with `{where}imagetools produce`, see alerts there or with `{where}imagetools watch`."
+        console.print(Text(words), soft_wrap=True)
         console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
         stack.enter_context(Pulse(kafka, say))
         news = stack.enter_context(contextlib.closing(_News(kafka)))
-        while not stop.wait(TEND_S):
-            if own is not None:
-                _tend(own, supervisor)
-            for text in (*news.read(), *supervisor.tend()):
-                say(text)
+        try:
+            while not stop.wait(TEND_S):
+                if own is not None:
+                    _tend(own, supervisor)
+                for text in (*news.read(), *supervisor.tend()):
+                    say(text)
+        except KeyboardInterrupt:
+            # no batch can be finished without Kafka
+            supervisor.stop_s = 0.0
         console.print(Text("Stopping …"))
 
 

@@ -27,6 +27,8 @@ def check(config: BridgeConfig) -> None:
 def refused(host: str, port: int, exc: OSError | UnicodeError) -> ConfigError:
     """What a person can do about a port that cannot be had."""
     if isinstance(exc, (socket.gaierror, UnicodeError)) or exc.errno == errno.EADDRNOTAVAIL:
-        return ConfigError(f"BRIDGE_HOST is {host!r}: no address of this machine; 127.0.0.1 is one, 0.0.0.0 is all")
+        return ConfigError(
+            f"BRIDGE_HOST is {host!r}: no address of this machine; --bridge-host 127.0.0.1 is one, 0.0.0.0 is all"
+        )
     why = os.strerror(exc.errno) if exc.errno else exc
     return ConfigError(f"port {port} on {host}: {why}; SERVER_PORT or --server-port names another")

@@ -110,6 +110,11 @@ _NAMES: Final = {
 """Endings of image files that are not read → the format's name."""
 
 
+def format_not_read(path: str) -> str | None:
+    """The name of the image format, by a path's ending, that is not read: "PDF"; None for all other endings."""
+    return _NAMES.get(os.path.splitext(path)[1].lower())
+
+
 def find_images(folder: Path, *, on_skipped: Callable[[Skipped], None] | None = None) -> Iterator[str]:
     """Every image below a folder: relative paths with /, sorted folder by folder.
 

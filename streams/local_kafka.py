@@ -1,6 +1,7 @@
 """A real Kafka of one's own: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
 
 import json
+import os
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -140,6 +141,8 @@ class LocalKafka:
                     folder, class_path, port=port, properties=properties or {}, detached=detached, scratch=scratch
                 )
             except OSError as exc:
+                if exc.filename is not None and not Path(os.fsdecode(exc.filename)).is_relative_to(folder):
+                    raise BrokerUnavailable(f"{KAFKA.title} cannot be started: {exc.filename}: {exc.strerror}") from exc
                 raise BrokerUnavailable(f"Kafka's data cannot be kept in {folder}: {exc.strerror or exc}") from exc
             undo.pop_all()
         return broker

@@ -145,4 +145,4 @@ def test_without_its_libraries_it_names_the_extra_that_brings_them(photos, tmp_p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "onnxruntime" else find(name))
     said = refused(photos, "--out", tmp_path / "new.onnx")
     assert "onnxruntime" in said
-    assert "pip install 'imagetools[int8]'" in said
+    assert "pip install -e '.[int8]'" in said

@@ -1,5 +1,6 @@
 """The service on one machine when its surroundings fail: Kafka killed, ports taken, offsets lost."""
 
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -48,6 +49,21 @@ def test_a_kafka_that_is_killed_is_started_again_and_no_alert_is_lost_or_doubled
     text = up.ends(1, 60)
     assert "cannot be started again" in text
     assert str(tmp_path / "data" / "kafka" / "kafka.log") in text
+    assert "Traceback" not in text
+
+
+def test_ctrl_c_is_heard_while_kafka_is_started_again(tmp_path):
+    write_groups(tmp_path / "images", 1)
+    port, http = free_ports(2)
+    words = ["--images-dir", tmp_path / "images", "--server-port", str(http)]
+    up = start("up", "--data", tmp_path / "data", "--port", str(port), *words, log=tmp_path / "up")
+    up.said("Ctrl-C stops it")
+    assert f"`KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{port} imagetools produce`" in up.text
+    kafka_of(up).kill()
+    up.said("starting it again")
+    up.process.send_signal(signal.SIGINT)
+    text = up.ends(0, 10)
+    assert "Kafka runs again" not in text
     assert "Traceback" not in text
 
 
