@@ -153,15 +153,19 @@ class _News:
     """What the stages say of themselves, as lines."""
 
     def __init__(self, kafka: KafkaConfig) -> None:
-        self._follower = Follower(kafka, [STAGE_STATES], patient=True)
+        self._kafka = kafka
+        # made when it is first read: a Kafka that dies before is started again, and ends nothing
+        self._follower: Follower | None = None
         self._stages = StageNews()
         self._last = ""
 
     def read(self) -> list[str]:
         """What is new."""
         try:
+            if self._follower is None:
+                self._follower = Follower(self._kafka, [STAGE_STATES], patient=True)
             told = [self._stages.take(seen.record) for seen in self._follower.read(0)]
-        except KafkaException as exc:
+        except (KafkaException, PrerequisiteMissing) as exc:
             # the service works without it
             text, before = f"what the stages wait for cannot be read: {reason_of(exc)}", self._last
             self._last = text
@@ -170,4 +174,5 @@ class _News:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._follower.close()
+        if self._follower is not None:
+            self._follower.close()
