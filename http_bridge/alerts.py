@@ -81,7 +81,7 @@ class Alerts:
 
     @contextmanager
     def listen(self, after: str | None, recent: int) -> Iterator[asyncio.Queue[Event | None]]:
-        """A queue of events, None at the end: those after a named one, or so many recent ones of each kind, first."""
+        """A queue of events, None at the end: those after a named one, or this many recent ones of each kind, first."""
         waiting: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND)
         kept = sorted(chain.from_iterable(self._kept.values()), key=itemgetter(0))
         numbers = {event.name: number for number, event in kept}
@@ -165,7 +165,7 @@ def _dead(seen: Seen, letter: dict[str, str]) -> Event:
 
 
 def _known(letter: dict[str, str]) -> tuple[str, str]:
-    """Stage and type of error, as far as they are ours: whoever can write to the topic must not make labels."""
+    """Stage and type of error, as far as they are ours: a client that can write to the topic must not make labels."""
     stage, kind = letter["stage"], letter["error_type"]
     return stage if stage in READS else OTHER, kind if kind in ERROR_TYPES else OTHER
 

@@ -71,7 +71,7 @@ UNPACK: Final[dict[str, Callable[[bytes, int], bytes] | None]] = {
     "x-gzip": _gunzip,
     "deflate": _inflate,
 }
-"""By Content-Encoding: at most so many bytes of what is packed."""
+"""By Content-Encoding: at most this many bytes of what is packed."""
 
 ACCEPTED: Final = {"Accept-Encoding": "gzip, deflate"}
 

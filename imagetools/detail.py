@@ -265,7 +265,7 @@ def _edge(image: Plane, at: int) -> float:
 
 
 def _connected(bad: Grey, least: int) -> list[tuple[tuple[int, int, int, int], tuple[slice, slice], Mask]]:
-    """Return box, rows and columns, and the mask in them, of each region of at least so many pixels."""
+    """Return box, rows and columns, and the mask in them, of each region of at least this many pixels."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(bad, connectivity=8)
     found = []
     for number in range(1, count):
@@ -307,7 +307,7 @@ def _outside(here: Plane, there: Plane, ink: Mask, agrees: Mask) -> Plane:
 
 
 def _equally_sharp(here: Plane, there: Plane, where: Mask, sharper: float = _SHARPER) -> tuple[Plane, Plane]:
-    """Blur the sharper picture until it is as sharp as the other, where it is more than so many times as sharp."""
+    """Blur the sharper picture until it is as sharp as the other, where it is more than this many times as sharp."""
     energy = [_sharpness(plane, where) for plane in (here, there)]
     blurred, least = (here, energy[1]) if energy[0] > energy[1] else (there, energy[0])
     if max(energy) <= sharper * least:

@@ -79,7 +79,7 @@ def lay_over(source: Grey, target: Grey, affine: Map, side: int) -> Laid:
 
 
 def shrunk(picture: Grey, scale: float) -> tuple[Grey, Map]:
-    """Return a picture at a smaller scale, and the map to it; as it is where that is hardly smaller."""
+    """Return a picture at a smaller scale, and the map to it; as it is where that is scarcely smaller."""
     height, width = picture.shape
     if scale >= _HARDLY:
         return picture, np.eye(2, 3)

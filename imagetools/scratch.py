@@ -1,7 +1,7 @@
 """Temporary folders that do not outlast their process, however it ends.
 
 Each holds a file that its process keeps locked. The system lets go of the lock with the process, also when that is
-killed, so whoever starts next can tell what was left behind from what is in use, and removes it.
+killed, so the next process to start can tell what was left behind from what is in use, and removes it.
 """
 
 import contextlib

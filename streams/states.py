@@ -1,4 +1,4 @@
-"""What each process of a stage is doing, on the topic stage.states: told by the process, read by whoever watches.
+"""What each process of a stage is doing, on the topic stage.states: sent by the process, read by those who watch.
 
 Outside the stages' transactions: a state that is lost is sent again ten seconds later.
 """

@@ -1,4 +1,4 @@
-"""Places for results are tried before the work, and nobody's own files are touched."""
+"""Places for results are tried before the work, and other people's files are left alone."""
 
 from pathlib import Path
 

@@ -155,7 +155,7 @@ def snapshots(tmp_path: Path) -> Iterator[Snapshots]:
 
 
 def keep(snapshots: Snapshots, offset: int) -> Path:
-    """Save a snapshot of so many images at that offset."""
+    """Save a snapshot of this many images at that offset."""
     index = filled(offset)
     snapshots.save(index, LOG, offset)
     index.close()
