@@ -43,7 +43,7 @@ class Offsets(AbstractContextManager["Offsets"]):
         try:
             return sum(self._groups[stage].read(ANSWER_S).values())
         except KafkaException:
-            # what lasts is told by the pulse, and by the stages
+            # the pulse and the stages report what lasts
             return None
 
     def look_after_kafka(self) -> None:

@@ -105,7 +105,7 @@ class Supervisor:
     def tend(self) -> list[str]:
         """Start again what has died; says what happened.
 
-        StageRefused where that is no use, StageFailed where it has been of no use before.
+        StageRefused where a restart cannot help, StageFailed where earlier restarts did not.
         """
         news = []
         now = time.monotonic()

@@ -11,7 +11,7 @@ REPLAY_EVERY_S = 5.0
 
 @dataclass
 class StageNews:
-    """Lines about processes that wait for something, and that go on. Their deaths are told by the supervisor."""
+    """Lines about processes that wait for something, and that go on. The supervisor reports their deaths."""
 
     waiting: dict[str, str] = field(default_factory=dict)
     replaying: dict[str, float] = field(default_factory=dict)

@@ -43,7 +43,7 @@ NO_IMAGE: Final = "not images"
 class Skipped:
     """Something in a folder that is not looked at.
 
-    path    relative to the folder; a name that is no UTF-8 has surrogates in it
+    path    relative to the folder; a name that is not UTF-8 has surrogates in it
     kind    one of the words above, or a format: SVG
     reason  why, and where something can be done, what
     """

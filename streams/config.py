@@ -282,12 +282,6 @@ def _addresses(text: str) -> str:
     return text
 
 
-def _urls(text: str) -> str:
-    if not all(re.fullmatch(r"https?://[^\s/]+\S*", part.strip()) for part in text.split(",")):
-        raise ValueError("an address is needed that begins with http:// or https://")
-    return text
-
-
 def _port(text: str) -> int:
     if not 0 <= (number := _whole(text)) <= 65535:
         raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")

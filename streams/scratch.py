@@ -1,6 +1,6 @@
 """A folder of one process inside a folder that several may share, and the end of those whose process is gone.
 
-Its owner holds a lock (flock) for as long as it runs, which the system lets go when the process ends in any way; the
+Its owner holds a lock (flock) while it runs, and the system releases it however the process ends; the
 lock is seen from other containers on the machine and, on NFS, from other machines. What has no lock, since the file
 system has none or an earlier version made it, goes when nothing in it has changed for UNLOCKED_S.
 """
