@@ -36,16 +36,16 @@ from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot
 from imagetools.folder import find_images
-from imagetools.index import Entry, Index
+from imagetools.index.graph import Entry, Index
+from local_kafka.broker import LocalKafka
+from local_kafka.java import free_ports
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
 from streams import matcher_consumer
-from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.encoding import load
-from streams.follow import Follower, reach
-from streams.java import free_ports
-from streams.local_kafka import LocalKafka
+from streams.kafka.follower import Follower, reach
 from streams.service import keep_freed_memory
+from streams.settings import Config, KafkaConfig
 from streams.topics import VERDICTS, create
 
 NEIGHBORS = 10

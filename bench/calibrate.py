@@ -26,8 +26,8 @@ from scipy.optimize import minimize
 from bench import pairs as known
 from bench.detectors import Detector, matcher
 from bench.pairs import SHARED, Pair, Photos, Picture
-from imagetools import calibration
-from imagetools.matcher import Evidence, MatcherConfig, weigh
+from imagetools.matching import calibration
+from imagetools.matching.verify import Evidence, MatcherConfig, weigh
 
 WRITTEN: Final = Path(calibration.__file__).with_name("coefficients.py")
 RANDOM: Final = 30_000
@@ -115,7 +115,7 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
 @click.option("--count", default=300, show_default=True, help="Photos to edit.")
 @click.option("--seed", default=1, show_default=True)
 def main(photos: Path, count: int, seed: int) -> None:
-    """Fit the score and write imagetools/coefficients.py."""
+    """Fit the score and write imagetools/matching/coefficients.py."""
     config = MatcherConfig()
     pairs = gather(Photos(photos), "fit", count, seed, RANDOM)
     looks = look_at(pairs, [matcher(config)])

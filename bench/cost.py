@@ -32,12 +32,12 @@ from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import STAGES, find
 from cli.findings import Findings
 from imagetools.decode import ImageRoot, decode
-from imagetools.engines import usable_cores
-from imagetools.fingerprint import Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.engines import usable_cores
+from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
-from imagetools.index import Entry, Index
-from imagetools.matcher import MatcherConfig, extract, verify
-from imagetools.parts import find_parts
+from imagetools.index.graph import Entry, Index
+from imagetools.matching.verify import MatcherConfig, extract, verify
 from streams.service import keep_freed_memory
 
 SAMPLE_S = 0.2

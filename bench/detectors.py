@@ -9,8 +9,8 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from imagetools import mbr_sift
-from imagetools.matcher import Look, MatcherConfig, extract, verify
+from imagetools.features import mbr_sift
+from imagetools.matching.verify import Look, MatcherConfig, extract, verify
 
 
 @dataclass(frozen=True)

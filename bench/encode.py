@@ -37,11 +37,11 @@ from torchvision.transforms import functional
 from bench.pairs import HELD_OUT, SERIES, SHARED
 from cli.quantize import CannotQuantize, Order, quantize
 from imagetools.decode import decode
-from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
 from imagetools.errors import PrerequisiteMissing
-from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
+from imagetools.fingerprint.networks import load_network
 from imagetools.folder import find_images
-from imagetools.networks import load_network
 
 ROUNDS = 3
 GFLOP_AT_224 = 3.64
@@ -57,7 +57,7 @@ began = time.monotonic()
 from pathlib import Path
 from PIL import Image
 from platformdirs import user_cache_path
-from imagetools.fingerprint import Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder, EncoderConfig
 encoder = Encoder.load(EncoderConfig(engine={engine!r}, kept=user_cache_path("imagetools")))
 encoder.encode([Image.new("RGB", (9, 9), "red")])
 print(time.monotonic() - began)

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter, ImageOps
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
-from imagetools.matcher import Look
+from imagetools.matching.verify import Look
 from imagetools.overlays import OVERLAYS
 
 Side = Literal["fit", "report"]

@@ -19,9 +19,9 @@ from rich.table import Table
 from bench.pairs import SAMPLES, SERIES, SHARED
 from imagetools.decode import ImageRoot
 from imagetools.edits import padding
+from imagetools.fingerprint.parts import Part, find_parts
 from imagetools.folder import find_images
 from imagetools.overlays import screenshot
-from imagetools.parts import Part, find_parts
 
 SIZE = (600, 450)
 

@@ -30,18 +30,18 @@ from rich.table import Table
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot
-from imagetools.engines import usable_cores
-from imagetools.fingerprint import Encoder, Prepared
+from imagetools.fingerprint.encoder import Encoder, Prepared
+from imagetools.fingerprint.engines import usable_cores
 from imagetools.folder import find_images
-from imagetools.index import Entry, Index, Neighbor
-from imagetools.matcher import Features, extract, verify
+from imagetools.index.graph import Entry, Index, Neighbor
+from imagetools.matching.verify import Features, extract, verify
+from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict
-from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
-from streams.follow import Follower, reach
-from streams.local_kafka import LocalKafka
+from streams.kafka.follower import Follower, reach
 from streams.matcher_consumer import CACHED_BYTES, HANDFUL
 from streams.service import keep_freed_memory
+from streams.settings import Config, KafkaConfig
 from streams.topics import DUPLICATES, VERDICTS, create
 
 T = TypeVar("T")

@@ -34,7 +34,7 @@ from bench.document_pairs import drawn_pairs
 from bench.pairs import SHARED, Pair, Photos
 from cli.picture import pair_picture
 from imagetools.decode import decode
-from imagetools.matcher import Look, MatcherConfig, extract, verify
+from imagetools.matching.verify import Look, MatcherConfig, extract, verify
 from streams.service import keep_freed_memory
 
 TIMED: Final = 300

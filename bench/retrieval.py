@@ -23,11 +23,11 @@ from rich.console import Console
 from torch.nn import functional
 
 from bench.pairs import HELD_OUT, SAMPLES, SHARED
-from cli.measuring import compared
+from cli.model_comparison import compared
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ImageError
-from imagetools.fingerprint import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
 from imagetools.folder import find_images
 from training.augment import AugmentConfig
 from training.photos import Photos, read_photos

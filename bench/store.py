@@ -22,13 +22,13 @@ from rich.table import Table
 
 from bench.pairs import SAMPLES, SHARED
 from imagetools.decode import ImageRoot
-from imagetools.feature_store import FILE, FeatureStore
+from imagetools.features.store import FILE, FeatureStore
 from imagetools.folder import find_images
-from imagetools.matcher import MatcherConfig
+from imagetools.matching.verify import MatcherConfig
 from schemas.records import Candidates, Neighbor, Verdict
-from streams.config import Config
 from streams.matcher_consumer import MatcherStage
 from streams.service import keep_freed_memory
+from streams.settings import Config
 from streams.stage import Outcome, Received
 
 LIMIT_BYTES = 10**10

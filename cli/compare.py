@@ -11,7 +11,7 @@ from rich.text import Text
 from cli.outputs import try_picture
 from cli.picture import SIDE, pair_picture
 from imagetools.decode import decode
-from imagetools.matcher import Look, MatcherConfig, extract, verify
+from imagetools.matching.verify import Look, MatcherConfig, extract, verify
 from imagetools.paths import one_file, shown
 
 _NAMED: Final = 8

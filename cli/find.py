@@ -32,15 +32,15 @@ from cli.outputs import try_report
 from cli.supervisor import Supervisor
 from cli.waiting import StageNews
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
-from imagetools.fingerprint import model_file
+from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally, find_images
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
+from local_kafka.broker import Broker, broker
 from schemas.records import StageState
-from streams.config import Config, KafkaConfig
-from streams.follow import Follower, reach
-from streams.local_kafka import Broker, broker
-from streams.pulse import Pulse
+from streams.kafka.follower import Follower, reach
+from streams.kafka.pulse import Pulse
+from streams.settings import Config, KafkaConfig
 from streams.states import reason_of
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS, create, delete
 

@@ -20,7 +20,7 @@ from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
 from imagetools.paths import printable, shown
 from schemas.records import Duplicates
-from streams.follow import Seen
+from streams.kafka.follower import Seen
 
 
 @dataclass

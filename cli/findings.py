@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imagetools.paths import identity, one_file
 from schemas.records import Duplicates, Outcome, Verdict
-from streams.follow import Seen, dead_letter
+from streams.kafka.follower import Seen, dead_letter
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
 

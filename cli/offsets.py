@@ -6,10 +6,10 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 
-from streams.config import KafkaConfig
+from local_kafka.broker import Broker
 from streams.exit_codes import Failed
-from streams.local_kafka import Broker
-from streams.pulse import Pulse
+from streams.kafka.pulse import Pulse
+from streams.settings import KafkaConfig
 from streams.topics import READS, GroupOffsets
 
 ANSWER_S = 2.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from cli.supervisor import BACKOFF_S, GIVE_UP, STEADY_S
+from local_kafka.broker import BrokerUnavailable, LocalKafka
 from streams.exit_codes import Failed
-from streams.local_kafka import BrokerUnavailable, LocalKafka
 
 Say = Callable[[str], None]
 

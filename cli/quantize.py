@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.measuring import GALLERY, compare
+from cli.model_comparison import GALLERY, compare
 from cli.outputs import try_file
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
-from imagetools.fingerprint import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally, find_images
-from imagetools.networks import load_network
 from training.photos import HELD_OUT_AT_MOST
 from training.quantizing import quantize as in_int8
 from training.quantizing import require_libraries

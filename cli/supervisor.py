@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetools.errors import ImageToolsError
+from imagetools.last_words import kept, last_words
 from schemas.records import StageState, State
 from streams.exit_codes import EXIT_REFUSED, Failed
-from streams.last_words import kept, last_words
 
 BACKOFF_S = (0.5, 10.0)
 """First and longest pause before a dead stage is started again."""

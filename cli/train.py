@@ -14,12 +14,12 @@ from rich.text import Text
 from torch import nn
 from torchvision.models import ResNet
 
-from cli.measuring import compare
+from cli.model_comparison import compare
 from cli.outputs import try_file
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
-from imagetools.fingerprint import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally
-from imagetools.networks import load_network
 from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer
 from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
 from training.plot import draw

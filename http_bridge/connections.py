@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from http_bridge.refusals import Refusal, first_line, refused
-from http_bridge.safety import HEADERS
+from http_bridge.security import HEADERS
 
 log = logging.getLogger(__name__)
 

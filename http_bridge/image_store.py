@@ -15,8 +15,8 @@ import msgspec
 
 from imagetools.errors import ConfigError, MessageError
 from schemas.records import Duplicates, ImageNew, Verdict
-from streams.follow import Seen
-from streams.messages import path_of_key
+from streams.kafka.follower import Seen
+from streams.kafka.messages import path_of_key
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 
 log = logging.getLogger(__name__)

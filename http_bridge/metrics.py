@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from http_bridge.alerts import Alerts
 from http_bridge.monitor import Monitor
-from http_bridge.safety import Handler
+from http_bridge.security import Handler
 from http_bridge.stages import Stages
 from schemas.records import State
 

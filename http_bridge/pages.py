@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from http_bridge.bodies import read_body
-from http_bridge.safety import COOKIE, as_bytes, session_of
+from http_bridge.security import COOKIE, as_bytes, session_of
 
 KINDS: Final = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 DAY_S: Final = 24 * 60 * 60

@@ -15,8 +15,8 @@ from imagetools.errors import (
 )
 from imagetools.paths import shown
 from schemas.records import Answered
-from streams.asking import NotAnswered, RequestTooLarge
-from streams.outbox import BrokerAway
+from streams.kafka.async_producer import BrokerAway
+from streams.requests.client import NotAnswered, RequestTooLarge
 
 
 class Refusal(Exception):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from http_bridge import alerts, contracts, duplicates, images, metrics, monitor, openapi, safety
+from http_bridge import alerts, contracts, duplicates, images, metrics, monitor, openapi, security
 from http_bridge.alerts import ALERTS, Alerts
 from http_bridge.arrivals import ARRIVALS, Arrivals
 from http_bridge.connections import drop_stalled, factory
@@ -26,9 +26,9 @@ from http_bridge.ports import check, refused
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
 from imagetools.logs import configure
-from streams.asking import Asker
-from streams.config import BridgeConfig
 from streams.exit_codes import ending
+from streams.requests.client import Asker
+from streams.settings import BridgeConfig
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +52,14 @@ ROOTS = web.AppKey("roots", dict[int, Handler])
 def application(config: BridgeConfig) -> web.Application:
     """Everything that is served; it connects to Kafka when it starts, and again whenever it has to."""
     counted = Metrics()
-    guard = safety.guard(config.token, loopback=config.on_loopback)
-    app = web.Application(middlewares=[counted.count, safety.tell_errors, guard])
+    guard = security.guard(config.token, loopback=config.on_loopback)
+    app = web.Application(middlewares=[counted.count, security.tell_errors, guard])
     app[METRICS] = counted
     app[ROOTS] = {}
     app[ARRIVALS] = Arrivals(timeout_s=config.body_timeout_s, bound=config.bodies)
     app[ARRIVALS].show(counted.registry)
     app[DOCUMENT] = openapi.document(token=config.token is not None)
-    app.on_response_prepare.append(safety.add_headers)
+    app.on_response_prepare.append(security.add_headers)
     app.cleanup_ctx.append(lambda app: _connected(app, config))
     app.on_shutdown.append(_hush)
     pages = Pages(config.token)

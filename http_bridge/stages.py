@@ -8,7 +8,7 @@ from aiohttp import web
 
 from http_bridge.refusals import RETRY, STATUS, Refusal
 from schemas.records import Answered, EncodeRequest, MatchRequest, Reply, Request, SearchRequest
-from streams.asking import Asker, NotAnswered, RequestTooLarge
+from streams.requests.client import Asker, NotAnswered, RequestTooLarge
 
 NAMES: dict[type[Request], str] = {EncodeRequest: "encoder", SearchRequest: "search", MatchRequest: "matcher"}
 

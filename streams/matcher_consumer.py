@@ -11,10 +11,10 @@ import cv2
 from cachetools import LRUCache
 
 from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
-from imagetools.engines import usable_cores
 from imagetools.errors import ImageError, MissingImage
-from imagetools.feature_store import FeatureStore, state_of
-from imagetools.matcher import Features, Look, MatcherConfig, Verification, extract, verify
+from imagetools.features.store import FeatureStore, state_of
+from imagetools.fingerprint.engines import usable_cores
+from imagetools.matching.verify import Features, Look, MatcherConfig, Verification, extract, verify
 from imagetools.paths import shown
 from schemas.records import (
     Answered,
@@ -28,13 +28,13 @@ from schemas.records import (
     Verdict,
 )
 from schemas.records import Outcome as Fate
-from streams.config import Config
 from streams.known_images import KnownImages
-from streams.requests import reply_to
+from streams.requests.scheduling import Sliced, Turns
+from streams.requests.server import reply_to
 from streams.service import serve
+from streams.settings import Config
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
-from streams.turns import Sliced, Turns
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -11,7 +11,7 @@ from os import cpu_count
 
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
-from imagetools.fingerprint import Described, Encoder, Prepared
+from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from schemas.records import Embedding
 from streams.encoding import parts_of
 from streams.stage import Outcome, Output, Received, Stage

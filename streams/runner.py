@@ -22,12 +22,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError, RegistryAway
 from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, State, Verdict
-from streams.config import KafkaConfig
-from streams.messages import headers, path_of, read_message
-from streams.replay import LogReader
-from streams.requests import Beside
+from streams.kafka.log_reader import LogReader
+from streams.kafka.messages import headers, path_of, read_message
+from streams.kafka.stuck_calls import StuckCalls
+from streams.requests.server import Beside
+from streams.settings import KafkaConfig
 from streams.stage import Headers, Output, Received, Stage
-from streams.stuck import StuckCalls
 from streams.topics import DEAD_LETTERS, VERDICTS
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from imagetools.errors import ConfigError, IndexMismatch
-from imagetools.index import Change, Entry, Index, IndexConfig
+from imagetools.index.graph import Change, Entry, Index, IndexConfig
 from schemas.records import (
     Answered,
     Candidates,
@@ -22,15 +22,15 @@ from schemas.records import (
     Request,
     SearchRequest,
 )
-from streams.config import Config
 from streams.encoding import check_log
-from streams.replay import LogReader
-from streams.requests import reply_to
+from streams.kafka.log_reader import LogReader
+from streams.requests.scheduling import Sliced, Turns
+from streams.requests.server import reply_to
 from streams.service import serve
+from streams.settings import Config
 from streams.snapshots import Snapshots
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, CANDIDATES, EMBEDDINGS
-from streams.turns import Sliced, Turns
 
 log = logging.getLogger(__name__)
 

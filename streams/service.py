@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from imagetools.logs import configure
-from streams.config import Config
 from streams.exit_codes import ending
-from streams.requests import Desk
+from streams.requests.server import Desk
 from streams.runner import Runner
+from streams.settings import Config
 from streams.stage import Stage
 from streams.states import StateReporter
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from streams.config import KafkaConfig
-from streams.local_kafka import broker
+from local_kafka.broker import broker
+from streams.settings import KafkaConfig
 from streams.topics import create, delete
 
 # the same examples in every run: what fails once fails again

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import nn
 
-from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16
 from imagetools.errors import ImageToolsError, ModelError
-from imagetools.fingerprint import Encoder
-from imagetools.networks import PROJECTION, Projection, dimension_of
+from imagetools.fingerprint.encoder import Encoder
+from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16
+from imagetools.fingerprint.networks import PROJECTION, Projection, dimension_of
 from training.augment import AugmentConfig, edited, plain
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
 from training.photos import Photos

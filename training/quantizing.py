@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torchvision.models import ResNet
 
-from imagetools.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.errors import ModelError, PrerequisiteMissing
+from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 LIBRARIES: Final = ("onnx", "onnxscript", "onnxruntime", "openvino")
 """The first three come with the extra int8, torch writes ONNX by the second; the last runs what is made."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
-from imagetools.parts import find_parts
+from imagetools.fingerprint.parts import find_parts
 
 Vectors = npt.NDArray[np.float32]
 
@@ -30,7 +30,7 @@ BATCH = 64
 
 
 class Describer(Protocol):
-    """Turns images into vectors that are compared by their cosine. `imagetools.fingerprint.Encoder` is one."""
+    """Turns images into vectors that are compared by their cosine. `imagetools.fingerprint.encoder.Encoder` is one."""
 
     def prepare(self, image: Image.Image) -> Any:
         """What is kept of an RGB image; called in threads."""

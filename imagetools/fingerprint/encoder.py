@@ -1,0 +1,203 @@
+"""Fingerprints: one unit-length vector an image, from a network that was trained for copies."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode
+from imagetools.errors import ModelError
+from imagetools.fingerprint.engines import Engine, open_engine
+from imagetools.fingerprint.parts import Part, find_parts
+
+DEFAULT_MODEL = "resnet18.th"
+DEFAULT_INPUT_SIZE = 160
+"""Pixels. At 224 its network finds .7 points more of the originals among the first ten, for twice the time."""
+
+BATCH_SIZE = 32
+"""Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
+
+
+Other = TypeVar("Other")
+
+FINEST = 4
+"""A part is read at most so many times as fine as the whole."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """An image as the network takes it.
+
+    whole  uint8 (size, size, 3)
+    parts  the pictures inside it, each with its pixels as those of the whole
+    """
+
+    whole: npt.NDArray[np.uint8]
+    parts: tuple[tuple[Part, npt.NDArray[np.uint8]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """An image's fingerprint, float32 (dimension,), and that of each picture inside it."""
+
+    fingerprint: npt.NDArray[np.float32]
+    parts: tuple[tuple[Part, npt.NDArray[np.float32]], ...] = ()
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which model, and how it is run.
+
+    model       file name, looked for in `folder` and then in the package: a torchvision ResNet state dict, TorchScript,
+                or ONNX, in int8 too
+    folder      of models; None: the package alone
+    input_size  pixels; each image is resized to a square of this side, its aspect not kept
+    bfloat16    compute in bfloat16; None: where the processor or GPU computes in it natively
+    engine      one of imagetools.fingerprint.engines.ENGINES
+    threads     of the engine; None: as many as this process may use cores
+    kept        a folder for models converted for OpenVINO, which makes the next start quick; None: none is kept
+    """
+
+    model: str = DEFAULT_MODEL
+    folder: Path | None = None
+    input_size: int = DEFAULT_INPUT_SIZE
+    bfloat16: bool | None = None
+    engine: str = "auto"
+    threads: int | None = None
+    kept: Path | None = None
+
+
+class Encoder:
+    """Turns images into fingerprints. `encode` may be called from one thread at a time.
+
+    model      what made a fingerprint: file name, twelve digits of the file's SHA-256, input size
+    engine     what runs the model
+    dimension  of a fingerprint
+    """
+
+    def __init__(self, engine: Engine, model: str, config: EncoderConfig) -> None:
+        """Use `load`, unless the engine is at hand."""
+        self.config = config
+        self.model = model
+        self.engine = engine
+        self.dimension = engine.dimension
+
+    @classmethod
+    def load(cls, config: EncoderConfig | None = None) -> "Encoder":
+        """The encoder of a model file: a torchvision ResNet-18, 34, 50 or 101 state dict, TorchScript, or ONNX.
+
+        ModelError where the file is missing, is none of these, or holds numbers that are not finite. State dicts are
+        read with weights_only: nothing in them is run.
+        """
+        config = config or EncoderConfig()
+        data = _read_model(config.model, config.folder)
+        engine = open_engine(
+            config.model,
+            data,
+            side=config.input_size,
+            engine=config.engine,
+            bfloat16=config.bfloat16,
+            threads=config.threads,
+            kept=config.kept,
+        )
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        return cls(engine, f"{config.model}:{digest}:{config.input_size}", config)
+
+    def prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """An RGB image as the network takes it: uint8 (size, size, 3). Thread-safe."""
+        side = self.config.input_size
+        return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+    def read(self, data: bytes, name: str, config: DecodeConfig = DEFAULT_CONFIG) -> Prepared:
+        """The bytes of an image file as the network takes them, parts included; ImageError. Thread-safe.
+
+        name  what errors call it
+        """
+        side = self.config.input_size
+        image = decode(data, name, box=(side, side), config=config)
+        parts = find_parts(image)
+        if parts and ORIGINAL_SIZE in image.info:
+            # so that the smallest of them has as many pixels as the network takes
+            least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
+            finer = min(FINEST * side, round(side / least))
+            fine = decode(data, name, box=(finer, finer), config=config)
+        else:
+            fine = image
+        return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts))
+
+    def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
+        """The fingerprints of what `read` gave, and anything else as it is, in place.
+
+        What other threads read meanwhile is not waited for.
+        """
+        taken: list[Prepared | Other] = []
+
+        def pixels() -> Iterator[npt.NDArray[np.uint8]]:
+            for image in images:
+                taken.append(image)
+                if isinstance(image, Prepared):
+                    yield image.whole
+                    for _, part in image.parts:
+                        yield part
+
+        rows = iter(self.encode_prepared(pixels()))
+        return [
+            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts))
+            if isinstance(image, Prepared)
+            else image
+            for image in taken
+        ]
+
+    def encode(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+        """Fingerprints of RGB images: float32 (n, dimension), finite, of unit length."""
+        return self.encode_prepared(self.prepare(image) for image in images)
+
+    def encode_prepared(self, pixels: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Fingerprints of what `prepare` gave: float32 (n, dimension), finite, of unit length.
+
+        Takes BATCH_SIZE at a time from `pixels`: what other threads prepare meanwhile is not waited for.
+        """
+        coming = iter(pixels)
+        batches: list[npt.NDArray[np.float32]] = []
+        while piece := list(islice(coming, BATCH_SIZE)):
+            batches.append(_unit(self.engine.run(np.stack(piece))))
+        return np.concatenate(batches) if batches else np.empty((0, self.dimension), np.float32)
+
+
+def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # a vector of zeros has no direction: give it one, so that every image has a fingerprint
+    vectors = np.where(lengths > 0, vectors, 1.0)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def model_file(name: str, folder: Path | None) -> Any:
+    """The file of a model, in the folder or else in the package; ModelError where there is none."""
+    if not name or Path(name).name != name:
+        raise ModelError(f"MODELS_NAME is {name!r}: it is the name of a file, not a path")
+    places: list[Any] = [folder / name] if folder else []
+    places.append(files("imagetools.models") / name)
+    for place in places:
+        try:
+            with place.open("rb"):
+                return place
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            raise ModelError(f"{place}: {exc.strerror}") from exc
+    raise ModelError(f"no model {name} (MODELS_NAME): looked for {' and '.join(str(place) for place in places)}")
+
+
+def _read_model(name: str, folder: Path | None) -> bytes:
+    place = model_file(name, folder)
+    try:
+        return bytes(place.read_bytes())
+    except OSError as exc:
+        raise ModelError(f"{place}: {exc.strerror}") from exc

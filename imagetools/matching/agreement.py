@@ -1,0 +1,249 @@
+"""How far two images agree where a map lays one over the other.
+
+Matching keypoints only say that something is shared: a floor, a logo, an app around the picture. Here every textured
+spot of the overlap is asked, by its local correlation, whether it shows the same on both sides.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imagetools.matching.geometry import Map, apply, compose, determinant, inverse, whole_picture_map
+
+Grey = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+# The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
+WORKING_SIDE: Final = 128
+_WINDOW: Final = (7, 7)
+# Standard deviation, in grey levels, from which a window counts as textured
+_TEXTURE: Final = 4.0
+# and from which it does on one side alone: blur and JPEG take what is fainter
+_STRONG_TEXTURE: Final = 12.0
+_NOISE: Final = np.float32(2.0)
+_AGREES: Final = 0.6
+# A hole is looked for with a window of this part of the overlap's longer side
+_HOLE_WINDOWS: Final = 7
+# and where this part of it is textured
+_HOLE_TEXTURED: Final = 0.35
+# Step between two pixels, in grey levels, that counts as an edge
+_STEP: Final = 8.0
+# A map is refined on the image at half the size, then at the whole
+_REFINED_ON: Final = (1, 0)
+_ROUNDS: Final = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
+_SMOOTHED: Final = 5
+# Refining moves no corner by more than this part of the target's longer side: what it looks for is near
+_NEAR: Final = 0.1
+_FLAT: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the overlap says.
+
+    share       of the textured windows, those whose local correlation is above .6
+    strict      the same above .85
+    mean        mean local correlation of the textured windows
+    hole        largest connected region in which most of what is textured disagrees, as a share of the overlap
+    framed      how far the sides of the hole are edges in both images, 0 to 1: two photos in the same app have the
+                same frame around them, while what lies on a copy has edges in the copy alone
+    textured    share of the overlap that is textured
+    correlation of the whole overlap
+    """
+
+    share: float
+    strict: float
+    mean: float
+    hole: float
+    framed: float
+    textured: float
+    correlation: float
+
+
+NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
+    """Lay the source over the target by the map, and compare them.
+
+    source, target  pyramids of grey images, each half the one before; the map is between their first levels
+    """
+    if abs(determinant(affine)) > 1:
+        # where the map enlarges, the way back shrinks: never compare detail that one side cannot have
+        return compare(inverse(affine), target, source)
+    height, width = target[0].shape
+    box = _overlap_box(affine, source[0].shape, (height, width))
+    if box is None:
+        return NOTHING
+    left, top, right, bottom = box
+    scale = min(1.0, WORKING_SIDE / max(right - left, bottom - top))
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    into_box = np.array([[size[0] / (right - left), 0, 0.0], [0, size[1] / (bottom - top), 0.0]])
+    into_box[:, 2] = into_box[:, :2] @ [0.5 - left, 0.5 - top] - 0.5
+    there, _ = _warped(target, into_box, size)
+    here, valid = _warped(source, compose(into_box, affine), size)
+    return _agreement(here, there, valid)
+
+
+def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:
+    """Move the map a little, to where the images correlate best; the map as it is where there is no better near.
+
+    A few keypoints leave it off by some pixels, and fine stripes that are laid half a stripe apart disagree. By
+    Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization", PAMI
+    30(10), 2008.
+    source, target  pyramids of grey images, each half the one before; the map is between their first levels
+    """
+    height, width = source[0].shape
+    corners = np.array([0, width, 1j * height, width + 1j * height], dtype=np.complex64) - np.complex64(0.5 + 0.5j)
+    best = affine
+    for level in _REFINED_ON:
+        if level >= min(len(source), len(target)):
+            continue
+        into, back = (whole_picture_map(0, of[0].shape[::-1], of[level].shape[::-1]) for of in (target, source))
+        start = inverse(compose(into, compose(best, inverse(back)))).astype(np.float32)
+        planes = target[level].astype(np.float32), source[level].astype(np.float32)
+        everywhere = np.ones_like(source[level])
+        try:
+            _, warp = cv2.findTransformECC(*planes, start, cv2.MOTION_AFFINE, _ROUNDS, everywhere, _SMOOTHED)
+        except cv2.error:
+            # its way of saying that the images do not correlate
+            return affine
+        found = np.asarray(warp, dtype=np.float64)
+        # written so that a map of not-a-numbers fails too
+        if not abs(determinant(found)) > _FLAT:
+            return affine
+        moved = inverse(compose(inverse(back), compose(found, into)))
+        shift = np.abs(apply(moved, corners) - apply(affine, corners)).max()
+        if not shift <= _NEAR * max(target[0].shape):
+            return affine
+        best = moved
+    return best
+
+
+def _overlap_box(
+    affine: Map, source: tuple[int, ...], target: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    height, width = source
+    corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
+    mapped = corners @ affine[:, :2].T + affine[:, 2]
+    left, top = np.maximum(mapped.min(axis=0) + 0.5, 0)
+    right, bottom = np.minimum(mapped.max(axis=0) + 0.5, (target[1], target[0]))
+    return (float(left), float(top), float(right), float(bottom)) if right - left >= 2 and bottom - top >= 2 else None
+
+
+def _warped(pyramid: tuple[Grey, ...], affine: Map, size: tuple[int, int]) -> tuple[Plane, Plane]:
+    """Return the warped image, and 1 where it comes from inside the source; smoothed by choice of the level."""
+    level = 0
+    shrink = float(np.linalg.norm(affine[:, :2], axis=1).min())
+    while level + 1 < len(pyramid) and shrink <= 0.6:
+        level, shrink = level + 1, shrink * 2
+    grey = pyramid[level]
+    # a level may be one pixel less than half, so its own map comes from its own size
+    across = np.array([pyramid[0].shape[1] / grey.shape[1], pyramid[0].shape[0] / grey.shape[0]])
+    from_level = np.column_stack([np.diag(across), across / 2 - 0.5])
+    whole = compose(affine, from_level)
+    flags = cv2.INTER_LINEAR
+    warped = cv2.warpAffine(grey, whole, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.full_like(grey, 255), whole, size, flags=cv2.INTER_NEAREST, borderValue=0)
+    return warped.astype(np.float32), (inside > 0).astype(np.float32)
+
+
+def _mean(plane: Plane) -> Plane:
+    return np.asarray(cv2.boxFilter(plane, -1, _WINDOW, borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
+
+
+def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
+    weight = _mean(valid)
+    # a window that is mostly outside says little
+    inside = (weight > 0.5) & (valid > 0)
+    area = int(np.count_nonzero(inside))
+    if area < 16:
+        return NOTHING
+    weight = np.maximum(weight, np.float32(1e-3))
+    looks = here, there
+    here, there = (here - here[inside].mean()) * valid, (there - there[inside].mean()) * valid
+    mean_here, mean_there = _mean(here) / weight, _mean(there) / weight
+    spread_here = np.maximum(_mean(here * here) / weight - mean_here * mean_here, 0)
+    spread_there = np.maximum(_mean(there * there) / weight - mean_there * mean_there, 0)
+    common = _mean(here * there) / weight - mean_here * mean_there
+    local = common / np.sqrt((spread_here + _NOISE) * (spread_there + _NOISE))
+    weaker, stronger = np.minimum(spread_here, spread_there), np.maximum(spread_here, spread_there)
+    textured = ((weaker > _TEXTURE**2) | (stronger > _STRONG_TEXTURE**2)) & inside
+    whole = _correlation(here[inside], there[inside])
+    values = local[textured]
+    if not len(values):
+        return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole)
+    hole = _largest_hole(textured, textured & (local > _AGREES), inside)
+    return Agreement(
+        share=float((values > _AGREES).mean()),
+        strict=float((values > 0.85).mean()),
+        mean=float(values.mean()),
+        hole=hole.area / area,
+        framed=_framed(hole, *looks) if hole.area else 0.0,
+        textured=len(values) / area,
+        correlation=whole,
+    )
+
+
+def _correlation(here: Plane, there: Plane) -> float:
+    here, there = here - here.mean(), there - there.mean()
+    spread = float(here @ here) * float(there @ there)
+    # below half a grey level there is nothing but rounding to compare
+    return float(here @ there) / math.sqrt(spread) if spread > (0.25 * len(here)) ** 2 else 0.0
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """A connected region: its pixels, its box, and how far off its sides may be, all in pixels."""
+
+    area: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+    blurred: int
+
+
+def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> _Hole:
+    """Find the largest connected region around which less than half of what is textured agrees.
+
+    The region is asked as a whole, since a third of the windows of two different pictures agree by chance.
+    """
+    window = max(3, max(textured.shape) // _HOLE_WINDOWS) | 1
+    there = cv2.boxFilter(textured.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
+    same = cv2.boxFilter(agrees.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
+    hole = (same < 0.5 * there) & (there > _HOLE_TEXTURED) & inside
+    count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=4)
+    if count == 1:
+        return _Hole(0, 0, 0, 0, 0, 0)
+    left, top, width, height, area = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()].tolist()
+    return _Hole(area, left, top, left + width, top + height, window // 2 + 2)
+
+
+def _framed(hole: _Hole, here: Plane, there: Plane) -> float:
+    """Return the mean over the hole's sides of how far each is an edge in both images.
+
+    A side at the border of the overlap is none; a hole without any other is framed by the overlap itself.
+    """
+    height, width = here.shape
+    rows, columns = slice(hole.top, hole.bottom), slice(hole.left, hole.right)
+    lying = [_edge(at, hole.blurred, here[:, columns], there[:, columns], height) for at in (hole.top, hole.bottom)]
+    standing = [_edge(at, hole.blurred, here[rows].T, there[rows].T, width) for at in (hole.left, hole.right)]
+    sides = [side for side in (*lying, *standing) if side is not None]
+    return sum(sides) / len(sides) if sides else 1.0
+
+
+def _edge(at: int, within: int, here: Plane, there: Plane, length: int) -> float | None:
+    """Return by how much the clearest row near `at` is an edge in both images, 0 to 1, or None at the border."""
+    if at <= within // 2 or at >= length - within // 2:
+        return None
+    near = slice(max(0, at - within), at + within + 1)
+    steps = [(np.abs(np.diff(image[near], axis=0)) > _STEP).mean(axis=1, dtype=np.float32) for image in (here, there)]
+    # stripes and checks step everywhere: an edge does where its surroundings do not
+    prominent = [step - np.median(step) for step in steps]
+    return float(max(0.0, np.minimum(*prominent).max()))

@@ -1,0 +1,94 @@
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imagetools.edits import EDITS
+from imagetools.matching import geometry
+from imagetools.matching.edit_description import Looks, Shape, describe, shape_of
+from imagetools.matching.verify import MatcherConfig, extract, verify
+from tests.support.pictures import SAMPLES, photo
+
+CONFIG = MatcherConfig()
+AS_IT_WAS = Looks(covered=0, grey=False, recoloured=False, flat=0, shrunk=1)
+WORDS = {
+    "jpeg15": {"re-encoded"},
+    "quarter_size": {"resized to 25 %"},
+    "crop40": {"cropped to 39 %", "cropped to 40 %", "cropped to 41 %"},
+    "turn90": {"turned 90° left", "turned 90° right"},
+    "grey": {"without colour"},
+    "caption": {"partly covered"},
+    "patch": {"partly covered"},
+    "crop": {"cropped to 59 %", "cropped to 60 %", "cropped to 61 %"},
+    "flip_horizontal": {"mirrored"},
+    "flip_vertical": {"mirrored top to bottom"},
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_known_edit_is_named(name: str) -> None:
+    for number in (4, 8, 12, 16):
+        original = photo(SAMPLES[number])
+        copy = EDITS[name](original, random.Random(number), photo(SAMPLES[number - 1]))
+        assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit in WORDS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("padding", "padded"), ("collage", "pasted into a larger picture"), ("screenshot", "pasted into a larger picture"),
+     ("turn25", "turned 25°"), ("square", "stretched")],
+)  # fmt: skip
+def test_the_first_word_of_a_compound_edit(name: str, word: str) -> None:
+    for number in (4, 12, 20):
+        original = photo(SAMPLES[number])
+        copy = EDITS[name](original, random.Random(number), photo(SAMPLES[number - 1]))
+        assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit.split(", ")[0] == word
+
+
+@pytest.mark.parametrize("factor", [(0.7, 0.7, 0.7), (1, 0.85, 0.7)])
+def test_a_change_of_brightness_or_tint_is_recoloured(factor: tuple[float, float, float]) -> None:
+    original = photo(SAMPLES[8])
+    scaled = (
+        band.point([round(level * by) for level in range(256)])
+        for band, by in zip(original.split(), factor, strict=True)
+    )
+    copy = Image.merge("RGB", list(scaled))
+    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit == "recoloured"
+
+
+@given(st.floats(-179, 179), st.floats(0.3, 3), st.floats(1, 1.5), st.booleans())
+def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored: bool) -> None:
+    turn = math.radians(angle)
+    # y points down: counter-clockwise is a turn the other way
+    linear = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    linear = scale * linear @ np.diag([stretch**0.5, stretch**-0.5])
+    affine = np.column_stack([linear, [3.0, 4.0]])
+    if mirrored:
+        affine = geometry.compose(affine, geometry.mirror_map(100))
+    shape = shape_of(affine, (100, 80), (50, 70))
+    assert shape.mirrored == mirrored
+    assert shape.angle == pytest.approx(angle, abs=1e-6)
+    assert shape.stretch == pytest.approx(stretch)
+    assert shape.scale == pytest.approx(scale * 100 / 70)
+
+
+@pytest.mark.parametrize(
+    ("shape", "looks", "covered", "words"),
+    [
+        (Shape(False, 1, 0, 1), AS_IT_WAS, (1, 1), "re-encoded"),
+        (Shape(True, 1, 0, 1), AS_IT_WAS, (1, 1), "mirrored"),
+        (Shape(True, 1, 180, 1), AS_IT_WAS, (1, 1), "mirrored top to bottom"),
+        (Shape(False, 1, 180, 1), AS_IT_WAS, (1, 1), "upside down"),
+        (Shape(False, 1, -91, 1), AS_IT_WAS, (1, 1), "turned 90° right"),
+        (Shape(True, 1.6, 2, 1), AS_IT_WAS, (1, 0.4), "mirrored, cropped to 40 %"),
+        (Shape(False, 0.5, 0, 1), Looks(0, False, True, 1, 1), (0.5, 1), "padded, recoloured"),
+        (Shape(False, 1, 0, 1), Looks(0, False, False, 0, 0.5), (1, 1), "resized to 50 %"),
+        (Shape(False, 1, 0, 1.8), Looks(0.1, True, True, 0, 1), (1, 1), "partly covered, stretched, without colour"),
+    ],
+)
+def test_words(shape: Shape, looks: Looks, covered: tuple[float, float], words: str) -> None:
+    assert describe(shape, looks, *covered) == words

@@ -1,0 +1,139 @@
+"""Imports point one way between the rooms of the house, and the library stands alone."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[2]
+OURS = {"imagetools", "schemas", "local_kafka", "streams", "http_bridge", "cli", "training", "bench", "examples"}
+
+ROOMS = {
+    "imagetools": {"imagetools"},
+    "schemas": {"schemas", "imagetools"},
+    "local_kafka": {"local_kafka", "imagetools"},
+    "streams": {"streams", "schemas", "imagetools"},
+    "http_bridge": {"http_bridge", "streams", "schemas", "imagetools"},
+    "training": {"training", "imagetools"},
+    "cli": OURS - {"bench", "examples"},
+    "bench": OURS,
+    "examples": set(),
+}
+"""Which of our rooms each may import."""
+
+LIBRARIES = {
+    "imagetools": {"numpy", "torch", "torchvision", "ngtpy", "cv2", "PIL", "pillow_heif", "openvino", "platformdirs"},
+    "schemas": {"numpy", "fastavro", "confluent_kafka"},
+}
+"""What else the inner rooms may import, beside the standard library."""
+
+PILLOW_ALONE = ("decode.py", "folder.py", "logs.py", "paths.py", "errors.py", "edits.py", "overlays.py")
+"""What a process without torch, NGT and OpenCV may load of the library."""
+
+
+def modules(room: str) -> list[Path]:
+    # __main__ is the command line's door, where everything is put together
+    return [path for path in sorted((HERE / room).rglob("*.py")) if path != HERE / "imagetools" / "__main__.py"]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The dotted name of everything that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are written out, so that this test can read them"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def present(room: str) -> str:
+    if not modules(room):
+        pytest.fail(f"no module in {room}/")
+    return room
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (HERE / room).is_dir()])
+def test_a_room_imports_only_rooms_that_the_arrow_points_to(room):
+    for path in modules(present(room)):
+        assert not (tops(path) & OURS) - ROOMS[room], path
+
+
+@pytest.mark.parametrize("room", LIBRARIES)
+def test_an_inner_room_imports_only_its_own_libraries(room):
+    for path in modules(present(room)):
+        assert not tops(path) - LIBRARIES[room] - ROOMS[room] - set(sys.stdlib_module_names), path
+
+
+def test_schemas_take_nothing_but_the_errors_from_the_library():
+    for path in modules("schemas"):
+        ours = {name for name in imports(path) if name.startswith("imagetools")}
+        assert all(name.startswith("imagetools.errors") for name in ours), (path, ours)
+
+
+def test_decoding_needs_pillow_alone():
+    for name in PILLOW_ALONE:
+        path = HERE / "imagetools" / name
+        assert not tops(path) - {"PIL", "pillow_heif", "imagetools"} - set(sys.stdlib_module_names), path
+        inner = {n.split(".")[1] for n in imports(path) if n.startswith("imagetools.")}
+        assert {f"{module}.py" for module in inner} <= set(PILLOW_ALONE), path
+
+
+def test_no_consumer_imports_another():
+    consumers = sorted((HERE / "streams").glob("*_consumer.py"))
+    assert [path.stem for path in consumers] == ["encoder_consumer", "matcher_consumer", "search_consumer"]
+    for path in consumers:
+        assert not [name for name in imports(path) if name.split(".")[1:2] and "_consumer" in name.split(".")[1]], path
+    for path in set(modules("streams")) - set(consumers):
+        assert not [name for name in imports(path) if "_consumer" in name], path
+
+
+def test_the_environment_is_read_in_one_file_of_the_stream():
+    readers = {
+        path.name
+        for room in ("imagetools", "schemas", "local_kafka", "streams")
+        for path in modules(room)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    # a broker of one's own is started with the environment of its starter, which no setting is read from
+    assert readers - {"java.py", "broker.py", "registry.py", "container.py"} == {"settings.py"}
+
+
+LOADED = "import sys; {}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+
+
+def loaded_by(statement: str) -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED.format(statement)], check=True, capture_output=True, text=True, cwd=HERE
+    )
+    return set(run.stdout.split())
+
+
+def test_the_library_loads_neither_kafka_nor_http():
+    loaded = loaded_by(
+        "import imagetools, imagetools.matching.verify, imagetools.fingerprint.networks, imagetools.index.graph"
+    )
+    assert {"torch", "cv2", "ngtpy"} <= loaded
+    assert not loaded & {"confluent_kafka", "aiohttp", "fastavro", "schemas", "streams", "cli", "click", "rich"}
+
+
+def test_the_fingerprint_loads_no_torch_before_it_is_needed():
+    assert "torch" not in loaded_by("import imagetools.fingerprint.encoder, imagetools.fingerprint.engines")
+
+
+def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():
+    loaded = loaded_by("import imagetools.decode")
+    assert "PIL" in loaded
+    assert not loaded & {"torch", "cv2", "ngtpy", "numpy"}
+
+
+def test_help_loads_nothing_heavy():
+    loaded = loaded_by("import cli.commands")
+    assert not loaded & {"torch", "cv2", "ngtpy", "confluent_kafka", "aiohttp"}

@@ -1,0 +1,318 @@
+"""The deployment files: what the compose file runs is run here, as processes instead of containers."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import click
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from cli.commands import main
+from local_kafka.broker import KAFKA, VERSION, LocalKafka
+from local_kafka.java import JavaProcess, fetch, free_ports, java
+from streams.settings import BridgeConfig, Config, KafkaConfig
+from streams.topics import DUPLICATES, VERDICTS
+from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "imagetools"}
+STAGES = ("encoder", "search", "matcher")
+DEADLINE_S = 60.0
+
+
+def interpolated(text: str, **values: str) -> str:
+    """What Compose makes of ${NAME:-default} and ${NAME:?reason}."""
+    return re.sub(r"\$\{(\w+):[-?]([^}]*)\}", lambda found: values.get(found[1], found[2]), text)
+
+
+def environment(service: Mapping[str, Any]) -> dict[str, str]:
+    return {name: interpolated(value) for name, value in service.get("environment", {}).items()}
+
+
+def mounts(service: Mapping[str, Any]) -> dict[str, str]:
+    """Where a volume is seen inside, and how it may be used."""
+    found = {}
+    for volume in service.get("volumes", []):
+        _, inside, *mode = interpolated(volume, HOST_IMAGES="photos").split(":")
+        found[inside] = mode[0] if mode else "rw"
+    return found
+
+
+class Noting(dict[str, str]):
+    """An environment that notes the names that were asked for."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def test_the_compose_file_keeps_to_the_compose_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*command, str(ROOT / "docker-compose.yml")], check=True, capture_output=True)
+
+
+def test_the_dockerfile_passes_hadolint() -> None:
+    hadolint = shutil.which("hadolint", path=sysconfig.get_path("scripts"))
+    if hadolint is None:
+        pytest.skip("there is no hadolint for this platform on the package index")
+    checked = subprocess.run([hadolint, str(ROOT / "Dockerfile")], check=False, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_all_stages_and_the_creation_of_topics_are_there() -> None:
+    assert {tuple(service["command"]) for service in OURS.values()} == {
+        ("topics", "create"), ("bridge",), *((stage,) for stage in STAGES)
+    }  # fmt: skip
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{VERSION}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_is_one_of_the_command_line(name: str) -> None:
+    command: click.Command = main
+    context = click.Context(main)
+    arguments = list(OURS[name]["command"])
+    while isinstance(command, click.Group):
+        found = command.get_command(context, arguments.pop(0))
+        assert found is not None
+        command = found
+    with command.make_context(name, arguments) as parsed:
+        assert parsed.args == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_is_one_that_is_read(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    given = Noting(environment(OURS[name]))
+    with caplog.at_level(logging.WARNING):
+        config = (BridgeConfig if name == "bridge" else Config).from_env(given)
+    assert caplog.records == []
+    assert config.kafka.bootstrap == "kafka:19092"
+    passed_on = {"KAFKA_" + setting.upper().replace(".", "_") for setting in config.kafka.settings}
+    assert set(given) <= given.asked | passed_on
+
+
+def test_every_volume_is_where_its_stage_looks() -> None:
+    default = Config()
+    images, models, index = map(str, (default.images_dir, default.models_dir, default.index_dir))
+    assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro"}
+    assert mounts(SERVICES["search"]) == {index: "rw"}
+    features = environment(SERVICES["matcher"])["FEATURES_DIR"]
+    assert mounts(SERVICES["matcher"]) == {images: "ro", features: "rw"}
+    kept = environment(SERVICES["bridge"])["BRIDGE_DIR"]
+    assert mounts(SERVICES["bridge"]) == {images: "ro", kept: "rw"}
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert all(path in dockerfile for path in (images, models, index, features, kept))
+
+
+def test_stages_start_after_the_topics_and_the_topics_after_kafka() -> None:
+    assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    for stage in (*STAGES, "bridge"):
+        assert SERVICES[stage]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+
+
+def test_the_documented_ports_of_the_bridge_are_open_to_this_machine_alone() -> None:
+    ports = {int(port.split(":")[2]): port.split(":")[0] for port in SERVICES["bridge"]["ports"]}
+    assert ports == dict.fromkeys(BridgeConfig().contract_ports, "127.0.0.1")
+    assert environment(SERVICES["bridge"])["BRIDGE_HOST"] == "0.0.0.0"
+
+
+def test_the_image_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert packages | {"pyproject.toml", "README.md"} <= allowed
+    for name in allowed:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, tmp_path)
+    expected = {str(f.relative_to(tmp_path)) for p in packages for f in (tmp_path / p).rglob("*") if f.is_file()}
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheel", "."]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1, signed by itself, in one file; Kafka reads it, and clients trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    both = folder / "broker.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    both.write_bytes(secret + signed.public_bytes(Encoding.PEM))
+    trusted = folder / "ca.pem"
+    trusted.write_bytes(signed.public_bytes(Encoding.PEM))
+    return both
+
+
+def test_a_cluster_with_a_password_and_tls_is_reached_by_variables(tmp_path: Path) -> None:
+    plain, team, controller = (f"127.0.0.1:{port}" for port in free_ports(3))
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_team="a secret";'
+    properties = {
+        "listeners": f"PLAINTEXT://{plain},TEAM://{team},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{plain},TEAM://{team},CONTROLLER://{controller}",
+        "controller.quorum.bootstrap.servers": controller,
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TEAM:SASL_SSL",
+        "listener.name.team.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.team.plain.sasl.jaas.config": login,
+        "listener.name.team.ssl.keystore.type": "PEM",
+        "listener.name.team.ssl.keystore.location": str(certificate(tmp_path)),
+    }
+    variables = {
+        "PATH": os.environ["PATH"],
+        "KAFKA_BOOTSTRAP_SERVERS": team,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_SASL_USERNAME": "team",
+        "KAFKA_SASL_PASSWORD": "a secret",
+        "KAFKA_SSL_CA_LOCATION": str(tmp_path / "ca.pem"),
+        "TOPIC_PREFIX": "team.",
+    }
+    create = [sys.executable, "-m", "imagetools", "topics", "create"]
+    with LocalKafka.start(port=int(plain.split(":")[1]), properties=properties):
+        made = subprocess.run(create, env=variables, check=False, capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr
+        assert "team.images.new" in made.stdout.split()
+
+
+class Compose:
+    """The compose file's services as processes: their commands and environments, on free ports and in a folder.
+
+    outside  Kafka as the programs of the host see it
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = dict(zip(("19092", "9092", "9093"), map(str, free_ports(3)), strict=True))
+        self.outside = f"localhost:{self._ports['9092']}"
+
+    def here(self, text: str) -> str:
+        """Ports, host names and folders of the containers' network as they are on this machine."""
+        text = re.sub(r"\b(19092|9092|9093)\b", lambda found: self._ports[found[1]], text)
+        return text.replace("kafka:", "localhost:").replace("/var/lib/kafka/data", str(self._folder / "kafka"))
+
+    def kafka(self) -> JavaProcess:
+        """The broker, configured by the program that the image starts with."""
+        settings = {name: self.here(value) for name, value in environment(SERVICES["kafka"]).items()}
+        defaults, mounted, final = (self._folder / name for name in ("defaults", "mounted", "final"))
+        for folder in (defaults, mounted, final):
+            folder.mkdir()
+        for name in ("server.properties", "log4j2.yaml", "tools-log4j2.yaml"):
+            (defaults / name).touch()
+        class_path = f"{fetch(KAFKA)}/*"
+        wrapper = [
+            "kafka.docker.KafkaDockerWrapper",
+            "setup",
+            "-D",
+            str(defaults),
+            "-M",
+            str(mounted),
+            "-F",
+            str(final),
+        ]
+        subprocess.run([str(java()), "-cp", class_path, *wrapper], env=settings, check=True, capture_output=True)
+        log = self._folder / "kafka.log"
+        return JavaProcess(["-Xmx512m", "-cp", class_path, "kafka.Kafka", str(final / "server.properties")], log=log)
+
+    def healthy(self) -> bool:
+        """Whether Kafka's health check passes."""
+        kind, *command = SERVICES["kafka"]["healthcheck"]["test"]
+        assert kind == "CMD"
+        tried = subprocess.run([self.here(word) for word in command], check=False, capture_output=True)
+        return tried.returncode == 0
+
+    def start(self, name: str, **more: object) -> "subprocess.Popen[bytes]":
+        """One of our services; `more` names the places of its volumes, and a free port, by their variables."""
+        settings = {variable: self.here(value) for variable, value in environment(OURS[name]).items()}
+        with (self._folder / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "imagetools", *OURS[name]["command"]],
+                env={"PATH": os.environ["PATH"], **settings, **{k: str(v) for k, v in more.items()}},
+                stdout=log,
+                stderr=log,
+            )
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Compose]:
+    found = Compose(tmp_path)
+    broker = found.kafka()
+    deadline = time.monotonic() + DEADLINE_S
+    while not found.healthy():
+        assert broker.alive(), broker.tail()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield found
+    broker.stop()
+
+
+def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_groups(images, 2)
+    (port,) = free_ports(1)
+    topics = compose.start("topics")
+    assert topics.wait(DEADLINE_S) == 0, (tmp_path / "topics.log").read_text()
+    with ExitStack() as stack:
+        stages = {
+            "encoder": compose.start("encoder", IMAGES_DIR=images),
+            "search": compose.start("search", INDEX_DIR=tmp_path / "location"),
+            "matcher": compose.start("matcher", IMAGES_DIR=images),
+            "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port, BRIDGE_DIR=tmp_path / "bridge"),
+        }
+        for stage in stages.values():
+            stack.callback(stage.wait)
+            stack.callback(stage.kill)
+        host = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": compose.outside, "IMAGES_DIR": str(images)}
+        subprocess.run([sys.executable, "-m", "imagetools", "produce", str(images)], env=host, check=True)
+        reader = Reader(KafkaConfig(compose.outside), DUPLICATES, VERDICTS)
+        reader.until(lambda seen: len(seen.seen["verdicts"]) == 6)
+        reader.close()
+        with urlopen(f"http://127.0.0.1:{port}/v1/duplicates", (images / "0.png").read_bytes()) as answer:
+            found = json.loads(answer.read())["response"]["duplicated"]
+        assert "0 re-encoded.jpg" in {one["relative_path"] for one in found}
+        assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(2)
+        for stage in stages.values():
+            stage.terminate()
+        for name, stage in stages.items():
+            grace_s = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+            assert stage.wait(grace_s) == 0, (tmp_path / f"{name}.log").read_text()

@@ -1,0 +1,118 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import ImageOps
+
+from imagetools.decode import ImageRoot
+from imagetools.errors import ConfigError, ImageError
+from imagetools.features.store import FeatureStore
+from imagetools.matching.verify import Features, MatcherConfig
+from schemas.records import Candidates, Duplicates, Neighbor, Verdict
+from schemas.records import Outcome as Fate
+from streams import matcher_consumer
+from streams.matcher_consumer import MatcherStage
+from streams.settings import Config
+from streams.stage import Outcome, Received
+from tests.support.streaming import scene
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for seed in range(3):
+        scene(seed).save(tmp_path / f"{seed}.png")
+    ImageOps.mirror(scene(0)).save(tmp_path / "mirrored.png")
+    return tmp_path
+
+
+@pytest.fixture
+def stage(images: Path) -> Iterator[MatcherStage]:
+    stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=8)
+    yield stage
+    stage.close()
+
+
+def _ask(candidate: str, *neighbors: str) -> Received[Candidates]:
+    near = tuple(Neighbor(path, 0.9) for path in neighbors)
+    return Received(candidate, Candidates(1, candidate, near, "model"), 0, 0, 0)
+
+
+def _records(outcome: Outcome) -> list[object]:
+    assert not isinstance(outcome, ImageError)
+    return [output.record for output in outcome]
+
+
+def test_a_copy_becomes_an_alert_with_its_evidence_and_a_stranger_does_not(stage: MatcherStage) -> None:
+    (outcome,) = stage.run([_ask("0.png", "mirrored.png", "1.png")])
+    verdict, alert = _records(outcome)
+    assert isinstance(verdict, Verdict)
+    assert verdict.outcome is Fate.DUPLICATE
+    assert isinstance(alert, Duplicates)
+    (found,) = alert.duplicated
+    assert (found.relative_path, found.mirrored, found.edit) == ("mirrored.png", True, "mirrored")
+    assert found.inliers >= len(found.points) > 10
+    assert all(len(point) == 4 and 0 <= min(point) <= max(point) <= 1 for point in found.points)
+
+
+def test_features_are_computed_once_and_again_when_the_file_changes(
+    stage: MatcherStage, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Features] = []
+    extract = matcher_consumer.extract
+
+    def counted(*args: object) -> Features:
+        features = extract(*args)  # type: ignore[arg-type]
+        computed.append(features)
+        return features
+
+    monkeypatch.setattr(matcher_consumer, "extract", counted)
+    stage.run([_ask("0.png", "1.png", "2.png"), _ask("1.png", "0.png", "2.png")])
+    assert len(computed) == 3
+    stage.run([_ask("2.png", "0.png", "1.png")])
+    assert len(computed) == 3
+    scene(0).save(images / "2.png")
+    os.utime(images / "2.png", ns=(1, 1))
+    (outcome,) = stage.run([_ask("2.png", "0.png", "1.png")])
+    assert len(computed) == 4
+    assert isinstance(_records(outcome)[1], Duplicates)
+
+
+def test_after_a_restart_features_come_from_disk_and_the_verdicts_are_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [_ask("0.png", "mirrored.png", "1.png"), _ask("2.png", "1.png", "gone.png")]
+
+    def told(store: FeatureStore | None) -> list[object]:
+        stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=8, store=store)
+        records = [record for outcome in stage.run(asked) for record in _records(outcome)]
+        stage.close()
+        return [one.duplicated if isinstance(one, Duplicates) else one for one in records]
+
+    def store() -> FeatureStore:
+        return FeatureStore(tmp_path / "features", 10**9, MatcherConfig())
+
+    plain = told(None)
+    assert told(store()) == plain
+    monkeypatch.setattr(matcher_consumer, "extract", lambda *_: pytest.fail("computed although it is on disk"))
+    assert told(store()) == plain
+
+
+def test_a_folder_of_features_that_cannot_be_used_stops_it_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file"):
+        matcher_consumer.make(Config(features_dir=tmp_path / "file"))
+
+
+def test_the_cache_is_bounded_by_bytes(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = matcher_consumer.extract(ImageRoot(images).open("0.png"), MatcherConfig()).nbytes
+    assert 20_000 < one < 200_000
+    monkeypatch.setattr(matcher_consumer, "CACHED_BYTES", int(2.5 * one))
+    stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=2)
+    try:
+        (outcome,) = stage.run([_ask("0.png", "mirrored.png", "1.png", "2.png")])
+        assert len(_records(outcome)) == 2
+        assert 0 < len(stage._cache) < 4
+        assert stage._cache.currsize <= 2.5 * one
+    finally:
+        stage.close()
