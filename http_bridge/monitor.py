@@ -15,7 +15,7 @@ from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
 from streams.kafka.follower import missing, reach
 from streams.kafka.lag import Sampler, Standing
-from streams.requests.client import Asker
+from streams.requests.client import RequestClient
 from streams.settings import KafkaConfig
 from streams.states import StateFollower
 
@@ -83,15 +83,15 @@ class StatusAnswer(Struct):
 
 
 class Monitor:
-    """The newest sample, and what the asker of stages knows.
+    """The newest sample, and what the client of stages knows.
 
     stages     how each is; empty while Kafka is away
     processes  what each process of the stages does
     """
 
-    def __init__(self, kafka: KafkaConfig, asker: Asker) -> None:
+    def __init__(self, kafka: KafkaConfig, client: RequestClient) -> None:
         self._kafka = kafka
-        self._asker = asker
+        self._client = client
         self._trouble = "not asked yet"
         self.stages: list[Standing] = []
         self.processes: list[StageState] = []
@@ -102,7 +102,7 @@ class Monitor:
     @property
     def trouble(self) -> str:
         """Why Kafka cannot be used; empty while all is well."""
-        return self._asker.trouble or self._trouble
+        return self._client.trouble or self._trouble
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -27,7 +27,7 @@ from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
 from imagetools.logs import configure
 from streams.exit_codes import ending
-from streams.requests.client import Asker
+from streams.requests.client import RequestClient
 from streams.settings import BridgeConfig
 
 log = logging.getLogger(__name__)
@@ -168,15 +168,15 @@ async def _connected(app: web.Application, config: BridgeConfig) -> AsyncIterato
     kafka = replace(config.kafka, settings=own | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "pictures")
     became = ImageStates(kafka, config.bridge_dir)
-    asker = Asker(kafka)
-    watching, following = Monitor(kafka, asker), Alerts(kafka)
+    client = RequestClient(kafka)
+    watching, following = Monitor(kafka, client), Alerts(kafka)
     pictures = Images(kafka, ImageRoot(config.images_dir), pool)
-    app[STAGES] = Stages(asker, timeout_s=config.timeout_s, bound=config.in_flight)
+    app[STAGES] = Stages(client, timeout_s=config.timeout_s, bound=config.in_flight)
     app[MONITOR], app[ALERTS], app[IMAGES] = watching, following, pictures
     app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), became
     app[METRICS].watch(watching, app[STAGES], following)
     yield
-    for one in (watching, asker, following, pictures, became):
+    for one in (watching, client, following, pictures, became):
         await asyncio.to_thread(one.close)
     await asyncio.to_thread(pool.shutdown)
 

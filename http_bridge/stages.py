@@ -8,7 +8,7 @@ from aiohttp import web
 
 from http_bridge.refusals import RETRY, STATUS, Refusal
 from schemas.records import Answered, EncodeRequest, MatchRequest, Reply, Request, SearchRequest
-from streams.requests.client import Asker, NotAnswered, RequestTooLarge
+from streams.requests.client import NotAnswered, RequestClient, RequestTooLarge
 
 NAMES: dict[type[Request], str] = {EncodeRequest: "encoder", SearchRequest: "search", MatchRequest: "matcher"}
 
@@ -19,8 +19,8 @@ class Stages:
     in_flight  requests of clients that wait at the moment
     """
 
-    def __init__(self, asker: Asker, *, timeout_s: float, bound: int) -> None:
-        self._asker = asker
+    def __init__(self, client: RequestClient, *, timeout_s: float, bound: int) -> None:
+        self._client = client
         self._timeout_s = timeout_s
         self._bound = bound
         self.in_flight = 0
@@ -48,7 +48,7 @@ class Stages:
     async def ask_on(self, kind: type[Request], field: str, **fields: Any) -> Reply:
         """As `ask`, from a place that is taken already."""
         try:
-            reply = await self._asker.ask(kind, self._timeout_s, **fields)
+            reply = await self._client.request(kind, self._timeout_s, **fields)
         except NotAnswered as exc:
             raise Refusal(504, f"the {NAMES[kind]} gave {exc}; does one run?") from exc
         except RequestTooLarge as exc:

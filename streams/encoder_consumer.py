@@ -14,8 +14,8 @@ from imagetools.paths import shown
 from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
 from streams.encoding import check_log, last_paths, load, model_of, parts_of
 from streams.known_images import KnownImages
-from streams.requests.scheduling import Sliced, Turns
-from streams.requests.server import reply_to
+from streams.requests.protocol import reply_to
+from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.settings import Config
 from streams.stage import Outcome, Output, Received, Stage
@@ -48,17 +48,17 @@ class EncoderStage(Stage[ImageNew]):
         self._known = KnownImages(images, recorded)
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, "decode")
         # the network takes one batch at a time
-        self._turns = Turns()
-        self._slices = Sliced(self._turns, self.batch_size)
+        self._scheduler = SliceScheduler()
+        self._slicer = BatchSlicer(self._scheduler, self.batch_size)
 
     def run(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
         """An embedding for each image, null for each that is gone."""
-        return self._slices.map(self._run, batch)
+        return self._slicer.map(self._run, batch)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """The fingerprint of each image that is asked about."""
         asked = [request for request in requests if isinstance(request, EncodeRequest)]
-        with self._turns.request():
+        with self._scheduler.request():
             described = self._encoder.describe(list(self._pool.map(self._look_at, asked)))
         replies = []
         for request, one in zip(asked, described, strict=True):

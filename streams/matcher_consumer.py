@@ -29,8 +29,8 @@ from schemas.records import (
 )
 from schemas.records import Outcome as Fate
 from streams.known_images import KnownImages
-from streams.requests.scheduling import Sliced, Turns
-from streams.requests.server import reply_to
+from streams.requests.protocol import reply_to
+from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.settings import Config
 from streams.stage import Outcome, Output, Received, Stage
@@ -86,9 +86,9 @@ class MatcherStage(Stage[Candidates]):
         self._cores = threading.BoundedSemaphore(self._computing)
         self._comparers = ThreadPoolExecutor(self._computing, "compare")
         # OpenCV and the threads take any number of images at a time
-        self._turns = Turns(exclusive=False)
-        self._extracting = Sliced(self._turns, 8 * workers)
-        self._comparing = Sliced(self._turns, 64 * workers)
+        self._scheduler = SliceScheduler(exclusive=False)
+        self._extracting = BatchSlicer(self._scheduler, 8 * workers)
+        self._comparing = BatchSlicer(self._scheduler, 64 * workers)
         self._cache: LRUCache[Key, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda features: features.nbytes)
         self._cache_lock = threading.Lock()
         self._store = store
@@ -208,7 +208,7 @@ class MatcherStage(Stage[Candidates]):
         return self._config.width, self._config.height
 
     def _answer(self, request: MatchRequest) -> Reply:
-        with self._turns.request():
+        with self._scheduler.request():
             candidate = self._candidate(request)
         if isinstance(candidate, ImageError):
             outcome = Answered.MISSING if isinstance(candidate, MissingImage) else Answered.REFUSED
@@ -220,7 +220,7 @@ class MatcherStage(Stage[Candidates]):
         seen: list[Duplicate | ImageError | None] = []
         while len(seen) < len(paths):
             piece = paths[len(seen) : len(seen) + self._workers]
-            with self._turns.request():
+            with self._scheduler.request():
                 seen += self._map(lambda path: self._verified(candidate, look, root, path), piece)
         errors = [one for one in seen if isinstance(one, ImageError)]
         duplicates = [one for one in seen if isinstance(one, Duplicate)]

@@ -25,7 +25,7 @@ from schemas.records import Outcome, State, Verdict
 from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import headers, path_of, read_message
 from streams.kafka.stuck_calls import StuckCalls
-from streams.requests.server import Beside
+from streams.requests.server import RequestServerFactory
 from streams.settings import KafkaConfig
 from streams.stage import Headers, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
@@ -66,7 +66,7 @@ class Runner(Generic[R]):
         kafka: KafkaConfig,
         *,
         dead_letter_limit: int = 0,
-        beside: Beside | None = None,
+        request_server: RequestServerFactory | None = None,
         tell: Tell = _untold,
         consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
@@ -76,14 +76,14 @@ class Runner(Generic[R]):
         dead_letter_limit  after this many dead letters in a row, the stage waits unless inputs that are known to be
                            good can be had; 0: never
         tell               told what the runner does, whenever that changes
-        beside             makes what is entered when the loop begins, and left when it has ended, before the stage is
-                           closed; it is given `stop`
+        request_server     makes a context that is open while the loop runs and closes before the stage does; its
+                           argument is `stop`
         """
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self.dead_letter_limit = dead_letter_limit
         self._tell = tell
-        self._beside = beside(self.stop) if beside else nullcontext()
+        self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec: Codec = codec(kafka.registry)
         self._consumer = consumer(consumer_settings(kafka, stage.name))
         self._producer = producer(producer_settings(kafka, stage.name))
@@ -119,7 +119,7 @@ class Runner(Generic[R]):
                 on_revoke=self._on_revoke,
                 on_lost=self._on_revoke,
             )
-            with self._beside:
+            with self._request_server:
                 while self._running:
                     self.step()
         finally:

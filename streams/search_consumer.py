@@ -24,8 +24,8 @@ from schemas.records import (
 )
 from streams.encoding import check_log
 from streams.kafka.log_reader import LogReader
-from streams.requests.scheduling import Sliced, Turns
-from streams.requests.server import reply_to
+from streams.requests.protocol import reply_to
+from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.settings import Config
 from streams.snapshots import Snapshots
@@ -66,15 +66,15 @@ class SearchStage(Stage[Embedding]):
         self._saved_at = time.monotonic()
         self._log_id = ""
         # the index is for one thread at a time; NGT holds the GIL anyway
-        self._turns = Turns()
-        self._slices = Sliced(self._turns, self.batch_size)
+        self._scheduler = SliceScheduler()
+        self._slicer = BatchSlicer(self._scheduler, self.batch_size)
         self._owns = False
         self._not_live = "this process has no index yet"
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
         """The candidates of each image; none for one that is gone."""
         change = self._index.change()
-        outcomes = self._slices.map(lambda piece: [self._outcome(change, received) for received in piece], batch)
+        outcomes = self._slicer.map(lambda piece: [self._outcome(change, received) for received in piece], batch)
         self._pending = change
         return outcomes
 
@@ -82,14 +82,14 @@ class SearchStage(Stage[Embedding]):
         """The neighbors of each fingerprint in the index as it stands, which a batch at hand has not reached yet."""
         return [self._answer(request) for request in requests if isinstance(request, SearchRequest)]
 
-    def attends(self) -> bool | None:
+    def owns_requests(self) -> bool | None:
         """While the log is this process's own: another one's index is older, or empty."""
         return self._owns
 
     def committed(self, offset: int) -> None:
         """Let the index have what the committed batch brought."""
         if self._pending is not None:
-            with self._turns.batch():
+            with self._scheduler.batch_slice():
                 self._apply(self._pending)
             self._pending = None
         self.offset = offset
@@ -147,11 +147,11 @@ class SearchStage(Stage[Embedding]):
 
     def _rest(self, reason: str) -> None:
         """Answer nobody from now on, but for saying why; returns when an answer at hand has been given."""
-        with self._turns.batch():
+        with self._scheduler.batch_slice():
             self._not_live = reason
 
     def _answer(self, request: SearchRequest) -> Reply:
-        with self._turns.request():
+        with self._scheduler.request():
             if self._not_live:
                 return reply_to(request, Answered.UNAVAILABLE, self._not_live)
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from imagetools.logs import configure
 from streams.exit_codes import ending
-from streams.requests.server import Desk
+from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.settings import Config
 from streams.stage import Stage
@@ -32,8 +32,14 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
 
 
 def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
-    beside = partial(Desk, stage, config.kafka)
-    runner = Runner(stage, config.kafka, dead_letter_limit=config.dead_letter_limit, beside=beside, tell=reporter.tell)
+    request_server = partial(RequestServer, stage, config.kafka)
+    runner = Runner(
+        stage,
+        config.kafka,
+        dead_letter_limit=config.dead_letter_limit,
+        request_server=request_server,
+        tell=reporter.tell,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     runner.run()

@@ -49,7 +49,7 @@ Outcome = Sequence[Output] | ImageToolsError
 
 
 class Stage(Generic[R]):
-    """One stage; the runner calls its methods from one thread, but for `answer` and `attends`.
+    """One stage; the runner calls its methods from one thread, but for `answer` and `owns_requests`.
 
     name            names its consumer group, too
     source          the topic that it reads
@@ -114,6 +114,6 @@ class Stage(Generic[R]):
         """The reply to each request, in place. ImageRootUnavailable where nobody is to blame."""
         raise NotImplementedError
 
-    def attends(self) -> bool | None:
+    def owns_requests(self) -> bool | None:
         """Whether this process alone answers the stage's requests now; None where all its processes share them."""
         return None

@@ -1,8 +1,8 @@
-"""The other side of a desk: ask a stage, and wait for the reply.
+"""Sends requests to the stages and waits for their replies.
 
-Any number of askers may share the topic of replies. Each reads one partition of it, without a group, from the end that
-it resolved to a number before its first request; it knows its own replies by a correlation id that no other asker, and
-no predecessor, has ever used.
+Any number of clients may share the topic of replies. Each reads one partition of it without a group, from the end that
+it looks up before its first request. Correlation ids are unique across clients and restarts, so a client recognizes its
+own replies by them.
 """
 
 import asyncio
@@ -20,88 +20,82 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from imagetools.errors import ImageToolsError, MessageError, RegistryAway
 from schemas.codec import codec
-from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request, SearchRequest
+from schemas.records import Envelope, Reply, Request
 from streams.kafka.async_producer import BACKOFF_MS, BrokerAway, Outbox
-from streams.requests.server import MOST_BYTES
+from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.settings import KafkaConfig
-from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, REPLIES, SEARCH_REQUESTS, Topic
+from streams.topics import REPLIES
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 RETRY_S = 0.5
-REACH_S = 3.0
-PROBE_S = 1.0
-
-ASKED: dict[type[Request], Topic] = {
-    EncodeRequest: ENCODE_REQUESTS,
-    SearchRequest: SEARCH_REQUESTS,
-    MatchRequest: MATCH_REQUESTS,
-}
+CONNECT_TIMEOUT_S = 3.0
+PROBE_TIMEOUT_S = 1.0
 
 
 class NotAnswered(Exception):
-    """Kafka has the request, and no stage answered it in time."""
+    """Kafka has the request, and no stage replied in time."""
 
 
 class RequestTooLarge(ImageToolsError):
-    """The request does not fit one message."""
+    """The request does not fit into one message."""
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where this asker reads its replies."""
+class _ReplyPosition:
+    """Where this client reads its replies."""
 
     topic: str
     partition: int
     offset: int
 
 
-class Asker:
-    """Asks stages; for one event loop.
+class RequestClient:
+    """Sends requests to stages; for one event loop.
 
-    instance  this asker's own name, new for every process
+    instance  the client's own name, new for every process
     """
 
     def __init__(self, kafka: KafkaConfig) -> None:
-        """Connects by and by: until then, and whenever Kafka is away, `ask` says so."""
+        """Connect in the background; while Kafka is away, `request` raises BrokerAway."""
         self.instance = uuid.uuid4().hex
         self._kafka = kafka
         self._codec = codec(kafka.registry)
         self._numbers = itertools.count()
         self._waiting: dict[bytes, Callable[[Reply], object]] = {}
-        self._place: _Place | None = None
+        self._position: _ReplyPosition | None = None
         self._trouble = "not connected yet"
-        self._outbox = Outbox(kafka, on_error=self._heed, acks="1")
+        self._producer = Outbox(kafka, on_error=self._note, acks="1")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="replies")
         self._thread.start()
 
     @property
     def trouble(self) -> str:
-        """Why Kafka cannot be reached, as far as is known; empty while all is well."""
+        """Why Kafka cannot be reached, as far as is known; empty when it can."""
         return self._trouble
 
-    async def ask(self, kind: type[Request], timeout_s: float, **fields: Any) -> Reply:
-        """The reply to a request of that kind; `fields` are those beside its envelope.
+    async def request(self, kind: type[Request], timeout_s: float, **fields: Any) -> Reply:
+        """Send a request of that kind and return the reply; `fields` are those beside the envelope.
 
         BrokerAway, NotAnswered, RegistryAway, RequestTooLarge.
         """
-        if self._place is None:
+        if self._position is None:
             raise BrokerAway(self._trouble)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
         name = f"{self.instance}-{next(self._numbers)}"
         key = name.encode()
         deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
-        record = kind(Envelope(name, self.instance, self._place.partition, deadline), **fields)
-        topic = self._kafka.topic(ASKED[kind].name)
+        record = kind(Envelope(name, self.instance, self._position.partition, deadline), **fields)
+        topic = self._kafka.topic(REQUEST_TOPICS[kind].name)
         value = self._codec.encode(topic, record)
-        if len(value) > MOST_BYTES:
-            raise RequestTooLarge(f"the request has {len(value):,} bytes, one message holds {MOST_BYTES:,}")
+        if len(value) > MAX_MESSAGE_BYTES:
+            raise RequestTooLarge(f"the request has {len(value):,} bytes, one message holds {MAX_MESSAGE_BYTES:,}")
         self._waiting[key] = lambda found: loop.call_soon_threadsafe(_settle, reply, found)
         try:
-            sent = self._outbox.send(topic, value, key)
+            sent = self._producer.send(topic, value, key)
             sent.add_done_callback(lambda done: self._sent(done, reply))
             return await asyncio.wait_for(reply, timeout_s)
         except TimeoutError:
@@ -112,81 +106,81 @@ class Asker:
             del self._waiting[key]
 
     def close(self) -> None:
-        """Let go of the connections; what waits is not answered any more."""
+        """Close the connections; open requests get no reply."""
         self._closing.set()
         self._thread.join()
-        self._outbox.close()
+        self._producer.close()
 
     def _sent(self, sent: asyncio.Future[None], reply: asyncio.Future[Reply]) -> None:
         if sent.cancelled():
             return
-        trouble = sent.exception()
-        if trouble is None:
+        error = sent.exception()
+        if error is None:
             self._trouble = ""
         elif not reply.done():
-            reply.set_exception(trouble)
+            reply.set_exception(error)
 
     # on the thread of replies
 
     def _follow(self) -> None:
         client = self._kafka.client(
-            # the client wants a name; nothing is ever committed under it
+            # librdkafka requires a group; nothing is ever committed under it
             group_id=self._kafka.topic("asker"),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
             reconnect_backoff_max_ms=BACKOFF_MS,
         )
-        consumer = Consumer(client | {"error_cb": self._heed})
+        consumer = Consumer(client | {"error_cb": self._note})
         try:
             while not self._closing.is_set():
-                if self._place is None:
-                    self._place = self._connect(consumer)
+                if self._position is None:
+                    self._position = self._connect(consumer)
                     continue
                 if self._trouble:
                     self._probe(consumer)
                 message = consumer.poll(POLL_S)
                 if message is not None:
-                    self._take(message)
+                    self._receive(message)
         finally:
             consumer.close()
 
-    def _connect(self, consumer: Consumer) -> _Place | None:
+    def _connect(self, consumer: Consumer) -> _ReplyPosition | None:
         name = self._kafka.topic(REPLIES.name)
         try:
-            found = consumer.list_topics(name, timeout=REACH_S).topics[name]
+            found = consumer.list_topics(name, timeout=CONNECT_TIMEOUT_S).topics[name]
             if found.error is not None:
                 raise KafkaException(found.error)
             partition = random.choice(list(found.partitions))
-            _, end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=REACH_S)
+            _, end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=CONNECT_TIMEOUT_S)
             consumer.assign([TopicPartition(name, partition, end)])
         except KafkaException as exc:
-            self._heed(exc.args[0])
+            self._note(exc.args[0])
             self._closing.wait(RETRY_S)
             return None
         self._trouble = ""
-        return _Place(name, partition, end)
+        return _ReplyPosition(name, partition, end)
 
     def _probe(self, consumer: Consumer) -> None:
-        """Notice that Kafka is back, without a request that would."""
+        """Notice that Kafka is back before the next request."""
         try:
-            consumer.list_topics(self._kafka.topic(REPLIES.name), timeout=PROBE_S)
+            consumer.list_topics(self._kafka.topic(REPLIES.name), timeout=PROBE_TIMEOUT_S)
         except KafkaException as exc:
-            self._heed(exc.args[0])
+            self._note(exc.args[0])
         else:
             self._trouble = ""
 
-    def _take(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         error = message.error()
         if error is not None:
             if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                self._place = None
-            self._heed(error)
+                self._position = None
+            self._note(error)
             return
         settle = self._waiting.get(bytes(message.key() or b""))
         value = message.value()
         if settle is None or value is None:
-            # another asker's, or too late
+            # another client's reply, or one that came too late
             return
         try:
             reply = self._codec.decode(message.topic() or "", Reply, value)
@@ -196,7 +190,7 @@ class Asker:
         if reply.bridge == self.instance:
             settle(reply)
 
-    def _heed(self, error: KafkaError) -> None:
+    def _note(self, error: KafkaError) -> None:
         match error.code():
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._trouble = (

@@ -1,4 +1,4 @@
-"""Who works next in a stage: its batch, slice by slice, or the requests that overtake it."""
+"""Shares a stage between its batch, cut into slices, and the requests that overtake it."""
 
 import threading
 import time
@@ -10,128 +10,128 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 SLICE_S = 0.03
-"""How long a request may have to wait for the batch. On a processor the encoder gains little from more than a few
-images at once."""
+"""How long a slice should take, and so how long a request waits for the batch. On a processor the encoder gains little
+from more than a few images at a time."""
 
-QUIET_S = 60.0
-"""Without a request for so long, a batch is not sliced: who never asks does not pay for those who might."""
+RECENT_S = 60.0
+"""After this long without a request, batches run whole."""
 
-MOST_CREDIT_S = 1.0
-"""How long requests may keep the batch waiting in one go, once it has worked as long."""
+MAX_CREDIT_S = 1.0
+"""How long requests may keep the batch waiting at a stretch, once the batch has run as long."""
 
 
-class Turns:
-    """A slice of the batch or requests at work; requests that wait go first.
+class SliceScheduler:
+    """Decides who runs: a slice of the batch, or the requests. Waiting requests go first.
 
-    exclusive  one piece of work at a time; otherwise requests begin at once, beside the slice at hand and each other,
-               and only the next slice waits for them
-    asking     requests that wait for their turn
+    exclusive        only one piece of work runs at a time; otherwise requests start at once, beside the current slice
+                     and each other, and only the next slice waits for them
+    queued_requests  requests that wait to run
 
-    Requests keep the batch waiting for at most half of the time: what it has waited, it works before it waits again.
+    Requests keep the batch waiting for at most half of the time. They spend a credit that grows while the batch runs.
     """
 
     def __init__(self, *, exclusive: bool = True) -> None:
         self._exclusive = exclusive
         self._changed = threading.Condition()
-        self._slices = 0
-        self._requests = 0
-        self.asking = 0
-        self._waiting = 0
-        self._since = 0.0
-        self._credit = MOST_CREDIT_S
-        self._asked = float("-inf")
+        self._running_slices = 0
+        self._running_requests = 0
+        self.queued_requests = 0
+        self._queued_slices = 0
+        self._queued_since = 0.0
+        self._credit = MAX_CREDIT_S
+        self._last_request = float("-inf")
 
     @property
-    def quiet(self) -> bool:
-        """Whether nobody has asked for a while."""
-        return time.monotonic() - self._asked > QUIET_S
+    def has_recent_requests(self) -> bool:
+        """Whether a request came within the last RECENT_S."""
+        return time.monotonic() - self._last_request <= RECENT_S
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
-        """A slice of the batch; it should be over within SLICE_S."""
+    def batch_slice(self) -> Iterator[None]:
+        """Run a slice of the batch; it should take at most SLICE_S."""
         with self._changed:
-            self._begin_waiting()
-            while not self._batch_may(left := self._left()):
-                # the end of the requests' credit is nobody's doing: no one else would tell of it
+            self._enqueue_slice()
+            while not self._may_run_slice(left := self._credit_left()):
+                # no thread signals the end of the credit, so wait no longer than that
                 self._changed.wait(left if left > 0 else None)
-            self._end_waiting()
-            self._slices += 1
-            # beside a slice, requests may begin once it no longer waits
+            self._dequeue_slice()
+            self._running_slices += 1
+            # requests that may run beside a slice can start now that it no longer waits
             self._changed.notify_all()
         began = time.monotonic()
         try:
             yield
         finally:
             with self._changed:
-                self._credit = min(MOST_CREDIT_S, self._credit + time.monotonic() - began)
-                self._slices -= 1
+                self._credit = min(MAX_CREDIT_S, self._credit + time.monotonic() - began)
+                self._running_slices -= 1
                 self._changed.notify_all()
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """A request's answer, or a part of one."""
+        """Run a request, or a part of one."""
         with self._changed:
-            self.asking += 1
-            self._asked = time.monotonic()
-            self._changed.wait_for(self._request_may)
-            self.asking -= 1
-            self._requests += 1
+            self.queued_requests += 1
+            self._last_request = time.monotonic()
+            self._changed.wait_for(self._may_run_request)
+            self.queued_requests -= 1
+            self._running_requests += 1
         try:
             yield
         finally:
             with self._changed:
-                self._requests -= 1
+                self._running_requests -= 1
                 self._changed.notify_all()
 
-    def _batch_may(self, left: float) -> bool:
-        if self._slices or (self._exclusive and self._requests):
+    def _may_run_slice(self, credit_left: float) -> bool:
+        if self._running_slices or (self._exclusive and self._running_requests):
             return False
-        return not (self.asking or self._requests) or left <= 0
+        return not (self.queued_requests or self._running_requests) or credit_left <= 0
 
-    def _request_may(self) -> bool:
-        if self._exclusive and (self._slices or self._requests):
+    def _may_run_request(self) -> bool:
+        if self._exclusive and (self._running_slices or self._running_requests):
             return False
-        return not self._waiting or self._left() > 0
+        return not self._queued_slices or self._credit_left() > 0
 
-    def _left(self) -> float:
-        """How much longer the batch may be kept waiting, seconds."""
-        return self._credit - (time.monotonic() - self._since if self._waiting else 0.0)
+    def _credit_left(self) -> float:
+        """How much longer requests may keep the batch waiting, seconds."""
+        return self._credit - (time.monotonic() - self._queued_since if self._queued_slices else 0.0)
 
-    def _begin_waiting(self) -> None:
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting += 1
+    def _enqueue_slice(self) -> None:
+        if not self._queued_slices:
+            self._queued_since = time.monotonic()
+        self._queued_slices += 1
 
-    def _end_waiting(self) -> None:
-        self._credit, self._since = max(-MOST_CREDIT_S, self._left()), time.monotonic()
-        self._waiting -= 1
+    def _dequeue_slice(self) -> None:
+        self._credit, self._queued_since = max(-MAX_CREDIT_S, self._credit_left()), time.monotonic()
+        self._queued_slices -= 1
 
 
-class Sliced:
-    """Takes a batch through one kind of work in slices of about SLICE_S, each in a turn of its own; whole while quiet.
+class BatchSlicer:
+    """Runs one kind of work on a batch in slices of about SLICE_S; without recent requests, on the whole batch.
 
-    How large a slice may be is learnt from those before it.
-    most  items that a slice has at most, however quick they are
+    The size of a slice follows from how long the earlier ones took.
+    max_items  of one slice, however quick the work is
     """
 
-    def __init__(self, turns: Turns, most: int) -> None:
-        self._turns = turns
-        self._most = most
-        self._size = float(max(1, most // 4))
+    def __init__(self, scheduler: SliceScheduler, max_items: int) -> None:
+        self._scheduler = scheduler
+        self._max_items = max_items
+        self._size = float(max(1, max_items // 4))
 
     def map(self, work: Callable[[Sequence[T]], Sequence[U]], items: Sequence[T]) -> list[U]:
-        """What `work` gives for each item, in order."""
+        """Return what `work` gives for each item, in order."""
         done: list[U] = []
         while len(done) < len(items):
-            size = len(items) if self._turns.quiet else max(1, int(self._size))
+            size = max(1, int(self._size)) if self._scheduler.has_recent_requests else len(items)
             piece = items[len(done) : len(done) + size]
-            with self._turns.batch():
+            with self._scheduler.batch_slice():
                 began = time.monotonic()
                 done.extend(work(piece))
-                self._learn(len(piece), time.monotonic() - began)
+                self._adjust(len(piece), time.monotonic() - began)
         return done
 
-    def _learn(self, count: int, seconds: float) -> None:
-        """Aim the next slice at SLICE_S; a slow one at once, a quick one by and by."""
+    def _adjust(self, count: int, seconds: float) -> None:
+        """Aim the next slice at SLICE_S: shrink it at once, at most double it."""
         fitting = count * SLICE_S / max(seconds, 1e-6)
-        self._size = min(float(self._most), max(1.0, min(fitting, 2 * self._size)))
+        self._size = min(float(self._max_items), max(1.0, min(fitting, 2 * self._size)))

@@ -1,8 +1,4 @@
-"""Requests are answered beside a stage: by threads of their own, outside its transactions, ahead of its backlog.
-
-Nothing here is exactly once, and nothing needs to be: a request changes nothing, a second reply finds nobody waiting,
-and one past its deadline is dropped.
-"""
+"""Answers a stage's requests on threads of their own, outside its transactions and ahead of its backlog."""
 
 import logging
 import queue
@@ -10,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, cast
 
@@ -20,54 +14,52 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Answered, Envelope, Reply, Request
+from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.settings import KafkaConfig
 from streams.stage import Stage
-from streams.topics import ANSWERS, REPLIES, SHORT_LIVED, requests_group
+from streams.topics import ANSWERS, REPLIES, requests_group
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-TICK_S = 0.05
-WAITING = 64
-"""Requests that a process takes from Kafka ahead of its threads; the rest wait there, for any process."""
+BATCH_WAIT_S = 0.05
+MAX_QUEUED = 64
+"""Requests that a process takes from Kafka ahead of its threads; the rest wait in Kafka, for any process."""
 
-MOST_BYTES = 900_000
-"""Of one message, so that a broker's default limit of 1 MB does."""
+FLUSH_S = 1.0
+OFFSETS_TIMEOUT_S = 10.0
 
-OLDEST_MS = int(SHORT_LIVED["retention.ms"])
-
-
-Beside = Callable[[Callable[[], None]], AbstractContextManager[object]]
-"""Makes what is entered while a runner loops; it is given what stops the runner."""
+RequestServerFactory = Callable[[Callable[[], None]], AbstractContextManager[object]]
+"""Makes the server that runs during a runner's loop; its argument stops the runner."""
 
 
-class Desk(AbstractContextManager["Desk"]):
-    """Answers a stage's requests from entering to leaving.
+class RequestServer(AbstractContextManager["RequestServer"]):
+    """Answers a stage's requests while the context is open.
 
-    A fault of the Kafka client stops the stage and is raised on leaving. A fault while answering is told to the one
-    who asked and logged: no request may end a stage that thousands of images wait for.
+    A Kafka client that fails stops the stage, and its error is raised when the context closes. A fault in the stage's
+    `answer` is logged and sent to the client: no request may end a stage that thousands of images wait for.
     """
 
     def __init__(self, stage: Stage[Any], kafka: KafkaConfig, stop: Callable[[], None]) -> None:
-        """stop: called from a thread where the desk cannot go on."""
+        """stop: called from a thread when the server cannot go on."""
         self._stage = stage
         self._kafka = kafka
         self._stop = stop
-        self._asked = ANSWERS[stage.name]
-        self._topic = kafka.topic(self._asked.name)
+        self._requests = ANSWERS[stage.name]
+        self._topic = kafka.topic(self._requests.name)
         self._replies = kafka.topic(REPLIES.name)
         self._codec = codec(kafka.registry)
-        self._waiting: queue.Queue[Request] = queue.Queue(WAITING)
+        self._queue: queue.Queue[Request] = queue.Queue(MAX_QUEUED)
         self._open = True
         self._failure: BaseException | None = None
         self._last_error = ""
-        self._threads = [threading.Thread(target=self._guard, args=(self._take,), name="requests")]
+        self._threads = [threading.Thread(target=self._guard, args=(self._receive,), name="requests")]
         self._threads += [
             threading.Thread(target=self._guard, args=(self._serve,), name=f"answer-{n}")
             for n in range(stage.answer_threads)
         ]
 
-    def __enter__(self) -> "Desk":
+    def __enter__(self) -> "RequestServer":
         self._consumer = Consumer(_consumer_settings(self._kafka, self._stage.name))
         self._producer = Producer(
             self._kafka.client(linger_ms=0, socket_nagle_disable=True, acks="1", partitioner="murmur2_random")
@@ -82,7 +74,7 @@ class Desk(AbstractContextManager["Desk"]):
         self._open = False
         for thread in self._threads:
             thread.join()
-        self._producer.flush(1.0)
+        self._producer.flush(FLUSH_S)
         self._consumer.close()
         if self._failure is not None and exc is None:
             raise self._failure
@@ -95,41 +87,43 @@ class Desk(AbstractContextManager["Desk"]):
             self._open = False
             self._stop()
 
-    # taking requests
+    # receiving
 
-    def _take(self) -> None:
-        shared = self._stage.attends() is None
+    def _receive(self) -> None:
+        shared = self._stage.owns_requests() is None
         if shared:
             self._consumer.subscribe([self._topic])
-        here = False
+        assigned = False
         while self._open:
-            if not shared and here != (attends := bool(self._stage.attends())):
-                here = attends
-                self._attend(here)
+            if not shared and assigned != (owned := bool(self._stage.owns_requests())):
+                assigned = owned
+                self._assign(assigned)
             message = self._consumer.poll(POLL_S)
             self._producer.poll(0)
             if message is None:
                 continue
             if message.error() is not None:
-                self._heed(message.error())
+                self._note(message.error())
             elif (request := self._read(message)) is not None:
-                self._put(request)
+                self._enqueue(request)
 
-    def _attend(self, here: bool) -> None:
-        """Take the topic's partitions without a group: a group could give them to a process with no index."""
-        if not here:
+    def _assign(self, owned: bool) -> None:
+        """Read all partitions without a group, or none: a group could assign them to a process with no index."""
+        if not owned:
             self._consumer.unassign()
             return
-        since = int(time.time() * 1000) - OLDEST_MS
-        parts = [TopicPartition(self._topic, number, since) for number in range(self._asked.partitions)]
+        numbers = range(self._requests.partitions)
+        since = int(time.time() * 1000) - REQUEST_RETENTION_MS
+        parts = [TopicPartition(self._topic, number, since) for number in numbers]
         try:
-            self._consumer.assign(self._consumer.offsets_for_times(parts, timeout=10))
+            self._consumer.assign(self._consumer.offsets_for_times(parts, timeout=OFFSETS_TIMEOUT_S))
         except KafkaException as exc:
-            # without the topic, as before this version, or with a broker that is away: from what comes next
-            self._heed(exc.args[0])
-            self._consumer.assign([TopicPartition(self._topic, number) for number in range(self._asked.partitions)])
+            # the topic does not exist or the broker is away: read what comes next
+            self._note(exc.args[0])
+            self._consumer.assign([TopicPartition(self._topic, number) for number in numbers])
 
-    def _heed(self, error: KafkaError | None) -> None:
+    def _note(self, error: KafkaError | None) -> None:
+        """Log each Kafka error once; a fatal one is raised."""
         if error is None:
             return
         if error.fatal():
@@ -139,21 +133,21 @@ class Desk(AbstractContextManager["Desk"]):
             log.warning("%s: no requests at the moment: %s", self._stage.name, text)
 
     def _read(self, message: Message) -> Request | None:
-        value, kind = message.value(), cast(Any, self._asked.kind)
+        value, kind = message.value(), cast(Any, self._requests.kind)
         if value is None:
             return None
         try:
             request: Request = self._codec.decode(self._topic, kind, value)
         except (MessageError, RegistryAway) as exc:
-            # it names nobody who could be told
+            # without an envelope there is no client to reply to
             log.warning("%s: a request at offset %s was dropped: %s", self._stage.name, message.offset(), exc)
             return None
         return request
 
-    def _put(self, request: Request) -> None:
+    def _enqueue(self, request: Request) -> None:
         while self._open:
             try:
-                self._waiting.put(request, timeout=POLL_S)
+                self._queue.put(request, timeout=POLL_S)
                 return
             except queue.Full:
                 continue
@@ -162,21 +156,21 @@ class Desk(AbstractContextManager["Desk"]):
 
     def _serve(self) -> None:
         while self._open:
-            batch = [request for request in self._next() if not _late(request)]
+            batch = [request for request in self._next_batch() if not is_late(request)]
             if batch:
-                for request, reply in zip(batch, self._answers(batch), strict=True):
+                for request, reply in zip(batch, self._answer(batch), strict=True):
                     self._send(request.envelope, reply)
 
-    def _next(self) -> Iterator[Request]:
-        """Those that wait, at most a batch; waits a little for the first."""
+    def _next_batch(self) -> Iterator[Request]:
+        """Take the queued requests, at most a batch; wait BATCH_WAIT_S for the first."""
         try:
-            yield self._waiting.get(timeout=TICK_S)
+            yield self._queue.get(timeout=BATCH_WAIT_S)
             for _ in range(self._stage.answer_batch - 1):
-                yield self._waiting.get_nowait()
+                yield self._queue.get_nowait()
         except queue.Empty:
             return
 
-    def _answers(self, batch: Sequence[Request]) -> Sequence[Reply]:
+    def _answer(self, batch: Sequence[Request]) -> Sequence[Reply]:
         try:
             return self._stage.answer(batch)
         except ImageRootUnavailable as exc:
@@ -189,39 +183,19 @@ class Desk(AbstractContextManager["Desk"]):
     def _send(self, envelope: Envelope, reply: Reply) -> None:
         try:
             value = self._codec.encode(self._replies, reply)
-            if len(value) > MOST_BYTES:
-                value = self._codec.encode(self._replies, _smaller(reply))
+            if len(value) > MAX_MESSAGE_BYTES:
+                value = self._codec.encode(self._replies, shrink(reply))
             self._producer.produce(self._replies, value, envelope.correlation_id.encode(), envelope.partition)
         except (BufferError, KafkaException, RegistryAway) as exc:
-            # the broker or the registry is away, or the partition that the envelope names does not exist
+            # the broker or the registry is away, or the envelope's partition does not exist
             log.warning("%s: a reply was dropped: %s", self._stage.name, exc)
-
-
-def reply_to(request: Request, outcome: Answered = Answered.SERVED, error_message: str = "", **found: Any) -> Reply:
-    """The reply to a request, addressed."""
-    return Reply(request.envelope.correlation_id, request.envelope.bridge, outcome, error_message, **found)
-
-
-def _late(request: Request) -> bool:
-    return datetime.now(UTC) > request.envelope.deadline
-
-
-def _smaller(reply: Reply) -> Reply:
-    """A reply without its points, or the refusal of one that does not fit a message even so."""
-    bare = replace(reply, duplicated=tuple(replace(one, points=()) for one in reply.duplicated))
-    paths = [one.relative_path for one in bare.duplicated] + [one.relative_path for one in bare.neighbors]
-    # 250: the most that Avro makes of the rest of a neighbor or duplicate, its edit in words included
-    if sum(len(path.encode()) + 250 for path in paths) + len(bare.error_message.encode()) < MOST_BYTES:
-        return bare
-    said = "the answer does not fit one message: ask for fewer neighbors"
-    return Reply(reply.correlation_id, reply.bridge, Answered.REFUSED, said)
 
 
 def _consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
     settings = kafka.client(
         group_id=requests_group(kafka, stage),
         group_protocol=kafka.group_protocol,
-        # what waits when a process comes is still wanted, where it is not past its deadline
+        # a process that starts answers the requests that already wait, except those past their deadline
         auto_offset_reset="earliest",
         allow_auto_create_topics=False,
     )

@@ -43,5 +43,5 @@ def test_a_stage_that_stops_as_partitions_come_ends_at_once(kafka, protocol):
         stop()
         yield
 
-    Runner(Idle(), kafka, beside=stopping_as_they_come).run()
+    Runner(Idle(), kafka, request_server=stopping_as_they_come).run()
     assert time.monotonic() - stopped[0] < 20

@@ -15,7 +15,7 @@ from typing import Any
 
 from streams import encoder_consumer, matcher_consumer, search_consumer
 from streams.exit_codes import EXIT_REFUSED
-from streams.requests.server import Desk
+from streams.requests.server import RequestServer
 from streams.settings import Config, KafkaConfig
 from streams.stage import Stage
 from tests.support.streaming import running
@@ -157,8 +157,10 @@ def stages(kafka: KafkaConfig, images: Path, index: Path) -> list[Stage[Any]]:
 
 @contextmanager
 def answering(kafka: KafkaConfig, *stages: Stage[Any]) -> Iterator[None]:
-    """The stages, each in a thread with its desk beside it."""
+    """The stages, each in a thread with its request server."""
     with ExitStack() as stack:
         for stage in stages:
-            stack.enter_context(running(stage, kafka=kafka, beside=functools.partial(Desk, stage, kafka)))
+            stack.enter_context(
+                running(stage, kafka=kafka, request_server=functools.partial(RequestServer, stage, kafka))
+            )
         yield

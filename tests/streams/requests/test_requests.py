@@ -22,8 +22,9 @@ from schemas.records import (
     SearchRequest,
 )
 from streams.kafka.async_producer import BrokerAway
-from streams.requests.client import Asker, NotAnswered
-from streams.requests.server import Desk, reply_to
+from streams.requests.client import NotAnswered, RequestClient
+from streams.requests.protocol import reply_to
+from streams.requests.server import RequestServer
 from streams.search_consumer import SearchStage
 from streams.settings import Config, KafkaConfig
 from streams.stage import Outcome, Received, Stage
@@ -61,57 +62,57 @@ class Echo(Stage[Any]):
         return [reply_to(r, Answered.SERVED, p, fingerprint=VECTOR) for r, p in zip(requests, paths, strict=True)]
 
 
-def with_asker(kafka: KafkaConfig, work: Callable[[Asker], Awaitable[T]]) -> T:
-    """What the work gives, asked by an asker that is connected."""
+def with_client(kafka: KafkaConfig, work: Callable[[RequestClient], Awaitable[T]]) -> T:
+    """What the work gives, asked by an client that is connected."""
 
     async def run() -> T:
-        asker = Asker(kafka)
+        client = RequestClient(kafka)
         try:
-            while asker.trouble:
+            while client.trouble:
                 await asyncio.sleep(0.01)
-            return await work(asker)
+            return await work(client)
         finally:
-            await asyncio.to_thread(asker.close)
+            await asyncio.to_thread(client.close)
 
     return asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_many_at_a_time_get_their_own_replies(kafka: KafkaConfig) -> None:
-    async def ask_all(asker: Asker) -> list[str]:
-        asks = (asker.ask(EncodeRequest, 30, relative_path=str(n)) for n in range(200))
+    async def ask_all(client: RequestClient) -> list[str]:
+        asks = (client.request(EncodeRequest, 30, relative_path=str(n)) for n in range(200))
         return [reply.error_message for reply in await asyncio.gather(*asks)]
 
     with answering(kafka, Echo()):
-        assert with_asker(kafka, ask_all) == [str(n) for n in range(200)]
+        assert with_client(kafka, ask_all) == [str(n) for n in range(200)]
 
 
 def test_what_waits_is_answered_by_a_stage_that_comes_and_what_is_late_is_dropped(kafka: KafkaConfig) -> None:
     stage = Echo()
 
-    async def ask(asker: Asker) -> str:
+    async def ask(client: RequestClient) -> str:
         with pytest.raises(NotAnswered):
-            await asker.ask(EncodeRequest, 0.3, relative_path="late")
-        waiting = asyncio.create_task(asker.ask(EncodeRequest, 30, relative_path="early"))
+            await client.request(EncodeRequest, 0.3, relative_path="late")
+        waiting = asyncio.create_task(client.request(EncodeRequest, 30, relative_path="early"))
         await asyncio.sleep(0)
         with answering(kafka, stage):
             # the thread of the stage works while this one waits
             return (await waiting).error_message
 
-    assert with_asker(kafka, ask) == "early"
+    assert with_client(kafka, ask) == "early"
     assert stage.asked == ["early"]
 
 
 def test_replies_to_another_and_to_nobody_are_passed_over(kafka: KafkaConfig) -> None:
     """A predecessor's replies, and another bridge's, may lie in any partition."""
 
-    async def ask(asker: Asker) -> str:
-        waiting = asyncio.create_task(asker.ask(EncodeRequest, 30, relative_path="mine"))
+    async def ask(client: RequestClient) -> str:
+        waiting = asyncio.create_task(client.request(EncodeRequest, 30, relative_path="mine"))
         await asyncio.sleep(0)
-        name = f"{asker.instance}-0"
+        name = f"{client.instance}-0"
         topic, encode = kafka.topic(REPLIES.name), codec(kafka.registry).encode
         producer = Producer(kafka.client())
         foreign = Reply(name, "another", Answered.SERVED, "foreign")
-        stale = Reply(name, asker.instance, Answered.SERVED, "stale")
+        stale = Reply(name, client.instance, Answered.SERVED, "stale")
         for partition in range(REPLIES.partitions):
             producer.produce(topic, encode(topic, foreign), name, partition)
             producer.produce(topic, encode(topic, stale), "gone-0", partition)
@@ -121,15 +122,15 @@ def test_replies_to_another_and_to_nobody_are_passed_over(kafka: KafkaConfig) ->
         with answering(kafka, Echo()):
             return (await waiting).error_message
 
-    assert with_asker(kafka, ask) == "mine"
+    assert with_client(kafka, ask) == "mine"
 
 
 def test_a_fault_while_answering_is_told_and_the_stage_goes_on(kafka: KafkaConfig) -> None:
-    async def ask(asker: Asker) -> list[Reply]:
-        return [await asker.ask(EncodeRequest, 30, relative_path=path) for path in ("a fault", "fine")]
+    async def ask(client: RequestClient) -> list[Reply]:
+        return [await client.request(EncodeRequest, 30, relative_path=path) for path in ("a fault", "fine")]
 
     with answering(kafka, Echo()):
-        failed, fine = with_asker(kafka, ask)
+        failed, fine = with_client(kafka, ask)
     assert (failed.outcome, fine.outcome) == (Answered.FAILED, Answered.SERVED)
     assert "ZeroDivisionError" in failed.error_message
     assert "made to fail" not in failed.error_message
@@ -145,11 +146,11 @@ def test_what_is_no_request_is_passed_over(kafka: KafkaConfig) -> None:
             producer.produce(topic, value, "a", partition)
     assert producer.flush(30) == 0
 
-    async def ask(asker: Asker) -> str:
-        return (await asker.ask(EncodeRequest, 30, relative_path="fine")).error_message
+    async def ask(client: RequestClient) -> str:
+        return (await client.request(EncodeRequest, 30, relative_path="fine")).error_message
 
     with answering(kafka, Echo()):
-        assert with_asker(kafka, ask) == "fine"
+        assert with_client(kafka, ask) == "fine"
 
 
 def test_a_reply_too_large_for_a_message_is_a_refusal(kafka: KafkaConfig) -> None:
@@ -157,11 +158,11 @@ def test_a_reply_too_large_for_a_message_is_a_refusal(kafka: KafkaConfig) -> Non
         def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
             return [reply_to(request, error_message="x" * 2_000_000) for request in requests]
 
-    async def ask(asker: Asker) -> Reply:
-        return await asker.ask(EncodeRequest, 30, relative_path="a")
+    async def ask(client: RequestClient) -> Reply:
+        return await client.request(EncodeRequest, 30, relative_path="a")
 
     with answering(kafka, Verbose()):
-        reply = with_asker(kafka, ask)
+        reply = with_client(kafka, ask)
     assert reply.outcome is Answered.REFUSED
     assert "fewer" in reply.error_message
 
@@ -176,39 +177,39 @@ def test_only_the_process_that_owns_the_log_answers_and_a_stand_by_takes_over(
     send(kafka, EMBEDDINGS, [(one.relative_path, one) for one in held])
     first, second = stage("first"), stage("second")
 
-    async def nearest(asker: Asker) -> str:
-        reply = await asker.ask(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
+    async def nearest(client: RequestClient) -> str:
+        reply = await client.request(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
         while reply.outcome is Answered.UNAVAILABLE:
-            reply = await asker.ask(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
+            reply = await client.request(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
         assert reply.outcome is Answered.SERVED, reply.error_message
         return reply.neighbors[0].relative_path
 
-    with running(first, kafka=kafka, beside=partial(Desk, first, kafka)) as (leader,):
+    with running(first, kafka=kafka, request_server=partial(RequestServer, first, kafka)) as (leader,):
         reader = Reader(kafka, CANDIDATES).until(lambda seen: len(seen.seen["candidates"]) == 3)
         reader.close()
-        with running(second, kafka=kafka, beside=partial(Desk, second, kafka)):
-            assert (first.attends(), second.attends()) == (True, False)
-            assert with_asker(kafka, nearest) == "1"
+        with running(second, kafka=kafka, request_server=partial(RequestServer, second, kafka)):
+            assert (first.owns_requests(), second.owns_requests()) == (True, False)
+            assert with_client(kafka, nearest) == "1"
             leader.stop()
-            eventually(second.attends)
-            assert with_asker(kafka, nearest) == "1"
+            eventually(second.owns_requests)
+            assert with_client(kafka, nearest) == "1"
 
 
 def test_an_asker_connects_when_the_topics_come(bootstrap: str, kafka: KafkaConfig) -> None:
     later = KafkaConfig(bootstrap, prefix=f"{kafka.prefix}later.")
 
     async def run() -> None:
-        asker = Asker(later)
+        client = RequestClient(later)
         try:
             with pytest.raises(BrokerAway):
-                await asker.ask(EncodeRequest, 1, relative_path="a")
+                await client.request(EncodeRequest, 1, relative_path="a")
             await asyncio.to_thread(create, later)
-            while asker.trouble:
+            while client.trouble:
                 await asyncio.sleep(0.01)
             with pytest.raises(NotAnswered):
-                await asker.ask(EncodeRequest, 0.2, relative_path="a")
+                await client.request(EncodeRequest, 0.2, relative_path="a")
         finally:
-            await asyncio.to_thread(asker.close)
+            await asyncio.to_thread(client.close)
 
     asyncio.run(asyncio.wait_for(run(), 60))
     delete(later)
@@ -218,12 +219,12 @@ def test_the_streams_offsets_know_nothing_of_requests(kafka: KafkaConfig) -> Non
     """The runner's own group and transactions are untouched: a thousand requests, and no record, no commit."""
     stage = Echo()
 
-    async def ask(asker: Asker) -> int:
-        replies = await asyncio.gather(*(asker.ask(EncodeRequest, 60, relative_path=str(n)) for n in range(1000)))
+    async def ask(client: RequestClient) -> int:
+        replies = await asyncio.gather(*(client.request(EncodeRequest, 60, relative_path=str(n)) for n in range(1000)))
         return len(replies)
 
     with answering(kafka, stage):
-        assert with_asker(kafka, ask) == 1000
+        assert with_client(kafka, ask) == 1000
     assert stage.seen == 0
     for topic in (EMBEDDINGS, CANDIDATES):
         reader = Reader(kafka, topic, isolation_level="read_uncommitted").settled(0.2)

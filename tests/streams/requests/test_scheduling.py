@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.requests import scheduling as streams_turns
-from streams.requests.scheduling import SLICE_S, Sliced, Turns
+from streams.requests import scheduling
+from streams.requests.scheduling import SLICE_S, BatchSlicer, SliceScheduler
 from tests.support.bridging import eventually
 
 RUN_S = 1.0
@@ -27,11 +27,11 @@ def in_threads(*work: Callable[[], object]) -> None:
     until = time.monotonic() + PATIENCE_S
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    assert not any(thread.is_alive() for thread in threads), "who waits for a turn is never called"
+    assert not any(thread.is_alive() for thread in threads), "a thread waits for its turn forever"
 
 
 def test_there_is_never_more_than_one_at_work() -> None:
-    turns, inside, seen = Turns(), [], []
+    scheduler, inside, seen = SliceScheduler(), [], []
 
     def work(turn: Callable[[], object]) -> None:
         for _ in range(50):
@@ -40,26 +40,26 @@ def test_there_is_never_more_than_one_at_work() -> None:
                 seen.append(len(inside))
                 inside.pop()
 
-    in_threads(*[lambda: work(turns.batch)] * 2, *[lambda: work(turns.request)] * 4)
+    in_threads(*[lambda: work(scheduler.batch_slice)] * 2, *[lambda: work(scheduler.request)] * 4)
     assert seen == [1] * 300
 
 
 def test_a_request_comes_before_the_next_slice() -> None:
-    turns, order = Turns(), []
+    scheduler, order = SliceScheduler(), []
     asked = threading.Event()
 
     def ask() -> None:
         asked.set()
-        with turns.request():
+        with scheduler.request():
             order.append("request")
 
-    with turns.batch():
+    with scheduler.batch_slice():
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         asked.wait()
-        eventually(lambda: turns.asking)
+        eventually(lambda: scheduler.queued_requests)
         slices = threading.Thread(
-            target=lambda: Sliced(turns, 1).map(lambda piece: order.append("slice") or piece, [1]), daemon=True
+            target=lambda: BatchSlicer(scheduler, 1).map(lambda piece: order.append("slice") or piece, [1]), daemon=True
         )
         slices.start()
     thread.join()
@@ -68,7 +68,7 @@ def test_a_request_comes_before_the_next_slice() -> None:
 
 
 def test_requests_that_never_end_leave_half_of_the_time_to_the_batch() -> None:
-    turns, spent = Turns(), {"batch": 0.0, "request": 0.0}
+    scheduler, spent = SliceScheduler(), {"batch": 0.0, "request": 0.0}
     end = time.monotonic() + 4 * RUN_S
 
     def work(name: str, turn: Callable[[], object]) -> None:
@@ -78,7 +78,7 @@ def test_requests_that_never_end_leave_half_of_the_time_to_the_batch() -> None:
                 spin(0.01)
                 spent[name] += time.monotonic() - began
 
-    in_threads(lambda: work("batch", turns.batch), *[lambda: work("request", turns.request)] * 3)
+    in_threads(lambda: work("batch", scheduler.batch_slice), *[lambda: work("request", scheduler.request)] * 3)
     # requests may first use up what they have saved
     assert spent["batch"] >= (spent["request"] - RUN_S) * 0.8
     assert spent["request"] >= spent["batch"] * 0.8
@@ -89,22 +89,22 @@ def test_all_go_on_when_the_credit_of_the_requests_ends_while_everybody_waits(
     exclusive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # so short that it often ends between the batch's look at it and a request's
-    monkeypatch.setattr(streams_turns, "MOST_CREDIT_S", 2e-5)
-    turns = Turns(exclusive=exclusive)
+    monkeypatch.setattr(scheduling, "MAX_CREDIT_S", 2e-5)
+    scheduler = SliceScheduler(exclusive=exclusive)
 
     def work(turn: Callable[[], object]) -> None:
         for _ in range(2000):
             with turn():  # type: ignore[attr-defined]
                 pass
 
-    in_threads(lambda: work(turns.batch), *[lambda: work(turns.request)] * 3)
+    in_threads(lambda: work(scheduler.batch_slice), *[lambda: work(scheduler.request)] * 3)
 
 
 def test_requests_alone_wait_for_nobody() -> None:
-    turns = Turns()
+    scheduler = SliceScheduler()
     began = time.monotonic()
     for _ in range(30):
-        with turns.request():
+        with scheduler.request():
             spin(0.05)
     # far more than their credit, and still no pause
     assert time.monotonic() - began < 30 * 0.05 * 2
@@ -119,10 +119,10 @@ def test_slices_grow_and_shrink_to_fit_their_time() -> None:
             spin(cost_s * len(piece))
             return [2 * one for one in piece]
 
-        turns = Turns()
-        slices = Sliced(turns, 64)
+        scheduler = SliceScheduler()
+        slices = BatchSlicer(scheduler, 64)
         assert slices.map(lambda piece: [len(piece)] * len(piece), range(100)) == [100] * 100, "whole while nobody asks"
-        with turns.request():
+        with scheduler.request():
             pass
         count = 4 * 64 if cost_s < 0.01 else 24
         assert slices.map(work, list(range(count))) == [2 * n for n in range(count)]  # type: ignore[arg-type]
@@ -131,22 +131,22 @@ def test_slices_grow_and_shrink_to_fit_their_time() -> None:
 
 
 def test_requests_beside_a_slice_begin_at_once_and_the_next_slice_waits_for_them() -> None:
-    turns, order = Turns(exclusive=False), []
+    scheduler, order = SliceScheduler(exclusive=False), []
     go_on = threading.Event()
 
     def ask() -> None:
-        with turns.request():
+        with scheduler.request():
             order.append("request")
             go_on.wait()
             order.append("answered")
 
-    with turns.batch():
+    with scheduler.batch_slice():
         threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
         eventually(lambda: order == ["request", "request"])
     slices = threading.Thread(
-        target=lambda: Sliced(turns, 1).map(lambda _: order.append("slice") or [1], [1]), daemon=True
+        target=lambda: BatchSlicer(scheduler, 1).map(lambda _: order.append("slice") or [1], [1]), daemon=True
     )
     slices.start()
     go_on.set()
