@@ -1,4 +1,4 @@
-"""The curl commands of the README, run from its own text against a bridge and the stages."""
+"""The curl commands of the README and of docs/http.md, run from their text against a bridge and the stages."""
 
 import json
 import re
@@ -17,19 +17,18 @@ from streams.topics import VERDICTS, create, delete
 from tests.support.bridging import ENCODER, Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "http.md"
 
 
-def section() -> str:
-    return README.read_text("utf-8").partition("\n## Ask over HTTP\n")[2].partition("\n## ")[0]
+def commands(text: str) -> list[str]:
+    """The curl commands of a text's shell blocks, without the comments behind them."""
+    shells = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [re.sub(r"\s+#.*", "", line) for line in shells.splitlines() if line.startswith("curl ")]
 
 
-def commands() -> list[str]:
-    shells = "\n".join(re.findall(r"```sh\n(.*?)```", section(), re.DOTALL))
-    return [line for line in shells.splitlines() if line.startswith("curl ")]
-
-
-COMMANDS = commands()
+COMMANDS = commands(PAGE.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +86,12 @@ def test_there_is_a_client_for_every_endpoint() -> None:
     assert len(COMMANDS) == 9
 
 
+def test_the_readme_shows_some_of_them() -> None:
+    shown = commands(README.read_text("utf-8"))
+    assert len(shown) == 7
+    assert set(shown) <= set(COMMANDS)
+
+
 def test_the_encoder(service: tuple[Bridge, Path]) -> None:
     response = served(the("api-image-encoder"), service)
     assert response["request_id"] == 1
@@ -111,8 +116,10 @@ def test_announcing_and_removing_and_what_became_of_it(service: tuple[Bridge, Pa
     (asked,) = [command for command in COMMANDS if command.endswith("/v1/images/b.jpg") and "DELETE" not in command]
     found = served(asked, service)
     assert found["state"] == "duplicate"
-    # as the README shows it
-    shown = json.loads(section().partition(asked + "\n# ")[2].partition("\n")[0].replace("…, ", ""))["response"]
+    # as the page shows it
+    shown = json.loads(PAGE.read_text("utf-8").partition(asked + "\n# ")[2].partition("\n")[0].replace("…, ", ""))[
+        "response"
+    ]
     assert shown["duplicated"] == found["duplicated"]
     assert {name: found[name] for name in shown} == shown
     assert served(the("v1/images", "-d"), service)["relative_path"] == "b.jpg"
