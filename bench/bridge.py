@@ -41,11 +41,11 @@ from local_kafka.broker import LocalKafka
 from local_kafka.java import free_ports
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
 from streams import matcher_consumer
+from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.encoding import load
 from streams.kafka.follower import Follower, reach
 from streams.service import keep_freed_memory
-from streams.settings import Config, KafkaConfig
 from streams.topics import VERDICTS, create
 
 NEIGHBORS = 10

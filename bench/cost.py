@@ -32,7 +32,8 @@ from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import STAGES, find
 from cli.findings import Findings
 from imagetools.decode import ImageRoot, decode
-from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.engines import usable_cores
 from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images

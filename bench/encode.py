@@ -38,7 +38,8 @@ from bench.pairs import HELD_OUT, SERIES, SHARED
 from cli.quantize import CannotQuantize, Order, quantize
 from imagetools.decode import decode
 from imagetools.errors import PrerequisiteMissing
-from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import find_images
@@ -57,7 +58,8 @@ began = time.monotonic()
 from pathlib import Path
 from PIL import Image
 from platformdirs import user_cache_path
-from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 encoder = Encoder.load(EncoderConfig(engine={engine!r}, kept=user_cache_path("imagetools")))
 encoder.encode([Image.new("RGB", (9, 9), "red")])
 print(time.monotonic() - began)

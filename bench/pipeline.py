@@ -37,11 +37,11 @@ from imagetools.index.graph import Entry, Index, Neighbor
 from imagetools.matching.verify import Features, extract, verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict
+from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.kafka.follower import Follower, reach
 from streams.matcher_consumer import CACHED_BYTES, HANDFUL
 from streams.service import keep_freed_memory
-from streams.settings import Config, KafkaConfig
 from streams.topics import DUPLICATES, VERDICTS, create
 
 T = TypeVar("T")

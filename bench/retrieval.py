@@ -27,7 +27,8 @@ from cli.model_comparison import compared
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ImageError
-from imagetools.fingerprint.encoder import DEFAULT_INPUT_SIZE, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
 from training.augment import AugmentConfig
 from training.photos import Photos, read_photos

@@ -26,9 +26,9 @@ from imagetools.features.store import FILE, FeatureStore
 from imagetools.folder import find_images
 from imagetools.matching.verify import MatcherConfig
 from schemas.records import Candidates, Neighbor, Verdict
+from streams.config import Config
 from streams.matcher_consumer import MatcherStage
 from streams.service import keep_freed_memory
-from streams.settings import Config
 from streams.stage import Outcome, Received
 
 LIMIT_BYTES = 10**10

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from imagetools.errors import ImageToolsError
 from schemas.codec import codec
 from schemas.records import ImageNew
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import IMAGES_NEW
 
 FLUSH_S = 60.0

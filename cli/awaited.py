@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from imagetools.paths import shown
 from schemas.records import Duplicate, Duplicates, Outcome, Verdict
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower
-from streams.settings import KafkaConfig
 from streams.topics import DUPLICATES, VERDICTS
 
 

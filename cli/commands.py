@@ -253,9 +253,9 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     """
     from cli.produce import Order  # noqa: PLC0415
     from cli.produce import produce as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
     from streams.kafka.follower import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
 
     if wait and remove:
         raise click.UsageError("--wait and --remove: a removal gets no verdict")
@@ -280,9 +280,9 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     candidate, and a dead letter {"dead_letter": {...}}.
     """
     from cli.watch import watch as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
     from streams.kafka.follower import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
 
     kafka = reach(Config.from_env(environ).kafka)
     with Pulse(kafka, _say):
@@ -294,9 +294,9 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
 def status(environ: dict[str, str]) -> None:
     """Show how far each stage is, what its processes do or wait for, and what was set aside."""
     from cli.status import show  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
     from streams.kafka.follower import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
 
     kafka = reach(Config.from_env(environ).kafka)
     with Pulse(kafka, _say):
@@ -311,7 +311,7 @@ def status(environ: dict[str, str]) -> None:
 def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> None:
     """Decide whether images A and B show the same picture, and say why. Needs no Kafka."""
     from cli.compare import compare as run  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
 
     run(a, b, picture, Config.from_env(environ).matcher)
 
@@ -398,7 +398,7 @@ def _stage(name: str, text: str, *groups: dict[str, str]) -> None:
         from dataclasses import replace  # noqa: PLC0415
         from importlib import import_module  # noqa: PLC0415
 
-        from streams.settings import Config  # noqa: PLC0415
+        from streams.config import Config  # noqa: PLC0415
 
         if stop_with_stdin:
             from cli.supervisor import stop_with_stdin as follow_stdin  # noqa: PLC0415
@@ -442,9 +442,9 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     from cli.reencode import reencode as run  # noqa: PLC0415
+    from streams.config import Config  # noqa: PLC0415
     from streams.kafka.follower import missing  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
@@ -467,7 +467,7 @@ def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
     BRIDGE_TOKEN, in the environment alone, is then asked of everybody but for health.
     """
     from http_bridge.server import main as run  # noqa: PLC0415
-    from streams.settings import BridgeConfig  # noqa: PLC0415
+    from streams.config import BridgeConfig  # noqa: PLC0415
 
     if stop_with_stdin:
         from cli.supervisor import stop_with_stdin as follow_stdin  # noqa: PLC0415
@@ -513,8 +513,8 @@ def topics() -> None:
 @settings(KAFKA)
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
+    from streams.config import Config  # noqa: PLC0415
     from streams.kafka.follower import reach  # noqa: PLC0415
-    from streams.settings import Config  # noqa: PLC0415
     from streams.topics import create  # noqa: PLC0415
 
     made = create(reach(Config.from_env(environ).kafka), replication=replication)

@@ -38,9 +38,9 @@ from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.broker import Broker, broker
 from schemas.records import StageState
+from streams.config import Config, KafkaConfig
 from streams.kafka.follower import Follower, reach
 from streams.kafka.pulse import Pulse
-from streams.settings import Config, KafkaConfig
 from streams.states import reason_of
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS, create, delete
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from confluent_kafka import KafkaException
 
 from local_kafka.broker import Broker
+from streams.config import KafkaConfig
 from streams.exit_codes import Failed
 from streams.kafka.pulse import Pulse
-from streams.settings import KafkaConfig
 from streams.topics import READS, GroupOffsets
 
 ANSWER_S = 2.0

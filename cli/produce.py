@@ -16,9 +16,9 @@ from imagetools.errors import ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
 from imagetools.paths import shown
 from schemas.records import StageState, State
+from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from streams.kafka.follower import require
-from streams.settings import KafkaConfig
 from streams.states import StateFollower, absent, in_words, trouble
 from streams.topics import IMAGES_NEW
 

@@ -22,7 +22,8 @@ from cli.model_comparison import GALLERY, compare
 from cli.outputs import try_file
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
-from imagetools.fingerprint.encoder import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally, find_images
 from training.photos import HELD_OUT_AT_MOST

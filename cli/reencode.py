@@ -13,12 +13,12 @@ from rich.text import Text
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ModelError
 from schemas.records import Embedding
+from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.encoding import load, model_of
 from streams.kafka.follower import reach
 from streams.kafka.lag import Sampler, Standing
 from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import TRANSACTION_TIMEOUT_MS, Runner
-from streams.settings import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.topics import (
     EMBEDDINGS,
     IMAGES_NEW,

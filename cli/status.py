@@ -11,9 +11,9 @@ from rich.text import Text
 
 from imagetools.paths import shown
 from schemas.records import State
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, dead_letter, missing
 from streams.kafka.lag import Sampler, Standing
-from streams.settings import KafkaConfig
 from streams.states import absent, in_words, read_states
 from streams.topics import DEAD_LETTERS
 

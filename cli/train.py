@@ -17,7 +17,8 @@ from torchvision.models import ResNet
 from cli.model_comparison import compare
 from cli.outputs import try_file
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
-from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally
 from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer

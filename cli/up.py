@@ -19,11 +19,11 @@ from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.scratch import sweep
+from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.encoding import check_log
 from streams.exit_codes import Failed
 from streams.kafka.follower import Follower, reach
 from streams.kafka.pulse import Pulse
-from streams.settings import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.states import StateSender, reason_of
 from streams.topics import STAGE_STATES, create
 

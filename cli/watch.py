@@ -10,8 +10,8 @@ from rich.text import Text
 from cli.alerts import as_line, as_text, clock, local_time
 from imagetools.paths import shown
 from schemas.records import Duplicates, State
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, Seen, dead_letter
-from streams.settings import KafkaConfig
 from streams.states import StageStates, in_words
 from streams.topics import DEAD_LETTERS, DUPLICATES, STAGE_STATES
 

@@ -17,8 +17,8 @@ from confluent_kafka import KafkaException
 from http_bridge.refusals import Refusal
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
 from schemas.records import Duplicates, to_plain
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, Seen, dead_letter, reach
-from streams.settings import KafkaConfig
 from streams.states import reason_of
 from streams.topics import DEAD_LETTERS, DUPLICATES, READS
 

@@ -19,8 +19,8 @@ from http_bridge.image_store import FOLLOWED, ImageStore, Known
 from http_bridge.refusals import Refusal, answered
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import Outcome
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, missing, reach
-from streams.settings import KafkaConfig
 from streams.topics import end_offsets, log_id, retention_ms
 
 log = logging.getLogger(__name__)

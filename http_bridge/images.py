@@ -22,8 +22,8 @@ from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.codec import codec
 from schemas.records import ImageNew
+from streams.config import KafkaConfig
 from streams.kafka.async_producer import Outbox
-from streams.settings import KafkaConfig
 from streams.topics import IMAGES_NEW
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from http_bridge.image_states import IMAGE_STATES
 from http_bridge.refusals import answered
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
+from streams.config import KafkaConfig
 from streams.kafka.follower import missing, reach
 from streams.kafka.lag import Sampler, Standing
 from streams.requests.client import RequestClient
-from streams.settings import KafkaConfig
 from streams.states import StateFollower
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import os
 import socket
 
 from imagetools.errors import ConfigError
-from streams.settings import BridgeConfig
+from streams.config import BridgeConfig
 
 
 def ports(config: BridgeConfig) -> tuple[int, ...]:

@@ -26,9 +26,9 @@ from http_bridge.ports import check, refused
 from http_bridge.stages import STAGES, Stages
 from imagetools.decode import ImageRoot
 from imagetools.logs import configure
+from streams.config import BridgeConfig
 from streams.exit_codes import ending
 from streams.requests.client import RequestClient
-from streams.settings import BridgeConfig
 
 log = logging.getLogger(__name__)
 

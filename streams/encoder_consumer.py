@@ -12,12 +12,12 @@ from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.paths import shown
 from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
+from streams.config import Config
 from streams.encoding import check_log, last_paths, load, model_of, parts_of
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.settings import Config
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
 

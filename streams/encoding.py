@@ -7,10 +7,11 @@ from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
 from imagetools.errors import ConfigError
-from imagetools.fingerprint.encoder import Described, Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Described, Encoder
 from schemas.records import Embedding, Part
+from streams.config import Config, KafkaConfig
 from streams.kafka.log_reader import LogReader
-from streams.settings import Config, KafkaConfig
 from streams.topics import EMBEDDINGS, end_offsets, exists
 
 LOOK_BACK = 50

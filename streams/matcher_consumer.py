@@ -28,11 +28,11 @@ from schemas.records import (
     Verdict,
 )
 from schemas.records import Outcome as Fate
+from streams.config import Config
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.settings import Config
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
 

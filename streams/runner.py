@@ -22,11 +22,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError, RegistryAway
 from schemas.codec import Codec, R, codec
 from schemas.records import Outcome, State, Verdict
+from streams.config import KafkaConfig
 from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import headers, path_of, read_message
 from streams.kafka.stuck_calls import StuckCalls
 from streams.requests.server import RequestServerFactory
-from streams.settings import KafkaConfig
 from streams.stage import Headers, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from imagetools.errors import ConfigError, IndexMismatch
-from imagetools.index.graph import Change, Entry, Index, IndexConfig
+from imagetools.index.config import IndexConfig
+from imagetools.index.graph import Change, Entry, Index
 from schemas.records import (
     Answered,
     Candidates,
@@ -22,12 +23,12 @@ from schemas.records import (
     Request,
     SearchRequest,
 )
+from streams.config import Config
 from streams.encoding import check_log
 from streams.kafka.log_reader import LogReader
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.settings import Config
 from streams.snapshots import Snapshots
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import ANNOUNCED_IN, CANDIDATES, EMBEDDINGS

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from imagetools.logs import configure
+from streams.config import Config
 from streams.exit_codes import ending
 from streams.requests.server import RequestServer
 from streams.runner import Runner
-from streams.settings import Config
 from streams.stage import Stage
 from streams.states import StateReporter
 

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from imagetools.errors import IndexMismatch, SnapshotDamaged
-from imagetools.index.graph import Index, IndexConfig
+from imagetools.index.config import IndexConfig
+from imagetools.index.graph import Index
 from streams.scratch import Scratch
 from streams.topics import DAY_MS
 

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from imagetools.errors import RegistryAway
 from schemas.codec import codec
 from schemas.records import StageState, State
+from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, Seen
-from streams.settings import KafkaConfig
 from streams.topics import READS, STAGE_STATES
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from schemas.records import (
     StageState,
     Verdict,
 )
-from streams.settings import EMBEDDINGS_TOPIC, KafkaConfig
+from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
 
 T = TypeVar("T")
 

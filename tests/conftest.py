@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from local_kafka.broker import broker
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import create, delete
 
 # the same examples in every run: what fails once fails again

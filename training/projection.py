@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from imagetools.edits import EDITS
-from imagetools.fingerprint.encoder import DEFAULT_INPUT_SIZE
+from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE
 from training.augment import AugmentConfig, edited, pillow_copies, plain
 from training.photos import Photos
 

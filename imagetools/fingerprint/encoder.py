@@ -14,12 +14,9 @@ from PIL import Image
 
 from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode
 from imagetools.errors import ModelError
+from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.engines import Engine, open_engine
 from imagetools.fingerprint.parts import Part, find_parts
-
-DEFAULT_MODEL = "resnet18.th"
-DEFAULT_INPUT_SIZE = 160
-"""Pixels. At 224 its network finds .7 points more of the originals among the first ten, for twice the time."""
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
@@ -49,29 +46,6 @@ class Described:
 
     fingerprint: npt.NDArray[np.float32]
     parts: tuple[tuple[Part, npt.NDArray[np.float32]], ...] = ()
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Which model, and how it is run.
-
-    model       file name, looked for in `folder` and then in the package: a torchvision ResNet state dict, TorchScript,
-                or ONNX, in int8 too
-    folder      of models; None: the package alone
-    input_size  pixels; each image is resized to a square of this side, its aspect not kept
-    bfloat16    compute in bfloat16; None: where the processor or GPU computes in it natively
-    engine      one of imagetools.fingerprint.engines.ENGINES
-    threads     of the engine; None: as many as this process may use cores
-    kept        a folder for models converted for OpenVINO, which makes the next start quick; None: none is kept
-    """
-
-    model: str = DEFAULT_MODEL
-    folder: Path | None = None
-    input_size: int = DEFAULT_INPUT_SIZE
-    bfloat16: bool | None = None
-    engine: str = "auto"
-    threads: int | None = None
-    kept: Path | None = None
 
 
 class Encoder:

@@ -33,8 +33,6 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
 """What torchvision's networks were trained to have taken from their pixels, and divided by; of channels from 0 to 1."""
 
-ENGINES: Final = ("auto", "torch", "openvino")
-
 PIECE: Final = 16
 """Images that go through OpenVINO at once, on each of its streams; larger ones gain nothing there."""
 

@@ -8,7 +8,6 @@ reaches the graph in one `apply`.
 
 import json
 import math
-import os
 import shutil
 import tempfile
 from bisect import insort
@@ -25,6 +24,7 @@ import numpy.typing as npt
 
 from imagetools.checksums import copy_sealed, seal
 from imagetools.errors import IndexMismatch
+from imagetools.index.config import IndexConfig
 
 Vector = npt.NDArray[np.float32]
 
@@ -42,31 +42,8 @@ whole by whole. One would do in a collection of thousands: what a part shows is 
 CROWDED = 8
 """So many times as many nodes are looked at, at most, where images that are near by a part crowd out the others."""
 
-DISTANCE_TYPES = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
-
 FORMAT = 3
 """Of a saved index; one of another format is refused. Before 3 there were no checksums."""
-
-
-@dataclass(frozen=True)
-class IndexConfig:
-    """How fingerprints are compared and the graph is searched.
-
-    distance_type  one of DISTANCE_TYPES
-    dimension      of a fingerprint; None takes that of the first one
-    epsilon        how far NGT explores beyond the nearest found; among 5,000 random vectors of 512 dimensions .1 finds
-                   99.9 % of the true ten nearest and .2 all of them, at twice the time
-    threads        for building the graph
-    """
-
-    distance_type: str = "Cosine"
-    dimension: int | None = None
-    epsilon: float = 0.2
-    threads: int = min(8, os.cpu_count() or 1)
-
-    def __post_init__(self) -> None:
-        if self.distance_type not in DISTANCE_TYPES:
-            raise ValueError(f"DISTANCE_TYPE is {self.distance_type!r}; it can be {', '.join(DISTANCE_TYPES)}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

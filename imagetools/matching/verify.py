@@ -13,6 +13,7 @@ from imagetools.features import mbr_sift
 from imagetools.features.extract import THUMB_SIDE, Features, extract_features, pyramid_of
 from imagetools.matching import agreement, calibration, detail, edit_description, geometry
 from imagetools.matching.calibration import Evidence
+from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.geometry import Map
 
@@ -23,25 +24,6 @@ Look = Callable[[tuple[int, int]], Image.Image]
 
 MOST_POINTS: Final = 64
 MOST_REGIONS: Final = 64
-
-
-@dataclass(frozen=True)
-class MatcherConfig:
-    """Settings of the matcher.
-
-    threshold      score from which a pair is a duplicate, 0 to 1
-    width, height  the box that an image is fitted to, pixels. With 128, 160 and 208 for both, 99.4, 99.7 and 99.9 % of
-                   680 copies were found, at 5.2, 8.6 and 12.3 ms an image; at 128 three of 40 screenshots were
-                   missed (`python -m bench.quality --side fit --alone --count 40 --random 2000 --seed 7 --width 128 …`)
-    max_keypoints  the strongest that are kept of an image
-    contrast       SIFT's contrast threshold; OpenCV's own, .04, leaves plain garments with a dozen keypoints
-    """
-
-    threshold: float = 0.75
-    width: int = 160
-    height: int = 160
-    max_keypoints: int = 320
-    contrast: float = 0.006
 
 
 @dataclass(frozen=True)

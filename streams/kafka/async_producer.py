@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 
 DELIVERY_S = 3.0
 """How long a message may take to reach the broker; then it is away."""

@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import MessageError, PrerequisiteMissing
 from schemas.codec import codec
+from streams.config import KafkaConfig
 from streams.kafka.messages import headers
-from streams.settings import KafkaConfig
 from streams.topics import Topic, end_offsets
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import READS, GroupOffsets, Topic, end_offsets
 
 PROBE_S = 5.0

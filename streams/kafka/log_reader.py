@@ -9,8 +9,8 @@ from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import MessageError
 from schemas.codec import R, codec
+from streams.config import KafkaConfig
 from streams.kafka.messages import read_message
-from streams.settings import KafkaConfig
 from streams.stage import Received
 from streams.topics import log_id
 

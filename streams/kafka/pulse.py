@@ -8,7 +8,7 @@ from types import TracebackType
 
 from confluent_kafka import Consumer, KafkaException
 
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import STAGE_STATES
 
 EVERY_S = 1.0

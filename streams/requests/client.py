@@ -21,9 +21,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from imagetools.errors import ImageToolsError, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Envelope, Reply, Request
+from streams.config import KafkaConfig
 from streams.kafka.async_producer import BACKOFF_MS, BrokerAway, Outbox
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
-from streams.settings import KafkaConfig
 from streams.topics import REPLIES
 
 log = logging.getLogger(__name__)

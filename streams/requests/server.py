@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Answered, Envelope, Reply, Request
+from streams.config import KafkaConfig
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
-from streams.settings import KafkaConfig
 from streams.stage import Stage
 from streams.topics import ANSWERS, REPLIES, requests_group
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from cli.commands import main
 from local_kafka.java import free_ports
 from schemas.records import ImageNew, State
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.states import StateReporter, read_states
 from streams.topics import IMAGES_NEW
 from tests.support.bridging import answering, eventually, stages

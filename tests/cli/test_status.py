@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cli.commands import main
 from schemas.records import Duplicate, Duplicates, State
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.states import StateReporter, read_states
 from streams.topics import DEAD_LETTERS, DUPLICATES
 from tests.support.bridging import eventually

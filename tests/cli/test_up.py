@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from cli.announce import announce
 from local_kafka.java import free_ports
 from schemas.records import ImageNew, State
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.states import read_states
 from streams.topics import DUPLICATES, IMAGES_NEW, VERDICTS, GroupOffsets, create
 from tests.support.processes import Running, broken, kafka_of, start

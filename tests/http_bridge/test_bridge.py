@@ -24,8 +24,8 @@ from imagetools.matching.verify import MatcherConfig, extract, verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, ImageNew, State
 from streams import encoder_consumer
+from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage
-from streams.settings import Config, KafkaConfig
 from streams.states import StateReporter
 from streams.topics import DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS, create, delete, end_offsets
 from tests.support.bridging import ENCODER, MATCHER, SEARCH, Bridge, answering, bridge, eventually, stages
@@ -157,7 +157,7 @@ class TestContracts:
             assert one.post("/", body).status == 405
 
     def test_the_documented_ports_are_the_default(self) -> None:
-        from streams.settings import BridgeConfig  # noqa: PLC0415
+        from streams.config import BridgeConfig  # noqa: PLC0415
 
         config = BridgeConfig.from_env({})
         assert (config.port, config.contract_ports) == (None, (8500, 8800, 8300))

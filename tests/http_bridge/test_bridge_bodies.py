@@ -23,7 +23,7 @@ from aiohttp import web
 from http_bridge import connections
 from http_bridge.connections import SETTINGS, drop_stalled, factory
 from streams import encoder_consumer
-from streams.settings import Config, KafkaConfig
+from streams.config import Config, KafkaConfig
 from tests.support.bridging import ENCODER, MATCHER, SEARCH, Bridge, answering, bridge, eventually, refused_start
 from tests.support.streaming import scene, write_groups
 

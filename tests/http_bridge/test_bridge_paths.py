@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import IMAGES_NEW, create, delete
 from tests.support.bridging import Bridge, bridge
 from tests.support.streaming import Reader, scene

@@ -17,7 +17,7 @@ from http_bridge.image_store import FILE
 from imagetools.errors import ConfigError
 from local_kafka.java import free_ports
 from schemas.records import Duplicate, Duplicates, ImageNew, Outcome, Verdict
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS, create
 from tests.support.bridging import Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups

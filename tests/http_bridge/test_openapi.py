@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from http_bridge.openapi import document
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from tests.support.bridging import answering, bridge, stages
 from tests.support.streaming import write_groups
 

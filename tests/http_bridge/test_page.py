@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, State
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.states import StateReporter
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS, create, delete
 from tests.support.bridging import Bridge, answering, bridge, stages

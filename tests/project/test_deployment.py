@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 from cli.commands import main
 from local_kafka.broker import KAFKA, VERSION, LocalKafka
 from local_kafka.java import JavaProcess, fetch, free_ports, java
-from streams.settings import BridgeConfig, Config, KafkaConfig
+from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.topics import DUPLICATES, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
 

@@ -18,7 +18,7 @@ import pytest
 
 from schemas.codec import published
 from schemas.records import Duplicate, Duplicates, ImageNew
-from streams.settings import KafkaConfig
+from streams.config import KafkaConfig
 from streams.topics import DUPLICATES, IMAGES_NEW
 from tests.support.streaming import Reader, send
 

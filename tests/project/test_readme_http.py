@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from streams.settings import BridgeConfig, KafkaConfig
+from streams.config import BridgeConfig, KafkaConfig
 from streams.topics import VERDICTS, create, delete
 from tests.support.bridging import ENCODER, Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene

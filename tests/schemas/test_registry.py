@@ -21,8 +21,8 @@ from local_kafka.java import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import Registry, codec, published
 from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Outcome, Record, State, Verdict
+from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
-from streams.settings import Config, KafkaConfig
 from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS
 from tests.support.bridging import eventually
 from tests.support.streaming import Reader, running, send, write_groups

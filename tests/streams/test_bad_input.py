@@ -14,11 +14,11 @@ from imagetools.fingerprint.encoder import Encoder
 from imagetools.matching.verify import MatcherConfig
 from schemas.codec import codec
 from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict
+from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.encoding import last_paths
 from streams.matcher_consumer import MatcherStage
 from streams.search_consumer import SearchStage
-from streams.settings import Config, KafkaConfig
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS
 from tests.support.streaming import Reader, pairs_of, running, scene, send, send_raw, write_groups
 

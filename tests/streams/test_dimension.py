@@ -9,8 +9,8 @@ import pytest
 from imagetools.errors import ConfigError
 from schemas.records import Embedding
 from streams import encoder_consumer, search_consumer
+from streams.config import Config
 from streams.search_consumer import SearchStage
-from streams.settings import Config
 from streams.topics import DEAD_LETTERS, EMBEDDINGS
 from tests.support.bridging import eventually
 from tests.support.streaming import Reader, running, send

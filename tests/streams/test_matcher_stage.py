@@ -12,8 +12,8 @@ from imagetools.matching.verify import Features, MatcherConfig
 from schemas.records import Candidates, Duplicates, Neighbor, Verdict
 from schemas.records import Outcome as Fate
 from streams import matcher_consumer
+from streams.config import Config
 from streams.matcher_consumer import MatcherStage
-from streams.settings import Config
 from streams.stage import Outcome, Received
 from tests.support.streaming import scene
 

@@ -9,12 +9,13 @@ import torch
 
 from cli.reencode import reencode
 from imagetools.errors import ConfigError, ModelError
-from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from schemas.records import ImageNew
 from streams import encoder_consumer, search_consumer
+from streams.config import Config, KafkaConfig
 from streams.reencoding import second_log
 from streams.runner import OffsetsLost
-from streams.settings import Config, KafkaConfig
 from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, create, delete
 from tests.support.streaming import Reader, running, scene, send
 

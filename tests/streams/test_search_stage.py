@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from schemas.records import Candidates, Embedding, Part
+from streams.config import Config, KafkaConfig
 from streams.runner import Runner
 from streams.search_consumer import SearchStage
-from streams.settings import Config, KafkaConfig
 from streams.topics import ANNOUNCED_IN, CANDIDATES, DEAD_LETTERS, EMBEDDINGS, VERDICTS
 from tests.support.streaming import Reader, running, send
 

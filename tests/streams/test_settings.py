@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagetools.errors import ConfigError
-from streams.settings import EXACTLY_ONCE, BridgeConfig, Config, KafkaConfig
+from streams.config import EXACTLY_ONCE, BridgeConfig, Config, KafkaConfig
 
 
 def read(**environ: str) -> Config:
@@ -217,7 +217,7 @@ def test_source_and_target_are_the_folder_of_images_unless_they_are_named_or_the
         Path("/source"),
         Path("/target"),
     )
-    monkeypatch.setattr("streams.settings.HOME", tmp_path)
+    monkeypatch.setattr("streams.config.HOME", tmp_path)
     (tmp_path / "source").mkdir()
     config = read(IMAGES_DIR="/data")
     assert (config.source_dir, config.target_dir) == (tmp_path / "source", Path("/data"))

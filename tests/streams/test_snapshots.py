@@ -14,11 +14,12 @@ import pytest
 
 from imagetools.checksums import SUMS
 from imagetools.errors import IndexMismatch, SnapshotDamaged
-from imagetools.index.graph import Entry, Index, IndexConfig
+from imagetools.index.config import IndexConfig
+from imagetools.index.graph import Entry, Index
 from schemas.records import Embedding
 from streams import scratch
+from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage
-from streams.settings import Config, KafkaConfig
 from streams.snapshots import KEPT_DAMAGED, Snapshots
 from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.support.streaming import Reader, running, send
@@ -235,7 +236,8 @@ def test_a_snapshot_that_cannot_be_written_ends_nothing(snapshots: Snapshots, ca
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from imagetools.index.graph import Index, IndexConfig
+from imagetools.index.config import IndexConfig
+from imagetools.index.graph import Index
 from streams.snapshots import Snapshots
 made = Snapshots(Path(sys.argv[1]), IndexConfig())
 index = Index(IndexConfig(dimension=4), made.scratch)

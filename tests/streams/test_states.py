@@ -9,9 +9,9 @@ import pytest
 
 from imagetools.errors import ConfigError
 from schemas.records import State
+from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_REFUSED
 from streams.kafka.follower import Follower
-from streams.settings import KafkaConfig
 from streams.states import StageStates, StateReporter, StateSender, read_states, trouble
 from streams.topics import STAGE_STATES
 from tests.support.bridging import eventually

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 from cli.waiting import StageNews
 from local_kafka.broker import LocalKafka
 from schemas.records import StageState, State
+from streams.config import KafkaConfig
 from streams.kafka.pulse import Pulse
-from streams.settings import KafkaConfig
 from streams.topics import create
 from tests.cli.test_whole import pairs_in
 from tests.support.bridging import eventually

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from streams import encoder_consumer, matcher_consumer, search_consumer
+from streams.config import Config, KafkaConfig
 from streams.exit_codes import EXIT_REFUSED
 from streams.requests.server import RequestServer
-from streams.settings import Config, KafkaConfig
 from streams.stage import Stage
 from tests.support.streaming import running
 
@@ -26,7 +26,7 @@ START = """
 import sys
 from dataclasses import replace
 from http_bridge.server import main
-from streams.settings import BridgeConfig
+from streams.config import BridgeConfig
 main(replace(BridgeConfig.from_env(), contract_ports=(0, 0, 0)))
 """
 """The bridge on ports of its own choice, where `imagetools bridge` takes the documented ones."""

@@ -16,8 +16,8 @@ from typing import Any
 from confluent_kafka import Producer
 
 from streams import service
+from streams.config import Config
 from streams.runner import Runner
-from streams.settings import Config
 
 BATCH_SIZE = 12
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from schemas.codec import codec
 from schemas.records import Duplicates, Record
+from streams.config import KafkaConfig
 from streams.runner import Runner
-from streams.settings import KafkaConfig
 from streams.stage import Stage
 from streams.topics import Topic, end_offsets
 

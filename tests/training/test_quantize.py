@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from cli.commands import main
 from cli.quantize import LEAST
 from imagetools.errors import ModelError
-from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from tests.support.streaming import scene
 from training.quantizing import QUANTIZED_FROM, quantize

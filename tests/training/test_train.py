@@ -24,7 +24,8 @@ from cli.model_comparison import compared
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ModelError
-from imagetools.fingerprint.encoder import DEFAULT_MODEL, Encoder, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.fingerprint.networks import load_network
 from tests.support.streaming import scene

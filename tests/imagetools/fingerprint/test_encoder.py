@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision.models import resnet
 
 from imagetools.errors import ModelError
-from imagetools.fingerprint.encoder import BATCH_SIZE, Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import BATCH_SIZE, Encoder
 from imagetools.fingerprint.networks import Projection
 from tests.support.streaming import scene
 

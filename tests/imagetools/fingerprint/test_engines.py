@@ -15,7 +15,8 @@ from torch import nn
 from torchvision.models import resnet
 
 from imagetools.errors import ModelError
-from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.engines import PIECE, _pieces, open_engine
 from tests.support.streaming import scene
 
@@ -163,7 +164,8 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 from PIL import Image
-from imagetools.fingerprint.encoder import Encoder, EncoderConfig
+from imagetools.fingerprint.config import EncoderConfig
+from imagetools.fingerprint.encoder import Encoder
 models, kept = map(Path, sys.argv[1:])
 encoder = Encoder.load(EncoderConfig("model.pt", models, engine="openvino", kept=kept))
 assert encoder.encode([Image.new("RGB", (9, 9), "red")]).shape == (1, 8)

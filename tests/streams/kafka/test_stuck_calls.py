@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from local_kafka.java import free_ports
+from streams.config import KafkaConfig
 from streams.kafka import stuck_calls
 from streams.kafka.stuck_calls import StuckCalls
-from streams.settings import KafkaConfig
 from tests.support.bridging import eventually
 
 

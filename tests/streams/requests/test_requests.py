@@ -21,12 +21,12 @@ from schemas.records import (
     Request,
     SearchRequest,
 )
+from streams.config import Config, KafkaConfig
 from streams.kafka.async_producer import BrokerAway
 from streams.requests.client import NotAnswered, RequestClient
 from streams.requests.protocol import reply_to
 from streams.requests.server import RequestServer
 from streams.search_consumer import SearchStage
-from streams.settings import Config, KafkaConfig
 from streams.stage import Outcome, Received, Stage
 from streams.topics import CANDIDATES, EMBEDDINGS, ENCODE_REQUESTS, IMAGES_NEW, REPLIES, create, delete
 from tests.support.bridging import answering, eventually

@@ -10,16 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaException, Producer
 
 from imagetools.errors import ConfigError
-from imagetools.fingerprint.engines import ENGINES
-
-if TYPE_CHECKING:
-    from imagetools.matching.verify import MatcherConfig
+from imagetools.fingerprint.config import ENGINES
+from imagetools.index.config import DISTANCE_TYPES
+from imagetools.matching.config import MatcherConfig
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +86,6 @@ class KafkaConfig:
         return self.prefix + (f"{stage}.{self.embeddings}" if stage == "search" and self.in_second_log else stage)
 
 
-def _matcher_config() -> "MatcherConfig":
-    from imagetools.matching.verify import MatcherConfig  # noqa: PLC0415 - it loads OpenCV, which the bridge does without
-
-    return MatcherConfig()
-
-
 @dataclass(frozen=True)
 class Config:
     """All settings of one stage process; contracts.md and DESIGN.md name the variables.
@@ -102,12 +95,12 @@ class Config:
     target_dir         the root of their neighbors
     models_dir         where MODELS_NAME is looked for first; then in the package
     models_name        file name of the model
-    engine             what runs the model: one of imagetools.fingerprint.engines.ENGINES
+    engine             what runs the model: one of imagetools.fingerprint.config.ENGINES
     encoder_threads    of the engine; None: as many as there are cores to use
     index_dir          snapshots of the index
     batch_size         vectors that a rebuild of the index inserts at a time
     dimension          of a fingerprint, checked; None follows the log
-    distance_type      one of imagetools.index.graph.DISTANCE_TYPES
+    distance_type      one of imagetools.index.config.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where the matcher keeps features on disk; None: in memory alone
@@ -133,14 +126,11 @@ class Config:
     features_dir: Path | None = None
     features_mb: int = 8192
     dead_letter_limit: int = 100
-    matcher: "MatcherConfig" = field(default_factory=_matcher_config)
+    matcher: MatcherConfig = MatcherConfig()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Config":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""
-        from imagetools.index.graph import DISTANCE_TYPES  # noqa: PLC0415 - it loads NGT, which the bridge does without
-        from imagetools.matching.verify import MatcherConfig  # noqa: PLC0415 - and this OpenCV
-
         default = cls()
         box = MatcherConfig()
         read = _Reader(environ)
