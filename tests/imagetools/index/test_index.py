@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
+from imagetools.index.config import DISTANCE_TYPES, IndexConfig
 from imagetools.index.graph import (
-    DISTANCE_TYPES,
     MEMBERS_PER_NODE,
     NEIGHBORS_BY_PARTS,
     Entry,
     Index,
-    IndexConfig,
     Neighbor,
 )
 
