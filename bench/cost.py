@@ -34,9 +34,9 @@ from cli.findings import Findings
 from imagetools.decode import ImageRoot, decode
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.engines import usable_cores
 from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
+from imagetools.hardware import usable_cores
 from imagetools.index.graph import Entry, Index
 from imagetools.matching.verify import MatcherConfig, extract, verify
 from streams.service import keep_freed_memory

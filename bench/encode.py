@@ -40,9 +40,10 @@ from imagetools.decode import decode
 from imagetools.errors import PrerequisiteMissing
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16, usable_cores
 from imagetools.fingerprint.networks import load_network
+from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.folder import find_images
+from imagetools.hardware import processor_computes_bfloat16, usable_cores
 
 ROUNDS = 3
 GFLOP_AT_224 = 3.64

@@ -19,7 +19,7 @@ from rich.table import Table
 from bench.pairs import SAMPLES, SERIES, SHARED
 from imagetools.decode import ImageRoot
 from imagetools.edits import padding
-from imagetools.fingerprint.parts import Part, find_parts
+from imagetools.fingerprint.parts import PartBox, find_parts
 from imagetools.folder import find_images
 from imagetools.overlays import screenshot
 
@@ -92,7 +92,7 @@ def _row(table: Table, name: str, made: Sequence[tuple[Image.Image, object]], go
     table.add_row(name, f"{100 * hits:.1f}", f"{np.mean([len(parts) for parts in found]):.2f}", f"{spent:.1f}")
 
 
-def _close(part: Part, box: Box) -> bool:
+def _close(part: PartBox, box: Box) -> bool:
     left, top, right, bottom = box
     across = min(part.right, right) - max(part.left, left)
     down = min(part.bottom, bottom) - max(part.top, top)

@@ -31,8 +31,8 @@ from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot
 from imagetools.fingerprint.encoder import Encoder, Prepared
-from imagetools.fingerprint.engines import usable_cores
 from imagetools.folder import find_images
+from imagetools.hardware import usable_cores
 from imagetools.index.graph import Entry, Index, Neighbor
 from imagetools.matching.verify import Features, extract, verify
 from local_kafka.broker import LocalKafka

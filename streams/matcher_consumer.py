@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
 from imagetools.errors import ImageError, MissingImage
 from imagetools.features.store import FeatureStore, state_of
-from imagetools.fingerprint.engines import usable_cores
+from imagetools.hardware import usable_cores
 from imagetools.matching.verify import Features, Look, MatcherConfig, Verification, extract, verify
 from imagetools.paths import shown
 from schemas.records import (

@@ -27,8 +27,9 @@ from torch import nn
 
 from imagetools.errors import ImageToolsError, ModelError
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN, processor_computes_bfloat16
 from imagetools.fingerprint.networks import PROJECTION, Projection, dimension_of
+from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
+from imagetools.hardware import processor_computes_bfloat16
 from training.augment import AugmentConfig, edited, plain
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
 from training.photos import Photos

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from imagetools.errors import ModelError, PrerequisiteMissing
-from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
+from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 LIBRARIES: Final = ("onnx", "onnxscript", "onnxruntime", "openvino")
 """The first three come with the extra int8, torch writes ONNX by the second; the last runs what is made."""

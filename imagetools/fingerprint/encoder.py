@@ -15,8 +15,8 @@ from PIL import Image
 from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import EncoderConfig
-from imagetools.fingerprint.engines import Engine, open_engine
-from imagetools.fingerprint.parts import Part, find_parts
+from imagetools.fingerprint.engines import Engine, ModelFile, open_engine
+from imagetools.fingerprint.parts import PartBox, find_parts
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
@@ -24,7 +24,7 @@ BATCH_SIZE = 32
 
 Other = TypeVar("Other")
 
-FINEST = 4
+MAX_MAGNIFICATION = 4
 """A part is read at most so many times as fine as the whole."""
 
 
@@ -37,7 +37,7 @@ class Prepared:
     """
 
     whole: npt.NDArray[np.uint8]
-    parts: tuple[tuple[Part, npt.NDArray[np.uint8]], ...] = ()
+    parts: tuple[tuple[PartBox, npt.NDArray[np.uint8]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class Described:
     """An image's fingerprint, float32 (dimension,), and that of each picture inside it."""
 
     fingerprint: npt.NDArray[np.float32]
-    parts: tuple[tuple[Part, npt.NDArray[np.float32]], ...] = ()
+    parts: tuple[tuple[PartBox, npt.NDArray[np.float32]], ...] = ()
 
 
 class Encoder:
@@ -72,15 +72,8 @@ class Encoder:
         """
         config = config or EncoderConfig()
         data = _read_model(config.model, config.folder)
-        engine = open_engine(
-            config.model,
-            data,
-            side=config.input_size,
-            engine=config.engine,
-            bfloat16=config.bfloat16,
-            threads=config.threads,
-            kept=config.kept,
-        )
+        model = ModelFile(config.model, data, config.input_size, config.bfloat16, config.threads)
+        engine = open_engine(model, config.engine, config.kept)
         digest = hashlib.sha256(data).hexdigest()[:12]
         return cls(engine, f"{config.model}:{digest}:{config.input_size}", config)
 
@@ -100,7 +93,7 @@ class Encoder:
         if parts and ORIGINAL_SIZE in image.info:
             # so that the smallest of them has as many pixels as the network takes
             least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
-            finer = min(FINEST * side, round(side / least))
+            finer = min(MAX_MAGNIFICATION * side, round(side / least))
             fine = decode(data, name, box=(finer, finer), config=config)
         else:
             fine = image

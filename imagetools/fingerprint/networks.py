@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchvision.models import resnet
 
 from imagetools.errors import ModelError
-from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
+from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 ARCHITECTURES: dict[tuple[str, tuple[int, ...]], Any] = {
     ("basic", (2, 2, 2, 2)): resnet.resnet18,

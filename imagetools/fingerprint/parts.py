@@ -36,20 +36,20 @@ FLAT: Final = 20
 SLIGHT: Final = 10
 """Levels by which a pixel differs from an area of one colour beside it."""
 
-SMALLEST: Final = 0.15
+MIN_SIDE: Final = 0.15
 """Of the image's width and height: less of a photo is not worth a search."""
 
-LARGEST: Final = 0.85
+MAX_AREA: Final = 0.85
 """Of the image's area: the fingerprint of the whole tells more than that of a larger part."""
 
-MOST: Final = 9
+MAX_PARTS: Final = 9
 """Parts of one image: those that hold no others first, and of these the largest."""
 
 _DEPTH: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartBox:
     """A rectangle of an image, as shares of its width and height from the upper left corner."""
 
     left: float
@@ -70,8 +70,8 @@ class Part:
         return image.crop((left, top, right, bottom))
 
 
-def find_parts(image: Image.Image) -> list[Part]:
-    """The parts of an RGB image, at most MOST; none of most photographs. Thread-safe."""
+def find_parts(image: Image.Image) -> list[PartBox]:
+    """The parts of an RGB image, at most MAX_PARTS; none of most photographs. Thread-safe."""
     return _Seams(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)).parts()
 
 
@@ -112,18 +112,18 @@ class _Seams:
         # [0]: steps between rows, [1]: between columns; always as (rows, columns)
         self._steps = (_steps(planes), _steps(np.ascontiguousarray(planes.transpose(0, 2, 1))).T)
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[PartBox]:
         whole = _Box(0, 0, SIDE, SIDE)
-        found = [box for box in self._cut(whole, _DEPTH) if box.area <= LARGEST * whole.area]
+        found = [box for box in self._cut(whole, _DEPTH) if box.area <= MAX_AREA * whole.area]
         # a row of a collage is cut into its cells, which tell more
         last = [box for box in found if not any(box.holds(other) for other in found)]
-        first = sorted(found, key=lambda box: (box not in last, -box.area))[:MOST]
-        return [Part(box.x0 / SIDE, box.y0 / SIDE, box.x1 / SIDE, box.y1 / SIDE) for box in first]
+        first = sorted(found, key=lambda box: (box not in last, -box.area))[:MAX_PARTS]
+        return [PartBox(box.x0 / SIDE, box.y0 / SIDE, box.x1 / SIDE, box.y1 / SIDE) for box in first]
 
     def _cut(self, box: _Box, depth: int) -> Iterator[_Box]:
         """The parts in a box, which may be the box itself."""
         box = self._trimmed(box)
-        if min(box.length(0), box.length(1)) < SMALLEST * SIDE:
+        if min(box.length(0), box.length(1)) < MIN_SIDE * SIDE:
             return
         if depth:
             yield from self._within(box, depth)
@@ -177,7 +177,7 @@ class _Seams:
         # a run along the border is no cut
         if len(pieces) == 1:
             return [box]
-        return [piece for piece in pieces if piece.length(axis) >= SMALLEST * SIDE] or [box]
+        return [piece for piece in pieces if piece.length(axis) >= MIN_SIDE * SIDE] or [box]
 
     def _flat(self, box: _Box, axis: int) -> npt.NDArray[np.bool_]:
         """Which rows (axis 0) or columns (1) are of one colour."""

@@ -26,8 +26,8 @@ from imagetools.edits import EDITS
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.engines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from imagetools.fingerprint.networks import load_network
+from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
 from tests.support.streaming import scene
 from training.augment import AugmentConfig, edited, plain
 from training.loop import CHECKPOINT, LATEST, LOG, RunMismatch, TrainConfig, Trainer

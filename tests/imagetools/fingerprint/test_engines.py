@@ -17,7 +17,8 @@ from torchvision.models import resnet
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.engines import PIECE, _pieces, open_engine
+from imagetools.fingerprint.engines import ModelFile, open_engine
+from imagetools.fingerprint.engines.openvino import MAX_PIECE, cut_pieces
 from tests.support.streaming import scene
 
 SIZE = 64
@@ -185,16 +186,16 @@ def test_the_second_start_loads_no_torch(scripted, tmp_path):
 
 
 @given(st.integers(0, 300), st.integers(1, 16))
-def test_pieces_cover_a_batch_in_order_by_powers_of_two(count, lanes):
-    pieces = list(_pieces(count, lanes))
+def test_pieces_cover_a_batch_in_order_by_powers_of_two(count, streams):
+    pieces = list(cut_pieces(count, streams))
     assert [i for start, end in pieces for i in range(start, end)] == list(range(count))
     assert {end - start for start, end in pieces} <= {1, 2, 4, 8, 16}
-    assert all(end - start <= PIECE for start, end in pieces)
+    assert all(end - start <= MAX_PIECE for start, end in pieces)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_no_images_give_no_vectors(scripted, engine):
     data = (scripted / "model.pt").read_bytes()
-    ready = open_engine("model.pt", data, side=SIZE, engine=engine, bfloat16=False, threads=1, kept=None)
+    ready = open_engine(ModelFile("model.pt", data, SIZE, bfloat16=False, threads=1), engine)
     assert ready.run(np.empty((0, SIZE, SIZE, 3), np.uint8)).shape == (0, 8)
     assert ready.dimension == 8

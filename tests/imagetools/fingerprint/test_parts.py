@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from imagetools.edits import EDITS
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.fingerprint.parts import LARGEST, MOST, SMALLEST, Part, find_parts
+from imagetools.fingerprint.parts import MAX_AREA, MAX_PARTS, MIN_SIDE, PartBox, find_parts
 from tests.support.pictures import SAMPLES, photo
 
 
@@ -20,7 +20,7 @@ def scene(n: int) -> Image.Image:
     return photo(SAMPLES[n % len(SAMPLES)])
 
 
-def close(part: Part, box: tuple[float, float, float, float]) -> bool:
+def close(part: PartBox, box: tuple[float, float, float, float]) -> bool:
     return np.allclose((part.left, part.top, part.right, part.bottom), box, atol=0.03)
 
 
@@ -53,7 +53,7 @@ def test_the_photo_in_a_screenshot_and_in_a_letterbox():
         for seed in range(10):
             parts = find_parts(EDITS[edit](scene(seed), random.Random(seed)))
             hits += bool(parts)
-            assert all(part.area <= LARGEST for part in parts)
+            assert all(part.area <= MAX_AREA for part in parts)
         assert hits >= 8, edit
 
 
@@ -86,11 +86,11 @@ def test_any_image_of_any_size_has_parts_within_it(seed, width, height, blocks):
     rng = np.random.default_rng(seed)
     mosaic = rng.integers(0, 256, (blocks, blocks, 3), np.uint8)
     parts = find_parts(Image.fromarray(mosaic).resize((width, height), Image.Resampling.NEAREST))
-    assert len(parts) <= MOST
+    assert len(parts) <= MAX_PARTS
     for part in parts:
         assert 0 <= part.left < part.right <= 1
         assert 0 <= part.top < part.bottom <= 1
-        assert min(part.right - part.left, part.bottom - part.top) >= SMALLEST - 1e-9
+        assert min(part.right - part.left, part.bottom - part.top) >= MIN_SIDE - 1e-9
         cut = part.cut(Image.new("RGB", (width, height)))
         assert min(cut.size) >= 1
 
