@@ -20,7 +20,7 @@ __all__ = ["Engine", "ModelFile", "open_engine"]
 def open_engine(model: ModelFile, engine: str = "auto", kept: Path | None = None) -> Engine:
     """Open the engine for a model file.
 
-    engine  one of imagetools.fingerprint.config.ENGINES; auto: a GPU through torch, else OpenVINO where it is installed, else torch
+    engine  one of config.ENGINES; auto: a GPU through torch, else OpenVINO where it is installed, else torch
     kept    a folder for models converted for OpenVINO; None: convert at every start
     ModelError where the file is no model that can be read, or the engine is not installed.
     """
