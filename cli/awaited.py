@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from imagetools.paths import shown
-from schemas.records import Duplicate, Duplicates, Outcome, Verdict
+from schemas.records import Duplicate, Duplicates, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.follower import Follower
 from streams.topics import DUPLICATES, VERDICTS
@@ -31,9 +31,9 @@ class Decided(Struct):
     def in_words(self) -> str:
         """One line."""
         name = shown(self.relative_path)
-        if self.state == Outcome.DUPLICATE:
+        if self.state == VerdictOutcome.DUPLICATE:
             return f"{name}  duplicates  {'; '.join(_in_words(one) for one in self.duplicated)}"
-        words = "dead letter" if self.state == Outcome.DEAD_LETTER else self.state
+        words = "dead letter" if self.state == VerdictOutcome.DEAD_LETTER else self.state
         return f"{name}  {words}  {self.reason}".rstrip()
 
 
@@ -89,12 +89,12 @@ class Awaited:
     def _decided(self, key: Key) -> Decided | None:
         """An alert and its verdict are committed together, but may be read in either order."""
         verdict, found = self._verdicts.get(key), self._alerts.get(key, ())
-        if verdict is None or (verdict.outcome is Outcome.DUPLICATE and not found):
+        if verdict is None or (verdict.outcome is VerdictOutcome.DUPLICATE and not found):
             return None
         self._open.discard(key)
         del self._verdicts[key]
         self._alerts.pop(key, None)
-        self.dead += verdict.outcome is Outcome.DEAD_LETTER
+        self.dead += verdict.outcome is VerdictOutcome.DEAD_LETTER
         return Decided(
             verdict.relative_path,
             key[0],

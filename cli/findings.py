@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetools.paths import identity, one_file
-from schemas.records import Duplicates, Outcome, Verdict
+from schemas.records import Duplicates, Verdict, VerdictOutcome
 from streams.kafka.follower import Seen, dead_letter
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
@@ -108,9 +108,9 @@ def totals(findings: Findings, links: Links) -> Totals:
     return Totals(
         images=findings.announced,
         done=len(findings.verdicts),
-        duplicates=outcomes.count(Outcome.DUPLICATE) - len(further),
+        duplicates=outcomes.count(VerdictOutcome.DUPLICATE) - len(further),
         pairs=findings.pairs - linked,
         same_file=len(further),
-        clear=outcomes.count(Outcome.CLEAR),
-        dead_letters=outcomes.count(Outcome.DEAD_LETTER),
+        clear=outcomes.count(VerdictOutcome.CLEAR),
+        dead_letters=outcomes.count(VerdictOutcome.DEAD_LETTER),
     )

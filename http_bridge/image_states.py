@@ -18,7 +18,7 @@ from msgspec import Struct
 from http_bridge.image_store import FOLLOWED, ImageStore, Known
 from http_bridge.refusals import Refusal, answered
 from imagetools.errors import PrerequisiteMissing, RegistryAway
-from schemas.records import Outcome
+from schemas.records import VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.follower import Follower, missing, reach
 from streams.topics import end_offsets, log_id, retention_ms
@@ -188,7 +188,7 @@ def _state(path: str, known: Known, now: int) -> ImageState:
     if not decided:
         return ImageState(path, "waiting", known.request_id, _time(known.announced))
     found: list[FoundDuplicate] = []
-    if known.outcome == Outcome.DUPLICATE:
+    if known.outcome == VerdictOutcome.DUPLICATE:
         if known.alerted_id == known.decided_id and abs((known.alerted or 0) - (known.decided or 0)) < TOGETHER_MS:
             found = [FoundDuplicate(*one) for one in known.duplicated]
         elif now - (known.decided or 0) < TOGETHER_MS:

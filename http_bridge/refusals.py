@@ -14,7 +14,7 @@ from imagetools.errors import (
     UnsupportedImage,
 )
 from imagetools.paths import shown
-from schemas.records import Answered
+from schemas.records import ReplyOutcome
 from streams.kafka.async_producer import BrokerAway
 from streams.requests.client import NotAnswered, RequestTooLarge
 
@@ -36,10 +36,10 @@ class Refusal(Exception):
 RETRY = {"Retry-After": "1"}
 
 STATUS = {
-    Answered.MISSING: 404,
-    Answered.REFUSED: 422,
-    Answered.UNAVAILABLE: 503,
-    Answered.FAILED: 500,
+    ReplyOutcome.MISSING: 404,
+    ReplyOutcome.REFUSED: 422,
+    ReplyOutcome.UNAVAILABLE: 503,
+    ReplyOutcome.FAILED: 500,
 }
 """HTTP's word for what a stage says of a request."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from http_bridge.refusals import RETRY, STATUS, Refusal
-from schemas.records import Answered, EncodeRequest, MatchRequest, Reply, Request, SearchRequest
+from schemas.records import EncodeRequest, MatchRequest, Reply, ReplyOutcome, Request, SearchRequest
 from streams.requests.client import NotAnswered, RequestClient, RequestTooLarge
 
 NAMES: dict[type[Request], str] = {EncodeRequest: "encoder", SearchRequest: "search", MatchRequest: "matcher"}
@@ -53,7 +53,7 @@ class Stages:
             raise Refusal(504, f"the {NAMES[kind]} gave {exc}; does one run?") from exc
         except RequestTooLarge as exc:
             raise Refusal(413, str(exc)) from exc
-        if reply.outcome is Answered.SERVED:
+        if reply.outcome is ReplyOutcome.SERVED:
             return reply
         status = STATUS[reply.outcome]
         said = f"{field}: {reply.error_message}" if status < 500 else f"{NAMES[kind]}: {reply.error_message}"

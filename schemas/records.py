@@ -1,16 +1,18 @@
-"""The records on the wire; one frozen dataclass for each published Avro schema, with the schema's own field names.
+"""The records on the wire: a frozen dataclass for each published Avro schema, with the schema's field names.
 
-What each field means stands once, in the `.avsc` beside this file.
+The `.avsc` files beside this one document the fields.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 Fingerprint = npt.NDArray[np.float32]
 """float32 (d,), of unit length."""
@@ -27,7 +29,7 @@ class ImageNew:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A picture inside an image: its box, as shares of width and height, and its fingerprint."""
+    """A picture inside an image: its box as shares of the image's width and height, and its fingerprint."""
 
     left: float
     top: float
@@ -51,7 +53,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """An index hit."""
+    """An image that the index finds near another."""
 
     relative_path: str
     score: float
@@ -82,7 +84,7 @@ class Duplicate:
     coverage_candidate: float = 0.0
     coverage_neighbor: float = 0.0
     edit: str = ""
-    points: tuple[tuple[float, float, float, float], ...] = ()
+    points: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class Duplicates:
     unreadable: tuple[str, ...] = ()
 
 
-class Outcome(StrEnum):
-    """What became of one announced image."""
+class VerdictOutcome(StrEnum):
+    """The outcome for one announced image."""
 
     CLEAR = "clear"
     DUPLICATE = "duplicate"
@@ -108,17 +110,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """verdicts: one for every announced image."""
+    """verdicts: the outcome for one announced image."""
 
     request_id: int | None
     relative_path: str
-    outcome: Outcome
+    outcome: VerdictOutcome
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Whose request it is, and where its reply goes."""
+    """The head of a request: who sends it, and where the reply goes."""
 
     correlation_id: str
     bridge: str
@@ -159,8 +161,8 @@ class MatchRequest:
     original_height: int = 0
 
 
-class Answered(StrEnum):
-    """What became of a request."""
+class ReplyOutcome(StrEnum):
+    """The outcome of a request."""
 
     SERVED = "served"
     MISSING = "missing"
@@ -171,11 +173,11 @@ class Answered(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """replies: the answer to one request."""
+    """replies: the reply to one request."""
 
     correlation_id: str
     bridge: str
-    outcome: Answered = Answered.SERVED
+    outcome: ReplyOutcome = ReplyOutcome.SERVED
     error_message: str = ""
     model: str = ""
     fingerprint: Fingerprint = field(default_factory=lambda: np.empty(0, np.float32))
@@ -185,7 +187,7 @@ class Reply:
 
 
 class State(StrEnum):
-    """What a process of a stage is doing."""
+    """The state of a stage's process."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -196,7 +198,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """stage.states: what one process of a stage is doing."""
+    """stage.states: the state of one process of a stage."""
 
     stage: str
     process: str
@@ -209,69 +211,27 @@ class StageState:
 
 
 Request = EncodeRequest | SearchRequest | MatchRequest
-Record = (
-    ImageNew
-    | Embedding
-    | Candidates
-    | Duplicates
-    | Verdict
-    | EncodeRequest
-    | SearchRequest
-    | MatchRequest
-    | Reply
-    | StageState
-)
+ImageRecord = ImageNew | Embedding | Candidates | Duplicates | Verdict
+"""A record about one image, as the stages read and write them."""
+Record = ImageRecord | Request | Reply | StageState
+"""Any record on the wire; the one list of them."""
 
 
 def to_plain(record: Record) -> dict[str, Any]:
-    """The record as the dictionaries, lists and numbers that Avro and JSON are written from."""
-    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+    """Return the record as dictionaries, lists and numbers, of which Avro and JSON are written."""
+    plain: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes, datetime), enc_hook=_numbers)
+    return plain
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case np.ndarray():
-            return value.tolist()
-        case StrEnum():
-            return value.value
-        case tuple() if value and isinstance(value[0], Neighbor | Duplicate):
-            return [_fields(one) for one in value]
-        case tuple() if value and isinstance(value[0], Part):
-            return [{name: _plain(field) for name, field in _fields(one).items()} for one in value]
-        case Envelope():
-            return _fields(value)
-        case _:
-            return value
+def from_plain(kind: type[T], plain: dict[str, Any]) -> T:
+    """Return the record of that kind from what an Avro reader gives; ValueError if it does not fit."""
+    return msgspec.convert(plain, kind, dec_hook=_fingerprint)
 
 
-def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
-    """The record of that kind, from what an Avro reader gives."""
-    converted = {name: _FROM_PLAIN[name](value) for name, value in plain.items() if name in _FROM_PLAIN}
-    if "outcome" in plain:
-        converted["outcome"] = (Outcome if kind is Verdict else Answered)(plain["outcome"])
-    if kind is StageState:
-        converted["state"] = State(plain["state"])
-    return kind(**plain | converted)
+def _numbers(fingerprint: Fingerprint) -> list[float]:
+    numbers: list[float] = fingerprint.tolist()
+    return numbers
 
 
-def _duplicate(plain: dict[str, Any]) -> Duplicate:
-    return Duplicate(**{**plain, "points": tuple(tuple(point) for point in plain["points"])})
-
-
-def _part(plain: dict[str, Any]) -> Part:
-    return Part(**{**plain, "fingerprint": np.asarray(plain["fingerprint"], np.float32)})
-
-
-# in every record that has a field of such a name, it is of the one kind
-_FROM_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "fingerprint": lambda numbers: np.asarray(numbers, dtype=np.float32),
-    "neighbors": lambda items: tuple(n if isinstance(n, str) else Neighbor(**n) for n in items),
-    "duplicated": lambda items: tuple(map(_duplicate, items)),
-    "parts": lambda items: tuple(map(_part, items)),
-    "unreadable": tuple,
-    "envelope": lambda plain: Envelope(**plain),
-}
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+def _fingerprint(_kind: type, numbers: list[float]) -> Fingerprint:
+    return np.asarray(numbers, np.float32)

@@ -11,7 +11,7 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.paths import shown
-from schemas.records import Answered, Embedding, EncodeRequest, ImageNew, Reply, Request
+from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
 from streams.encoding import check_log, last_paths, load, model_of, parts_of
 from streams.known_images import KnownImages
@@ -63,7 +63,7 @@ class EncoderStage(Stage[ImageNew]):
         replies = []
         for request, one in zip(asked, described, strict=True):
             if isinstance(one, ImageError):
-                outcome = Answered.MISSING if isinstance(one, MissingImage) else Answered.REFUSED
+                outcome = ReplyOutcome.MISSING if isinstance(one, MissingImage) else ReplyOutcome.REFUSED
                 replies.append(reply_to(request, outcome, str(one)))
             else:
                 replies.append(

@@ -17,17 +17,17 @@ from imagetools.hardware import usable_cores
 from imagetools.matching.verify import Features, Look, MatcherConfig, Verification, extract, verify
 from imagetools.paths import shown
 from schemas.records import (
-    Answered,
     Candidates,
     Duplicate,
     Duplicates,
     MatchRequest,
     Neighbor,
     Reply,
+    ReplyOutcome,
     Request,
     Verdict,
+    VerdictOutcome,
 )
-from schemas.records import Outcome as Fate
 from streams.config import Config
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
@@ -211,7 +211,7 @@ class MatcherStage(Stage[Candidates]):
         with self._scheduler.request():
             candidate = self._candidate(request)
         if isinstance(candidate, ImageError):
-            outcome = Answered.MISSING if isinstance(candidate, MissingImage) else Answered.REFUSED
+            outcome = ReplyOutcome.MISSING if isinstance(candidate, MissingImage) else ReplyOutcome.REFUSED
             return reply_to(request, outcome, str(candidate))
         root, look = self._target, self._look(self._source, request.candidate)
         if (image := request.image) is not None:
@@ -257,7 +257,7 @@ class MatcherStage(Stage[Candidates]):
         missing = {n.relative_path: seen.get(n.relative_path) for n in record.neighbors} | compared
         errors = {path: error for path, error in missing.items() if isinstance(error, ImageError)}
         reason = "; ".join(f"neighbor left out: {error}" for error in errors.values())
-        fate = Fate.DUPLICATE if duplicates else Fate.CLEAR
+        fate = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
         outputs = [Output(VERDICTS, record.candidate, Verdict(record.request_id, record.candidate, fate, reason))]
         if duplicates:
             alert = Duplicates(

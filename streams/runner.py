@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError, RegistryAway
 from schemas.codec import Codec, R, codec
-from schemas.records import Outcome, State, Verdict
+from schemas.records import State, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import headers, path_of, read_message
@@ -427,7 +427,7 @@ class Runner(Generic[R]):
         self._produce(self.kafka.topic(DEAD_LETTERS.name), key if key is None else bytes(key), value, why)
         request_id, path = self._whose(message, one)
         if path is not None:
-            verdict = Verdict(request_id, path, Outcome.DEAD_LETTER, f"{type(reason).__name__}: {text}")
+            verdict = Verdict(request_id, path, VerdictOutcome.DEAD_LETTER, f"{type(reason).__name__}: {text}")
             self._send(Output(VERDICTS, path, verdict), headers(message))
 
     def _whose(self, message: Message, one: Any) -> tuple[int | None, str | None]:

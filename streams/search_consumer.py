@@ -13,13 +13,13 @@ from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index.config import IndexConfig
 from imagetools.index.graph import Change, Entry, Index
 from schemas.records import (
-    Answered,
     Candidates,
     Embedding,
     Fingerprint,
     Neighbor,
     Part,
     Reply,
+    ReplyOutcome,
     Request,
     SearchRequest,
 )
@@ -154,7 +154,7 @@ class SearchStage(Stage[Embedding]):
     def _answer(self, request: SearchRequest) -> Reply:
         with self._scheduler.request():
             if self._not_live:
-                return reply_to(request, Answered.UNAVAILABLE, self._not_live)
+                return reply_to(request, ReplyOutcome.UNAVAILABLE, self._not_live)
             try:
                 # looked at, and dropped
                 view = self._index.change()
@@ -163,7 +163,7 @@ class SearchStage(Stage[Embedding]):
                 )
                 found = view.search(fingerprint, request.nb_neighbors, digest=request.digest, parts=parts)
             except IndexMismatch as exc:
-                return reply_to(request, Answered.REFUSED, str(exc))
+                return reply_to(request, ReplyOutcome.REFUSED, str(exc))
         neighbors = tuple(Neighbor(n.relative_path, n.score, n.identical) for n in found)
         return reply_to(request, neighbors=neighbors, model=self._index.model or "")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import Answered, EncodeRequest, MatchRequest, Reply, Request, SearchRequest
+from schemas.records import EncodeRequest, MatchRequest, Reply, ReplyOutcome, Request, SearchRequest
 from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, SEARCH_REQUESTS, SHORT_LIVED, Topic
 
 REQUEST_TOPICS: dict[type[Request], Topic] = {
@@ -26,7 +26,9 @@ MAX_RESULT_BYTES = 250
 """What Avro makes of one neighbor or duplicate, without its path and points, at most."""
 
 
-def reply_to(request: Request, outcome: Answered = Answered.SERVED, error_message: str = "", **found: Any) -> Reply:
+def reply_to(
+    request: Request, outcome: ReplyOutcome = ReplyOutcome.SERVED, error_message: str = "", **found: Any
+) -> Reply:
     """Address a reply to the client that sent the request."""
     return Reply(request.envelope.correlation_id, request.envelope.bridge, outcome, error_message, **found)
 
@@ -44,4 +46,4 @@ def shrink(reply: Reply) -> Reply:
     if size < MAX_MESSAGE_BYTES:
         return bare
     reason = "the answer does not fit one message: ask for fewer neighbors"
-    return Reply(reply.correlation_id, reply.bridge, Answered.REFUSED, reason)
+    return Reply(reply.correlation_id, reply.bridge, ReplyOutcome.REFUSED, reason)

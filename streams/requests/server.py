@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
-from schemas.records import Answered, Envelope, Reply, Request
+from schemas.records import Envelope, Reply, ReplyOutcome, Request
 from streams.config import KafkaConfig
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
@@ -174,11 +174,11 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         try:
             return self._stage.answer(batch)
         except ImageRootUnavailable as exc:
-            return [reply_to(request, Answered.UNAVAILABLE, str(exc)) for request in batch]
+            return [reply_to(request, ReplyOutcome.UNAVAILABLE, str(exc)) for request in batch]
         except Exception as exc:
             log.exception("%s: a fault while answering", self._stage.name)
             text = f"a fault of the {self._stage.name}: {type(exc).__name__}; its log says more"
-            return [reply_to(request, Answered.FAILED, text) for request in batch]
+            return [reply_to(request, ReplyOutcome.FAILED, text) for request in batch]
 
     def _send(self, envelope: Envelope, reply: Reply) -> None:
         try:

@@ -15,7 +15,7 @@ from cli.findings import Findings, Links, totals
 from imagetools.errors import CannotWrite
 from imagetools.folder import Skipped, Tally
 from imagetools.paths import one_file
-from schemas.records import Duplicate, Duplicates, Outcome, Verdict
+from schemas.records import Duplicate, Duplicates, Verdict, VerdictOutcome
 from tests.support.streaming import scene
 
 
@@ -30,9 +30,9 @@ def alert(candidate: str, *originals: str) -> Duplicates:
 def job(folder: Path, announced: int, *alerts: Duplicates, clear: tuple[str, ...] = (), report: bool = True) -> Job:
     findings = Findings(announced, alerts=list(alerts))
     for one in alerts:
-        findings.verdicts[one.candidate] = Verdict(1, one.candidate, Outcome.DUPLICATE)
+        findings.verdicts[one.candidate] = Verdict(1, one.candidate, VerdictOutcome.DUPLICATE)
     for path in clear:
-        findings.verdicts[path] = Verdict(1, path, Outcome.CLEAR)
+        findings.verdicts[path] = Verdict(1, path, VerdictOutcome.CLEAR)
     console = Console(file=StringIO(), width=200)
     return Job(folder, folder.parent / "report" if report else None, findings, Tally(), console)
 

@@ -222,14 +222,16 @@ def test_wait_says_what_it_waits_for_and_how_many_are_open_when_it_is_interrupte
 
 def test_verdicts_of_others_are_not_ones_own(kafka, here):
     from cli.awaited import Awaited  # noqa: PLC0415
-    from schemas.records import Outcome, Verdict  # noqa: PLC0415
+    from schemas.records import Verdict, VerdictOutcome  # noqa: PLC0415
     from streams.topics import VERDICTS  # noqa: PLC0415
 
     awaited = Awaited(kafka)
     awaited.expect(7, "a.png")
     send(kafka, IMAGES_NEW, [("a.png", ImageNew(7, "a.png"))])
     send(
-        kafka, VERDICTS, [("a.png", Verdict(6, "a.png", Outcome.CLEAR)), ("a.png", Verdict(7, "a.png", Outcome.CLEAR))]
+        kafka,
+        VERDICTS,
+        [("a.png", Verdict(6, "a.png", VerdictOutcome.CLEAR)), ("a.png", Verdict(7, "a.png", VerdictOutcome.CLEAR))],
     )
     decided: list[int] = []
 

@@ -16,7 +16,7 @@ from http_bridge.image_states import ImageState, ImageStates
 from http_bridge.image_store import FILE
 from imagetools.errors import ConfigError
 from local_kafka.java import free_ports
-from schemas.records import Duplicate, Duplicates, ImageNew, Outcome, Verdict
+from schemas.records import Duplicate, Duplicates, ImageNew, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS, create
 from tests.support.bridging import Bridge, answering, bridge, eventually, stages
@@ -50,18 +50,20 @@ def test_each_state_is_told(kafka, tmp_path):
         assert found.request_id == 5
         assert found.announced
         assert found.decided is None
-        send(kafka, VERDICTS, [("a.jpg", Verdict(5, "a.jpg", Outcome.CLEAR))])
+        send(kafka, VERDICTS, [("a.jpg", Verdict(5, "a.jpg", VerdictOutcome.CLEAR))])
         assert state_of(states, "a.jpg", "clear").decided
 
         send(kafka, IMAGES_NEW, [("b.jpg", ImageNew(6, "b.jpg"))])
         one = Duplicate("a.jpg", 0.987654, 20, 0.9, edit="mirrored", points=((0.1, 0.2, 0.3, 0.4),))
         send(kafka, DUPLICATES, [("b.jpg", Duplicates(6, "b.jpg", (one,)))])
-        send(kafka, VERDICTS, [("b.jpg", Verdict(6, "b.jpg", Outcome.DUPLICATE))])
+        send(kafka, VERDICTS, [("b.jpg", Verdict(6, "b.jpg", VerdictOutcome.DUPLICATE))])
         (duplicate,) = state_of(states, "b.jpg", "duplicate").duplicated
         assert (duplicate.relative_path, duplicate.score, duplicate.edit) == ("a.jpg", 0.9877, "mirrored")
 
         send(kafka, IMAGES_NEW, [("c.jpg", ImageNew(7, "c.jpg"))])
-        send(kafka, VERDICTS, [("c.jpg", Verdict(7, "c.jpg", Outcome.DEAD_LETTER, "MissingImage: no such file"))])
+        send(
+            kafka, VERDICTS, [("c.jpg", Verdict(7, "c.jpg", VerdictOutcome.DEAD_LETTER, "MissingImage: no such file"))]
+        )
         assert state_of(states, "c.jpg", "dead_letter").reason == "MissingImage: no such file"
 
         send(kafka, IMAGES_NEW, [("a.jpg", None)])
@@ -72,18 +74,18 @@ def test_a_verdict_of_an_earlier_announcement_does_not_answer_for_a_later_one(ka
     with view(kafka) as states:
         old = now() - 60_000
         send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg"))], timestamp=old)
-        send(kafka, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", Outcome.CLEAR))], timestamp=old + 50)
+        send(kafka, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", VerdictOutcome.CLEAR))], timestamp=old + 50)
         state_of(states, "a.jpg", "clear")
         # by the same number, as producers do that do not count
         send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg"))])
         state_of(states, "a.jpg", "waiting")
-        send(kafka, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", Outcome.CLEAR))])
+        send(kafka, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", VerdictOutcome.CLEAR))])
         state_of(states, "a.jpg", "clear")
         # the verdict of one that was overtaken
         send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(2, "a.jpg"))])
         send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(3, "a.jpg"))])
-        send(kafka, VERDICTS, [("a.jpg", Verdict(2, "a.jpg", Outcome.CLEAR))])
-        send(kafka, VERDICTS, [("mark", Verdict(0, "mark", Outcome.CLEAR))])
+        send(kafka, VERDICTS, [("a.jpg", Verdict(2, "a.jpg", VerdictOutcome.CLEAR))])
+        send(kafka, VERDICTS, [("mark", Verdict(0, "mark", VerdictOutcome.CLEAR))])
         state_of(states, "mark", "clear")
         assert state_of(states, "a.jpg", "waiting").request_id == 3
 
@@ -92,7 +94,7 @@ def test_an_announcement_that_could_not_be_read_is_a_dead_letter_by_its_key(kafk
     with view(kafka) as states:
         send_raw(kafka, IMAGES_NEW, [(b"a.jpg", b"nonsense"), (b"\xff", b"nonsense")])
         state_of(states, "a.jpg", "waiting")
-        send(kafka, VERDICTS, [("a.jpg", Verdict(None, "a.jpg", Outcome.DEAD_LETTER, "MessageError: nonsense"))])
+        send(kafka, VERDICTS, [("a.jpg", Verdict(None, "a.jpg", VerdictOutcome.DEAD_LETTER, "MessageError: nonsense"))])
         assert state_of(states, "a.jpg", "dead_letter").request_id is None
 
 
@@ -104,7 +106,7 @@ def test_topics_may_be_read_in_any_order(kafka):
     )
     numbers = list(range(300))
     random.Random(1).shuffle(numbers)
-    send(kafka, VERDICTS, [(f"{n}.jpg", Verdict(n, f"{n}.jpg", Outcome.DUPLICATE)) for n in numbers if n])
+    send(kafka, VERDICTS, [(f"{n}.jpg", Verdict(n, f"{n}.jpg", VerdictOutcome.DUPLICATE)) for n in numbers if n])
     with view(kafka) as states:
         found = [states.state(f"{n}.jpg") for n in range(300)]
         assert [one.state for one in found if one] == ["waiting"] + ["duplicate"] * 299
@@ -201,9 +203,9 @@ def test_two_bridges_do_not_share_a_folder_and_one_that_cannot_be_written_is_nam
 
 def test_what_is_older_than_the_topics_keep_is_forgotten(kafka):
     month = 30 * 24 * 3600 * 1000
-    send(kafka, VERDICTS, [("old.jpg", Verdict(1, "old.jpg", Outcome.CLEAR))], timestamp=now() - month)
+    send(kafka, VERDICTS, [("old.jpg", Verdict(1, "old.jpg", VerdictOutcome.CLEAR))], timestamp=now() - month)
     send_raw(kafka, DEAD_LETTERS, [(b"old.jpg", b"x")], timestamp=now() - month)
-    send(kafka, VERDICTS, [("new.jpg", Verdict(1, "new.jpg", Outcome.CLEAR))])
+    send(kafka, VERDICTS, [("new.jpg", Verdict(1, "new.jpg", VerdictOutcome.CLEAR))])
     with view(kafka) as states:
         state_of(states, "new.jpg", "clear")
         states._store.forget(now() - month // 2)

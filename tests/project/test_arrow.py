@@ -26,7 +26,7 @@ ROOMS = {
 
 LIBRARIES = {
     "imagetools": {"numpy", "torch", "torchvision", "ngtpy", "cv2", "PIL", "pillow_heif", "openvino", "platformdirs"},
-    "schemas": {"numpy", "fastavro", "confluent_kafka"},
+    "schemas": {"numpy", "fastavro", "msgspec", "confluent_kafka"},
 }
 """What else the inner rooms may import, beside the standard library."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import published
+from schemas.codec import published_schemas
 from schemas.records import Duplicate, Duplicates, ImageNew
 from streams.config import KafkaConfig
 from streams.topics import DUPLICATES, IMAGES_NEW
@@ -156,7 +156,7 @@ def test_the_consumer_never_sees_an_alert_of_an_aborted_transaction(kafka, tmp_p
 
 def test_both_work_from_a_copy_of_the_schemas_alone(kafka, tmp_path):
     for kind, name in ((ImageNew, "image_new.v1.avsc"), (Duplicates, "duplicates.v1.avsc")):
-        (tmp_path / name).write_text(json.dumps(published(kind)[0]), "utf-8")
+        (tmp_path / name).write_text(json.dumps(published_schemas(kind)[0]), "utf-8")
     alone = shutil.copy(PRODUCER, tmp_path)
     subprocess.run(
         [

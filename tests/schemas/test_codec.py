@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from imagetools.errors import MessageError
-from schemas.codec import KINDS, MARKER, SingleObject, codec, published
+from schemas.codec import KINDS, MARKER, SingleObjectCodec, codec, published_schemas
 from schemas.records import (
-    Answered,
     Candidates,
     Duplicate,
     Duplicates,
@@ -29,14 +28,15 @@ from schemas.records import (
     ImageNew,
     MatchRequest,
     Neighbor,
-    Outcome,
     Part,
     Record,
     Reply,
+    ReplyOutcome,
     SearchRequest,
     StageState,
     State,
     Verdict,
+    VerdictOutcome,
     from_plain,
     to_plain,
 )
@@ -79,19 +79,21 @@ RECORDS: tuple[Record, ...] = (
         NOON,
         ("gone.jpg",),
     ),
-    Verdict(None, "a.jpg", Outcome.DEAD_LETTER, "broken"),
-    Verdict(5, "b.jpg", Outcome.CLEAR),
+    Verdict(None, "a.jpg", VerdictOutcome.DEAD_LETTER, "broken"),
+    Verdict(5, "b.jpg", VerdictOutcome.CLEAR),
     EncodeRequest(Envelope("c-1", "c", 2, NOON), "a.jpg"),
     EncodeRequest(Envelope("c-2", "c", 2, NOON), image=b"\xff\xd8"),
     SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, bytes(range(32)), "m:1:160"),
     MatchRequest(Envelope("c-4", "c", 0, NOON), "a.jpg", ("b.jpg", "c.jpg")),
     MatchRequest(Envelope("c-5", "c", 0, NOON), "", ("b.jpg",), b"\xff\xd8", 4000, 3000),
     SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, parts=PARTS),
-    Reply("c-1", "c", Answered.SERVED, "", "m:1:160", FINGERPRINT),
-    Reply("c-1", "c", Answered.SERVED, "", "m:1:160", FINGERPRINT, PARTS),
+    Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT),
+    Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT, PARTS),
     Reply("c-3", "c", neighbors=(Neighbor("b.jpg", 0.5, identical=True),)),
     StageState("encoder", "encoder-0", "here", State.WAITING, "the folder is away", NOON, 2, "/data"),
-    Reply("c-4", "c", Answered.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)),
+    Reply(
+        "c-4", "c", ReplyOutcome.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)
+    ),
 )
 named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
@@ -116,7 +118,7 @@ COMPOSED: dict[str, Callable[[Any], SearchStrategy[Any]]] = {
 
 
 def value_of(schema: Any) -> SearchStrategy[Any]:
-    """Any value that a schema allows, as a reader gives it."""
+    """Return a strategy for the values that a schema allows, as a reader gives them."""
     if isinstance(schema, list):
         return st.one_of([value_of(one) for one in schema])
     if isinstance(schema, dict) and schema["type"] in COMPOSED:
@@ -125,7 +127,7 @@ def value_of(schema: Any) -> SearchStrategy[Any]:
 
 
 def plainly(value: Any) -> Any:
-    """Sequences as lists, so that plain forms can be compared."""
+    """Return the value with lists for all sequences, to compare plain forms."""
     match value:
         case dict():
             return {name: plainly(one) for name, one in value.items()}
@@ -135,7 +137,7 @@ def plainly(value: Any) -> Any:
 
 
 def crc_64_avro(data: bytes) -> int:
-    """The Avro specification's fingerprint, written down anew from its pseudocode (Schema Fingerprints)."""
+    """The Avro specification's fingerprint, from its pseudocode (Schema Fingerprints)."""
     empty = 0xC15D213AA4D7A795
     table = []
     for entry in range(256):
@@ -150,7 +152,7 @@ def crc_64_avro(data: bytes) -> int:
 
 
 def refused(value: bytes, kind: Any = ImageNew) -> str:
-    """Why the codec does not take a value; any other error than MessageError comes through."""
+    """Return the codec's reason for refusing a value; any error but MessageError passes through."""
     with pytest.raises(MessageError) as caught:
         codec().decode("t", kind, value)
     return str(caught.value)
@@ -159,7 +161,7 @@ def refused(value: bytes, kind: Any = ImageNew) -> str:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 def test_every_record_comes_back_as_it_was(kind, data):
-    plain = data.draw(value_of(published(kind)[-1]))
+    plain = data.draw(value_of(published_schemas(kind)[-1]))
     record = from_plain(kind, plain)
     single = codec()
     back = single.decode("t", kind, single.encode("t", record))
@@ -189,7 +191,7 @@ def plain_fields(record: Any) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_published_schema_parses_and_has_the_fields_of_its_record(kind):
-    schemas = published(kind)
+    schemas = published_schemas(kind)
     assert schemas
     for schema in schemas:
         fastavro.parse_schema(schema, named_schemas={})
@@ -216,7 +218,7 @@ def test_the_reference_gives_the_value_that_is_known_of_null():
 
 @named
 def test_a_value_begins_with_the_marker_and_the_schemas_fingerprint(record):
-    schema = published(type(record))[-1]
+    schema = published_schemas(type(record))[-1]
     canonical = fastavro.schema.to_parsing_canonical_form(schema)
     expected = struct.pack("<Q", crc_64_avro(canonical.encode()))
     value = codec().encode("t", record)
@@ -243,7 +245,7 @@ def test_an_unknown_schema_is_named():
 
 
 def test_another_records_schema_is_refused_by_both_names():
-    reason = refused(codec().encode("t", Verdict(1, "a", Outcome.CLEAR)))
+    reason = refused(codec().encode("t", Verdict(1, "a", VerdictOutcome.CLEAR)))
     assert "Verdict" in reason
     assert "ImageNew" in reason
 
@@ -265,7 +267,7 @@ def test_damage_anywhere_in_the_body_is_a_message_error_or_another_record(record
 
 
 def accepts(value: bytes, kind: Any) -> bool:
-    """Whether the codec takes a value; any other error than MessageError comes through."""
+    """Return whether the codec accepts a value; any error but MessageError passes through."""
     try:
         assert type(codec().decode("t", kind, value)) is kind
     except MessageError:
@@ -275,18 +277,18 @@ def accepts(value: bytes, kind: Any) -> bool:
 
 def test_a_reader_fills_in_what_an_older_writer_did_not_know(tmp_path, monkeypatch):
     """A second version of ImageNew beside the first, as the codec would find it in this folder."""
-    older = published(ImageNew)[0]
+    older = published_schemas(ImageNew)[0]
     newer = json.loads(json.dumps(older))
     newer["fields"].append({"name": "origin", "type": "string", "default": "unknown"})
     for number, schema in ((1, older), (2, newer), (10, newer | {"doc": "the tenth"})):
         (tmp_path / f"image_new.v{number}.avsc").write_text(json.dumps(schema))
     monkeypatch.setattr("schemas.codec.files", lambda _package: tmp_path)
-    assert [len(schema["fields"]) for schema in published(ImageNew)] == [3, 4, 4]
-    assert published(ImageNew)[-1]["doc"] == "the tenth", "numbers, not letters, order the versions"
+    assert [len(schema["fields"]) for schema in published_schemas(ImageNew)] == [3, 4, 4]
+    assert published_schemas(ImageNew)[-1]["doc"] == "the tenth", "numbers, not letters, order the versions"
 
     monkeypatch.setattr("schemas.codec.KINDS", (ImageNew,))
     # the record has no such field yet
     monkeypatch.setattr("schemas.codec.from_plain", lambda kind, plain: plain)
     head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(older).encode()))
-    plain = SingleObject().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
+    plain = SingleObjectCodec().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
     assert plain == {"request_id": 7, "relative_path": "a.jpg", "alert": True, "origin": "unknown"}

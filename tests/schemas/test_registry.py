@@ -19,8 +19,8 @@ from imagetools.errors import ConfigError, MessageError, RegistryAway
 from imagetools.fingerprint.encoder import Encoder
 from local_kafka.java import free_ports
 from local_kafka.registry import LocalRegistry
-from schemas.codec import Registry, codec, published
-from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Outcome, Record, State, Verdict
+from schemas.codec import ConfluentCodec, codec, published_schemas
+from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Record, State, Verdict, VerdictOutcome
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS
@@ -30,7 +30,7 @@ from tests.support.streaming import Reader, running, send, write_groups
 RECORDS: tuple[Record, ...] = (
     ImageNew(7, "Zoë 日本.jpg", alert=False),
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, identical=True),), "m:1:160"),
-    Verdict(None, "a.jpg", Outcome.DEAD_LETTER, "broken"),
+    Verdict(None, "a.jpg", VerdictOutcome.DEAD_LETTER, "broken"),
 )
 
 
@@ -66,7 +66,7 @@ def test_the_number_in_the_framing_is_that_of_the_schema_under_the_topics_subjec
     value = codec(registry.url).encode("our.topic", ImageNew(1, "a.jpg"))
     latest = client.get_latest_version("our.topic-value")
     assert value[:5] == b"\0" + latest.schema_id.to_bytes(4)
-    assert json.loads(latest.schema.schema_str)["fields"] == published(ImageNew)[-1]["fields"]
+    assert json.loads(latest.schema.schema_str)["fields"] == published_schemas(ImageNew)[-1]["fields"]
     # again, and by another process: the same version
     codec(registry.url).encode("our.topic", ImageNew(2, "b.jpg"))
     assert client.get_versions("our.topic-value") == [1]
@@ -83,7 +83,7 @@ def test_an_incompatible_schema_is_refused_by_the_registry(registry, client):
 
 def test_a_message_of_an_older_schema_is_read_with_the_newer_ones_defaults(registry, client):
     """As a producer whose schema lacks `alert` would send it."""
-    fields = [field for field in published(ImageNew)[-1]["fields"] if field["name"] != "alert"]
+    fields = [field for field in published_schemas(ImageNew)[-1]["fields"] if field["name"] != "alert"]
     older = {"type": "record", "name": "ImageNew", "namespace": "imagetools", "fields": fields}
     number = client.register_schema("older-value", Schema(json.dumps(older), "AVRO"))
     value = b"\0" + number.to_bytes(4) + b"\x0e\x0aa.jpg"
@@ -107,7 +107,7 @@ def test_another_framing_is_the_messages_fault(registry, value):
 
 def test_another_records_schema_and_a_cut_body_are_the_messages_fault(registry):
     both = codec(registry.url)
-    refused(registry, both.encode("verdicts", Verdict(1, "a", Outcome.CLEAR)))
+    refused(registry, both.encode("verdicts", Verdict(1, "a", VerdictOutcome.CLEAR)))
     value = both.encode("cut", ImageNew(1, "folder/a.jpg"))
     for end in range(len(value)):
         refused(registry, value[:end])
@@ -116,7 +116,7 @@ def test_another_records_schema_and_a_cut_body_are_the_messages_fault(registry):
 def test_a_registry_that_is_away_is_nobodys_fault(registry):
     value = codec(registry.url).encode("away", ImageNew(1, "a.jpg"))
     (port,) = free_ports(1)
-    away = Registry(f"http://127.0.0.1:{port}", {"max.retries": 0})
+    away = ConfluentCodec(f"http://127.0.0.1:{port}", {"max.retries": 0})
     for attempt in (lambda: away.decode("away", ImageNew, value), lambda: away.encode("away", ImageNew(1, "a.jpg"))):
         with pytest.raises(RegistryAway, match="refused") as caught:
             attempt()
@@ -126,7 +126,7 @@ def test_a_registry_that_is_away_is_nobodys_fault(registry):
 
 def test_a_secret_in_the_address_is_not_told():
     (port,) = free_ports(1)
-    away = Registry(f"http://user:secret@127.0.0.1:{port}", {"max.retries": 0})
+    away = ConfluentCodec(f"http://user:secret@127.0.0.1:{port}", {"max.retries": 0})
     with pytest.raises(RegistryAway) as caught:
         away.encode("away", ImageNew(1, "a.jpg"))
     assert "secret" not in str(caught.value)
@@ -219,7 +219,7 @@ def test_a_registry_that_takes_a_request_and_never_answers_is_given_up(monkeypat
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(RegistryAway, match="timed out") as caught:
-            Registry(url, {"max.retries": 0}).decode("t", ImageNew, b"\0\0\0\0\1\2\2a\1")
+            ConfluentCodec(url, {"max.retries": 0}).decode("t", ImageNew, b"\0\0\0\0\1\2\2a\1")
     assert 0.9 < time.monotonic() - began < 10
     assert not isinstance(caught.value, MessageError)
 
@@ -227,11 +227,11 @@ def test_a_registry_that_takes_a_request_and_never_answers_is_given_up(monkeypat
 def test_messages_travel_through_kafka_in_this_framing(registry, kafka, client):
     framed = KafkaConfig(kafka.bootstrap, kafka.prefix, member=kafka.member, registry=registry.url)
     send(framed, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg")), ("b.jpg", None)])
-    send(framed, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", Outcome.CLEAR))])
+    send(framed, VERDICTS, [("a.jpg", Verdict(1, "a.jpg", VerdictOutcome.CLEAR))])
     reader = Reader(framed, IMAGES_NEW, VERDICTS)
     reader.until(lambda r: len(r.seen["images.new"]) == 2 and len(r.seen["verdicts"]) == 1)
     assert ImageNew(1, "a.jpg") in reader.seen["images.new"]
     assert None in reader.seen["images.new"]
-    assert reader.seen["verdicts"] == [Verdict(1, "a.jpg", Outcome.CLEAR)]
+    assert reader.seen["verdicts"] == [Verdict(1, "a.jpg", VerdictOutcome.CLEAR)]
     assert framed.topic("images.new") + "-value" in client.get_subjects()
     reader.close()

@@ -9,8 +9,7 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
 from imagetools.features.store import FeatureStore
 from imagetools.matching.verify import Features, MatcherConfig
-from schemas.records import Candidates, Duplicates, Neighbor, Verdict
-from schemas.records import Outcome as Fate
+from schemas.records import Candidates, Duplicates, Neighbor, Verdict, VerdictOutcome
 from streams import matcher_consumer
 from streams.config import Config
 from streams.matcher_consumer import MatcherStage
@@ -47,7 +46,7 @@ def test_a_copy_becomes_an_alert_with_its_evidence_and_a_stranger_does_not(stage
     (outcome,) = stage.run([_ask("0.png", "mirrored.png", "1.png")])
     verdict, alert = _records(outcome)
     assert isinstance(verdict, Verdict)
-    assert verdict.outcome is Fate.DUPLICATE
+    assert verdict.outcome is VerdictOutcome.DUPLICATE
     assert isinstance(alert, Duplicates)
     (found,) = alert.duplicated
     assert (found.relative_path, found.mirrored, found.edit) == ("mirrored.png", True, "mirrored")

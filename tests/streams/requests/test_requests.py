@@ -13,11 +13,11 @@ from confluent_kafka import Producer
 
 from schemas.codec import codec
 from schemas.records import (
-    Answered,
     Embedding,
     EncodeRequest,
     Envelope,
     Reply,
+    ReplyOutcome,
     Request,
     SearchRequest,
 )
@@ -59,7 +59,7 @@ class Echo(Stage[Any]):
         self.asked += paths
         if "a fault" in paths:
             raise ZeroDivisionError("made to fail")
-        return [reply_to(r, Answered.SERVED, p, fingerprint=VECTOR) for r, p in zip(requests, paths, strict=True)]
+        return [reply_to(r, ReplyOutcome.SERVED, p, fingerprint=VECTOR) for r, p in zip(requests, paths, strict=True)]
 
 
 def with_client(kafka: KafkaConfig, work: Callable[[RequestClient], Awaitable[T]]) -> T:
@@ -111,8 +111,8 @@ def test_replies_to_another_and_to_nobody_are_passed_over(kafka: KafkaConfig) ->
         name = f"{client.instance}-0"
         topic, encode = kafka.topic(REPLIES.name), codec(kafka.registry).encode
         producer = Producer(kafka.client())
-        foreign = Reply(name, "another", Answered.SERVED, "foreign")
-        stale = Reply(name, client.instance, Answered.SERVED, "stale")
+        foreign = Reply(name, "another", ReplyOutcome.SERVED, "foreign")
+        stale = Reply(name, client.instance, ReplyOutcome.SERVED, "stale")
         for partition in range(REPLIES.partitions):
             producer.produce(topic, encode(topic, foreign), name, partition)
             producer.produce(topic, encode(topic, stale), "gone-0", partition)
@@ -131,7 +131,7 @@ def test_a_fault_while_answering_is_told_and_the_stage_goes_on(kafka: KafkaConfi
 
     with answering(kafka, Echo()):
         failed, fine = with_client(kafka, ask)
-    assert (failed.outcome, fine.outcome) == (Answered.FAILED, Answered.SERVED)
+    assert (failed.outcome, fine.outcome) == (ReplyOutcome.FAILED, ReplyOutcome.SERVED)
     assert "ZeroDivisionError" in failed.error_message
     assert "made to fail" not in failed.error_message
 
@@ -163,7 +163,7 @@ def test_a_reply_too_large_for_a_message_is_a_refusal(kafka: KafkaConfig) -> Non
 
     with answering(kafka, Verbose()):
         reply = with_client(kafka, ask)
-    assert reply.outcome is Answered.REFUSED
+    assert reply.outcome is ReplyOutcome.REFUSED
     assert "fewer" in reply.error_message
 
 
@@ -179,9 +179,9 @@ def test_only_the_process_that_owns_the_log_answers_and_a_stand_by_takes_over(
 
     async def nearest(client: RequestClient) -> str:
         reply = await client.request(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
-        while reply.outcome is Answered.UNAVAILABLE:
+        while reply.outcome is ReplyOutcome.UNAVAILABLE:
             reply = await client.request(SearchRequest, 30, fingerprint=np.roll(VECTOR, 1), nb_neighbors=1)
-        assert reply.outcome is Answered.SERVED, reply.error_message
+        assert reply.outcome is ReplyOutcome.SERVED, reply.error_message
         return reply.neighbors[0].relative_path
 
     with running(first, kafka=kafka, request_server=partial(RequestServer, first, kafka)) as (leader,):
