@@ -1,1 +1,4 @@
-"""HTTP in front of the stream: the three old endpoints, more than those, and a page. It holds no model and no index."""
+"""HTTP in front of the stream: the contract endpoints, uploads, alerts, images, and a page.
+
+The process holds no model and no index; it asks the stages.
+"""

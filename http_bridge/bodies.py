@@ -1,4 +1,4 @@
-"""Bodies of requests: read up to a limit, and as the type that they are to be."""
+"""Reads request bodies: decompressed, up to a limit, and as the type that the endpoint expects."""
 
 import asyncio
 import gzip
@@ -12,103 +12,107 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from http_bridge.arrivals import ARRIVALS
-from http_bridge.refusals import Refusal
+from http_bridge.errors import HttpError
+from http_bridge.incoming_bodies import INCOMING_BODIES
 
 T = TypeVar("T")
 
-MOST_JSON = 2**20
-"""Bytes of a JSON body; the largest that fits one Kafka message is a little less."""
+MAX_JSON_BYTES = 2**20
+"""Of a JSON body; one Kafka message holds a little less."""
+
+CHUNK_BYTES = 2**16
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """All bytes of a body, unpacked. Refusal 408, 413 where there are more than the limit, 415, 400."""
+    """Read and decompress a body of at most `limit` bytes. HttpError 400, 408, 413, 415."""
     coding = request.headers.get("Content-Encoding", "").strip().lower()
-    if coding not in UNPACK:
-        known = ", ".join(sorted(set(UNPACK) - {""}))
-        raise Refusal(415, f"the Content-Encoding {coding[:50]!r} is not known; these are: {known}", ACCEPTED)
+    if coding not in DECODERS:
+        known = ", ".join(sorted(set(DECODERS) - {""}))
+        raise HttpError(
+            415, f"the Content-Encoding {coding[:50]!r} is not known; these are: {known}", ACCEPTED_ENCODINGS
+        )
     declared = request.content_length
     if declared is not None and declared > limit:
-        raise Refusal(413, f"the body has {declared:,} bytes, the limit is {limit:,}")
+        raise HttpError(413, f"the body has {declared:,} bytes, the limit is {limit:,}")
     body = bytearray()
-    async with request.app[ARRIVALS].watch(request.content) as came:
-        async for chunk in request.content.iter_chunked(2**16):
+    async with request.app[INCOMING_BODIES].limit(request.content) as received:
+        async for chunk in request.content.iter_chunked(CHUNK_BYTES):
             body += chunk
-            came(len(chunk))
+            received(len(chunk))
             if len(body) > limit:
-                raise Refusal(413, f"the body has more than {limit:,} bytes")
-    unpack = UNPACK[coding]
-    if unpack is None:
+                raise HttpError(413, f"the body has more than {limit:,} bytes")
+    decoder = DECODERS[coding]
+    if decoder is None:
         return bytes(body)
     try:
-        unpacked = await asyncio.to_thread(unpack, bytes(body), limit + 1)
+        decoded = await asyncio.to_thread(decoder, bytes(body), limit + 1)
     except (OSError, EOFError, zlib.error) as exc:
-        raise Refusal(400, f"the body is not {coding}: {exc}") from exc
-    if len(unpacked) > limit:
-        raise Refusal(413, f"the body has more than {limit:,} bytes when it is unpacked")
-    return unpacked
+        raise HttpError(400, f"the body is not {coding}: {exc}") from exc
+    if len(decoded) > limit:
+        raise HttpError(413, f"the body has more than {limit:,} bytes when it is unpacked")
+    return decoded
 
 
-def _gunzip(body: bytes, most: int) -> bytes:
+def _gunzip(body: bytes, max_bytes: int) -> bytes:
     with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
-        return file.read(most)
+        return file.read(max_bytes)
 
 
-def _inflate(body: bytes, most: int) -> bytes:
-    # as RFC 1950 has it, or bare, as some clients send it
-    wrapped = bool(body) and body[0] & 15 == zlib.DEFLATED
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
-    found = unpacker.decompress(body, most)
-    if len(found) < most and not unpacker.eof:
+def _inflate(body: bytes, max_bytes: int) -> bytes:
+    # in zlib's format (RFC 1950), or raw, as some clients send it
+    has_header = bool(body) and body[0] & 15 == zlib.DEFLATED
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    found = decompressor.decompress(body, max_bytes)
+    if len(found) < max_bytes and not decompressor.eof:
         raise EOFError("it ends early")
     return found
 
 
-UNPACK: Final[dict[str, Callable[[bytes, int], bytes] | None]] = {
+DECODERS: Final[dict[str, Callable[[bytes, int], bytes] | None]] = {
     "": None,
     "identity": None,
     "gzip": _gunzip,
     "x-gzip": _gunzip,
     "deflate": _inflate,
 }
-"""By Content-Encoding: at most this many bytes of what is packed."""
+"""By Content-Encoding; each decompresses up to a number of bytes."""
 
-ACCEPTED: Final = {"Accept-Encoding": "gzip, deflate"}
+ACCEPTED_ENCODINGS: Final = {"Accept-Encoding": "gzip, deflate"}
 
 
 async def read_json(request: web.Request, kind: type[T]) -> T:
-    """The body as that type; Refusal 400 where it is no JSON, 422 with the field that is wrong, or as `read_body`."""
-    body = await read_body(request, MOST_JSON)
+    """Read a JSON body of type `kind`. HttpError 400 if it is not JSON, 422 with the wrong field, as `read_body`."""
+    body = await read_body(request, MAX_JSON_BYTES)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as exc:
-        raise Refusal(422, _plainly(str(exc))) from exc
+        raise HttpError(422, _field_first(str(exc))) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        for where in _not_finite(body):
-            raise Refusal(422, f"{where} is not a finite number") from exc
-        raise Refusal(400, f"the body is no JSON: {exc}") from exc
+        for field in _non_finite_fields(body):
+            raise HttpError(422, f"{field} is not a finite number") from exc
+        raise HttpError(400, f"the body is not valid JSON: {exc}") from exc
 
 
-def _plainly(said: str) -> str:
-    """msgspec's words with the field in front."""
-    reason, _, where = said.partition(" - at `$")
-    field = where.rstrip("`").lstrip(".")
+def _field_first(message: str) -> str:
+    """Put the field in front of msgspec's message."""
+    reason, _, path = message.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
     return f"{field}: {reason}" if field else reason
 
 
-def _not_finite(body: bytes) -> Iterator[str]:
-    """Where NaN or an infinity stands, which some clients write though JSON does not know them."""
+def _non_finite_fields(body: bytes) -> Iterator[str]:
+    """Find NaN and infinities, which some clients write although JSON does not allow them."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return
-    waiting: list[tuple[str, Any]] = [("", parsed)]
-    while waiting:
-        where, value = waiting.pop()
+    stack: list[tuple[str, Any]] = [("", parsed)]
+    while stack:
+        field, value = stack.pop()
         match value:
             case dict():
-                waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in value.items()]
+                stack += [(f"{field}.{name}".lstrip("."), inner) for name, inner in value.items()]
             case list():
-                waiting += [(f"{where}[{n}]", inner) for n, inner in reversed(list(enumerate(value)))]
+                stack += [(f"{field}[{n}]", inner) for n, inner in reversed(list(enumerate(value)))]
             case float() if not math.isfinite(value):
-                yield where
+                yield field

@@ -1,4 +1,4 @@
-"""The three old endpoints, to the letter: POST with a JSON body."""
+"""The three contract endpoints: POST with a JSON body."""
 
 from typing import Annotated, Any
 
@@ -7,72 +7,71 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from http_bridge.bodies import read_json
-from http_bridge.refusals import Refusal, answered
-from http_bridge.stages import STAGES, Stages
+from http_bridge.errors import HttpError
+from http_bridge.responses import json_response
+from http_bridge.stage_client import STAGE_CLIENT
 from schemas.records import EncodeRequest, MatchRequest, SearchRequest
 
-MOST_NEIGHBORS = 1000
-MOST_DIMENSIONS = 16_384
+MAX_NEIGHBORS = 1000
+MAX_DIMENSIONS = 16_384
 
-Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+ImagePath = Annotated[str, Meta(min_length=1, max_length=4096)]
+UnitInterval = Annotated[float, Meta(ge=0, le=1)]
 
 
 class EncodeBody(Struct, forbid_unknown_fields=True):
     """An image by its path, relative to the source directory."""
 
-    request_id: Whole
-    relative_path: Path
+    request_id: Int64
+    relative_path: ImagePath
 
 
 class SearchBody(Struct, forbid_unknown_fields=True):
-    """A fingerprint, and how many neighbors are wanted."""
+    """A fingerprint, and how many neighbors to return."""
 
-    nb_neighbors: Annotated[int, Meta(ge=1, le=MOST_NEIGHBORS)]
-    vec_features: Annotated[list[float], Meta(min_length=1, max_length=MOST_DIMENSIONS)]
+    nb_neighbors: Annotated[int, Meta(ge=1, le=MAX_NEIGHBORS)]
+    vec_features: Annotated[list[float], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
 
 
 class MatchBody(Struct, forbid_unknown_fields=True):
-    """An image to be checked, and those that it may duplicate."""
+    """An image to check, and the images that it may duplicate."""
 
-    candidate: Path
-    neighbors: Annotated[list[Path], Meta(max_length=MOST_NEIGHBORS)]
-
-
-Share = Annotated[float, Meta(ge=0, le=1)]
+    candidate: ImagePath
+    neighbors: Annotated[list[ImagePath], Meta(max_length=MAX_NEIGHBORS)]
 
 
-class Scored(Struct):
-    """An image, and how near or how sure."""
+class ScoredImage(Struct):
+    """An image, and how similar it is, or how certain that it is a duplicate."""
 
     relative_path: str
-    score: Share
+    score: UnitInterval
 
 
-class Encoded(Struct):
+class EncodeResult(Struct):
     """One image's fingerprint, of unit length."""
 
     request_id: int
     fingerprint: list[float]
 
 
-class Found(Struct):
+class SearchResult(Struct):
     """Neighbors, best first."""
 
-    neighbors: list[Scored]
+    neighbors: list[ScoredImage]
 
 
-class Matched(Struct):
-    """Those neighbors that show the candidate's picture, best first."""
+class MatchResult(Struct):
+    """The neighbors that show the candidate's picture, best first."""
 
-    duplicated: list[Scored]
+    duplicated: list[ScoredImage]
 
 
 class EncodeAnswer(Struct):
-    """The encoder's envelope; it has no error_message on success."""
+    """The encoder's envelope; without error_message on success."""
 
     global_status: int
-    response: Encoded
+    response: EncodeResult
 
 
 class SearchAnswer(Struct):
@@ -80,47 +79,44 @@ class SearchAnswer(Struct):
 
     global_status: int
     error_message: str
-    response: Found
+    response: SearchResult
 
 
 class MatchAnswer(Struct):
-    """The matcher's envelope; error_message names neighbors that were left out."""
+    """The matcher's envelope; error_message names neighbors that could not be read."""
 
     global_status: int
     error_message: str
-    response: Matched
+    response: MatchResult
 
 
 async def encode(request: web.Request) -> web.Response:
-    """POST /api-image-encoder."""
+    """Handle POST /api-image-encoder."""
     body = await read_json(request, EncodeBody)
-    stages: Stages = request.app[STAGES]
-    reply = await stages.ask(EncodeRequest, "relative_path", relative_path=_text("relative_path", body.relative_path))
-    return answered(EncodeAnswer(1, Encoded(body.request_id, reply.fingerprint.tolist())))
+    path = _require_unicode("relative_path", body.relative_path)
+    reply = await request.app[STAGE_CLIENT].request(EncodeRequest, "relative_path", relative_path=path)
+    return json_response(EncodeAnswer(1, EncodeResult(body.request_id, reply.fingerprint.tolist())))
 
 
 async def search(request: web.Request) -> web.Response:
-    """POST /api-contextual-search."""
+    """Handle POST /api-contextual-search."""
     body = await read_json(request, SearchBody)
-    stages: Stages = request.app[STAGES]
-    reply = await stages.ask(
+    reply = await request.app[STAGE_CLIENT].request(
         SearchRequest, "vec_features", fingerprint=_vector(body.vec_features), nb_neighbors=body.nb_neighbors
     )
-    # images that share a fingerprint come together; the contract counts images
-    found = [Scored(n.relative_path, _share(n.score)) for n in reply.neighbors[: body.nb_neighbors]]
-    return answered(SearchAnswer(1, reply.error_message, Found(found)))
+    # the stage counts distinct fingerprints, the contract counts images
+    found = [ScoredImage(n.relative_path, clip(n.score)) for n in reply.neighbors[: body.nb_neighbors]]
+    return json_response(SearchAnswer(1, reply.error_message, SearchResult(found)))
 
 
 async def match(request: web.Request) -> web.Response:
-    """POST /api-instance-matching."""
+    """Handle POST /api-instance-matching."""
     body = await read_json(request, MatchBody)
-    stages: Stages = request.app[STAGES]
-    neighbors = tuple(_text(f"neighbors[{n}]", path) for n, path in enumerate(body.neighbors))
-    reply = await stages.ask(
-        MatchRequest, "candidate", candidate=_text("candidate", body.candidate), neighbors=neighbors
-    )
-    duplicated = [Scored(d.relative_path, _share(d.score)) for d in reply.duplicated]
-    return answered(MatchAnswer(1, reply.error_message, Matched(duplicated)))
+    candidate = _require_unicode("candidate", body.candidate)
+    neighbors = tuple(_require_unicode(f"neighbors[{n}]", path) for n, path in enumerate(body.neighbors))
+    reply = await request.app[STAGE_CLIENT].request(MatchRequest, "candidate", candidate=candidate, neighbors=neighbors)
+    duplicated = [ScoredImage(d.relative_path, clip(d.score)) for d in reply.duplicated]
+    return json_response(MatchAnswer(1, reply.error_message, MatchResult(duplicated)))
 
 
 CONTRACTS = {
@@ -128,14 +124,19 @@ CONTRACTS = {
     "/api-contextual-search": search,
     "/api-instance-matching": match,
 }
-"""By path, in the order of the settings' contract ports."""
+"""Handlers by path, in the order of the settings' contract ports."""
 
 
-def _text(field: str, path: str) -> str:
+def clip(score: float) -> float:
+    """Clip a score to [0, 1], which rounding may leave."""
+    return min(1.0, max(0.0, score))
+
+
+def _require_unicode(field: str, path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError as exc:
-        raise Refusal(422, f"{field} is no valid Unicode") from exc
+        raise HttpError(422, f"{field} is not valid Unicode") from exc
     return path
 
 
@@ -143,11 +144,7 @@ def _vector(numbers: list[float]) -> Any:
     with np.errstate(over="ignore"):
         vector = np.asarray(numbers, np.float32)
     for n in np.flatnonzero(~np.isfinite(vector)):
-        raise Refusal(422, f"vec_features[{n}] is too large for a 32-bit number")
+        raise HttpError(422, f"vec_features[{n}] is too large for a 32-bit number")
     if not vector.any():
-        raise Refusal(422, "vec_features is zero throughout, and so has no direction")
+        raise HttpError(422, "vec_features is all zeros and has no direction")
     return vector
-
-
-def _share(score: float) -> float:
-    return min(1.0, max(0.0, score))

@@ -1,4 +1,4 @@
-"""POST /v1/duplicates: an image of the client's, which duplicates it has, and why. It is stored nowhere."""
+"""POST /v1/duplicates: finds the duplicates of an uploaded image, with the evidence. The image is not stored."""
 
 import asyncio
 import hashlib
@@ -13,10 +13,11 @@ from msgspec import Meta, Struct
 from PIL import Image
 
 from http_bridge.bodies import read_body
-from http_bridge.contracts import Share
-from http_bridge.forms import file_in
-from http_bridge.refusals import Refusal, answered
-from http_bridge.stages import STAGES, Stages
+from http_bridge.contracts import UnitInterval, clip
+from http_bridge.errors import HttpError
+from http_bridge.forms import extract_file
+from http_bridge.responses import json_response
+from http_bridge.stage_client import STAGE_CLIENT
 from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
 from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest
 
@@ -24,26 +25,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UPLOAD = DecodeConfig(max_bytes=20 * 2**20, max_pixels=50_000_000)
-"""What an upload may cost: bytes of the file, pixels as its header says."""
+"""Limits of an upload: bytes of the file, pixels by its header."""
 
-AROUND_FILE = 2**16
-"""Bytes that a form may have around its file."""
+FORM_OVERHEAD_BYTES = 2**16
+"""What a form may have around its file."""
 
-SENT_SIDE = 1024
-"""Longer side of what the stages get of it, pixels: they look at 160 at most."""
+MAX_SENT_SIDE = 1024
+"""Longer side of the image that the stages receive, pixels; they use 160 at most."""
 
-SENT_BYTES = 600_000
-"""Most that they get, so that it fits one message."""
+MAX_SENT_BYTES = 600_000
+"""Of the image that the stages receive, so that it fits into one message."""
+
+JPEG_QUALITIES = (92, 80, 60)
 
 
-class Evidence(Struct):
-    """A duplicate, and what tells that it is one.
+class DuplicateEvidence(Struct):
+    """A duplicate, and why it is one.
 
     points  at most 64 pairs of matching points: x, y in the upload, x, y in this image, each in [0, 1]
     """
 
     relative_path: str
-    score: Share
+    score: UnitInterval
     inliers: int
     agreement: float
     mirrored: bool
@@ -55,30 +58,30 @@ class Evidence(Struct):
     points: list[Annotated[list[float], Meta(min_length=4, max_length=4)]]
 
 
-class Duplicated(Struct):
+class UploadDuplicates(Struct):
     """The duplicates of an upload, best first.
 
-    model  what made its fingerprint
+    model  of the upload's fingerprint
     """
 
-    duplicated: list[Evidence]
+    duplicated: list[DuplicateEvidence]
     model: str
 
 
 class DuplicatesAnswer(Struct):
-    """The envelope; error_message names neighbors that were left out."""
+    """The envelope; error_message names neighbors that could not be read."""
 
     global_status: int
     error_message: str
-    response: Duplicated
+    response: UploadDuplicates
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What the stages get of an upload.
+    """An upload as the stages receive it.
 
-    digest  SHA-256 of the bytes as they came
-    size    (width, height) of the image as it came, pixels
+    digest  SHA-256 of the original bytes
+    size    (width, height) of the original image, pixels
     """
 
     image: bytes
@@ -87,27 +90,30 @@ class Upload:
 
 
 class Uploads:
-    """Reads and shrinks uploads; `neighbors` of each are looked at, in distinct fingerprints."""
+    """Reads and shrinks uploads on a pool of threads.
+
+    neighbors  how many distinct fingerprints to compare with each upload
+    """
 
     def __init__(self, pool: ThreadPoolExecutor, neighbors: int) -> None:
         self._pool = pool
         self.neighbors = neighbors
 
     async def receive(self, request: web.Request) -> bytes:
-        """The file in a body, or in a form. Refusal."""
+        """Read the file from a body, or from a form in it. HttpError."""
         if request.content_type != "multipart/form-data":
             return await read_body(request, UPLOAD.max_bytes)
-        body = await read_body(request, UPLOAD.max_bytes + AROUND_FILE)
-        file = await self._work(file_in, request.headers["Content-Type"], body)
+        body = await read_body(request, UPLOAD.max_bytes + FORM_OVERHEAD_BYTES)
+        file = await self._run(extract_file, request.headers["Content-Type"], body)
         if len(file) > UPLOAD.max_bytes:
-            raise Refusal(413, f"image: {len(file):,} bytes, the limit is {UPLOAD.max_bytes:,}")
+            raise HttpError(413, f"image: {len(file):,} bytes, the limit is {UPLOAD.max_bytes:,}")
         return file
 
     async def prepare(self, data: bytes) -> Upload:
-        """What the stages get of a file. ImageError."""
-        return await self._work(prepare, data)
+        """Decode and shrink a file. ImageError."""
+        return await self._run(prepare, data)
 
-    async def _work(self, work: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
+    async def _run(self, work: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
@@ -115,15 +121,15 @@ UPLOADS = web.AppKey("uploads", Uploads)
 
 
 async def duplicates(request: web.Request) -> web.Response:
-    """POST /v1/duplicates."""
-    stages: Stages = request.app[STAGES]
+    """Handle POST /v1/duplicates."""
+    stages = request.app[STAGE_CLIENT]
     uploads = request.app[UPLOADS]
-    # only a body that is there takes a place
+    # an upload takes a slot only once it has arrived
     data = await uploads.receive(request)
-    with stages.place():
+    with stages.slot():
         upload = await uploads.prepare(data)
-        encoded = await stages.ask_on(EncodeRequest, "image", image=upload.image)
-        searched = await stages.ask_on(
+        encoded = await stages.request_in_slot(EncodeRequest, "image", image=upload.image)
+        searched = await stages.request_in_slot(
             SearchRequest,
             "image",
             fingerprint=encoded.fingerprint,
@@ -135,10 +141,10 @@ async def duplicates(request: web.Request) -> web.Response:
         same = [n.relative_path for n in searched.neighbors if n.identical]
         other = tuple(n.relative_path for n in searched.neighbors if not n.identical)
         found = [Duplicate(path, 1.0, 0, 1.0, False, 1.0, 0.0, 1.0, 1.0, "the same file") for path in same]
-        said = ""
+        error_message = ""
         if other:
             width, height = upload.size
-            matched = await stages.ask_on(
+            matched = await stages.request_in_slot(
                 MatchRequest,
                 "image",
                 image=upload.image,
@@ -147,32 +153,33 @@ async def duplicates(request: web.Request) -> web.Response:
                 original_height=height,
             )
             found += matched.duplicated
-            said = matched.error_message
-    return answered(DuplicatesAnswer(1, said, Duplicated([_evidence(one) for one in found], encoded.model)))
+            error_message = matched.error_message
+    result = UploadDuplicates([_evidence(one) for one in found], encoded.model)
+    return json_response(DuplicatesAnswer(1, error_message, result))
 
 
 def prepare(data: bytes) -> Upload:
-    """An image file's bytes as the stages get them: small enough for a message. ImageError."""
+    """Decode an image file, and shrink it until it fits into a message. ImageError."""
     digest = hashlib.sha256(data).digest()
-    image = decode(data, "the image", box=(SENT_SIDE, SENT_SIDE), config=UPLOAD)
+    image = decode(data, "the image", box=(MAX_SENT_SIDE, MAX_SENT_SIDE), config=UPLOAD)
     size = image.info.get(ORIGINAL_SIZE, image.size)
-    if max(image.size) <= SENT_SIDE and len(data) <= SENT_BYTES:
-        # as it came: another compression would only take something away
+    if max(image.size) <= MAX_SENT_SIDE and len(data) <= MAX_SENT_BYTES:
+        # compressing it again would only lose detail
         return Upload(data, digest, size)
-    image.thumbnail((SENT_SIDE, SENT_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((MAX_SENT_SIDE, MAX_SENT_SIDE), Image.Resampling.LANCZOS)
     while True:
-        for quality in (92, 80, 60):
+        for quality in JPEG_QUALITIES:
             out = io.BytesIO()
             image.save(out, "JPEG", quality=quality)
-            if out.tell() <= SENT_BYTES:
+            if out.tell() <= MAX_SENT_BYTES:
                 return Upload(out.getvalue(), digest, size)
         image = image.reduce(2)
 
 
-def _evidence(one: Duplicate) -> Evidence:
-    return Evidence(
+def _evidence(one: Duplicate) -> DuplicateEvidence:
+    return DuplicateEvidence(
         one.relative_path,
-        min(1.0, max(0.0, one.score)),
+        clip(one.score),
         one.inliers,
         one.agreement,
         one.mirrored,

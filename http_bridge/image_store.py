@@ -1,4 +1,4 @@
-"""What is known of each image, in one SQLite file: a view of four topics at the offsets that stand in it."""
+"""One row an image in a SQLite file: a view of four topics, at the offsets that the file holds."""
 
 import fcntl
 import logging
@@ -22,8 +22,12 @@ from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 log = logging.getLogger(__name__)
 
 FILE = "images.sqlite"
+LOCK = "lock"
 VERSION = 1
-"""Of the tables below; a file of another version is made again from the topics."""
+"""Of the tables below; a file of another version is replaced, and filled from the topics."""
+
+FOLLOWED = (IMAGES_NEW, VERDICTS, DUPLICATES, DEAD_LETTERS)
+"""The topics that the file is a view of."""
 
 TABLES = """
 CREATE TABLE images (
@@ -36,29 +40,29 @@ CREATE TABLE dead_letters (place INTEGER PRIMARY KEY, time INTEGER);
 CREATE TABLE offsets (topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE logs (topic TEXT PRIMARY KEY, log_id TEXT) WITHOUT ROWID;
 """
-ANNOUNCED = """
+UPSERT_ANNOUNCED = """
 INSERT INTO images (path, announced, request_id, gone) VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
 announced = excluded.announced, request_id = excluded.request_id, gone = excluded.gone
 """
-DECIDED = """
+UPSERT_VERDICT = """
 INSERT INTO images (path, decided, decided_id, outcome, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
 decided = excluded.decided, decided_id = excluded.decided_id, outcome = excluded.outcome, reason = excluded.reason
 """
-ALERTED = """
+UPSERT_ALERT = """
 INSERT INTO images (path, alerted, alerted_id, duplicated) VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
 alerted = excluded.alerted, alerted_id = excluded.alerted_id, duplicated = excluded.duplicated
 """
-KNOWN = """
+SELECT_ROW = """
 SELECT announced, request_id, gone, decided, decided_id, outcome, reason, alerted, alerted_id, duplicated
 FROM images WHERE path = ?
 """
 
 
 @dataclass(frozen=True)
-class Known:
-    """The newest of each kind of message about one image; times in milliseconds since 1970, None where none came.
+class ImageRow:
+    """The newest message of each kind about one image; times in milliseconds since 1970, None where none came.
 
-    request_id, decided_id  None of a removal, and of what could not be read
+    request_id, decided_id  None for a removal, and for an announcement that could not be read
     duplicated              [path, score, edit] of each
     """
 
@@ -75,37 +79,39 @@ class Known:
 
 
 class ImageStore:
-    """The file, written by one thread and read by any.
+    """The file; one thread writes it, any thread reads it.
 
-    dead_letters  how many there are
-    damaged       a reader has found it so: `renew` is due
+    dead_letters  how many the file holds
+    damaged       a reader found the file damaged: call `recreate`
     """
 
     def __init__(self, folder: Path | None) -> None:
-        """None: a folder that is removed by `close`. ConfigError where the folder cannot be written."""
+        """folder: None for one that `close` removes. ConfigError if it cannot be written."""
         self._scratch: str | None = None
         self._lock = threading.Lock()
-        self._folder = self._own(folder)
+        self._folder = self._lock_folder(folder)
         self._connections: list[sqlite3.Connection] = []
         self.dead_letters = 0
         self.damaged = False
         try:
             self._connect()
         except sqlite3.DatabaseError as exc:
-            self.renew(exc)
+            self.recreate(exc)
 
-    def begin(self, logs: Mapping[str, str]) -> dict[tuple[str, int], int]:
-        """Where to go on in each partition, for these topics' ids; with others than before, everything is forgotten."""
-        if dict(self._write.execute("SELECT topic, log_id FROM logs")) != dict(logs):
+    def resume(self, log_ids: Mapping[str, str]) -> dict[tuple[str, int], int]:
+        """Return the next offset of each partition; empty the file first if the topics have other ids than before."""
+        if dict(self._write.execute("SELECT topic, log_id FROM logs")) != dict(log_ids):
             with self._write:
                 for table in ("images", "dead_letters", "offsets", "logs"):
                     self._write.execute(f"DELETE FROM {table}")
-                self._write.executemany("INSERT INTO logs VALUES (?, ?)", logs.items())
+                self._write.executemany("INSERT INTO logs VALUES (?, ?)", log_ids.items())
         self._count()
-        return {(topic, n): at for topic, n, at in self._write.execute("SELECT topic, partition, next FROM offsets")}
+        return {
+            (topic, n): offset for topic, n, offset in self._write.execute("SELECT topic, partition, next FROM offsets")
+        }
 
     def take(self, batch: Iterable[Seen]) -> list[str]:
-        """Take messages and their offsets in one transaction; the paths that were announced."""
+        """Store messages and their offsets in one transaction; return the paths that were announced."""
         announced, decided, alerted, dead, offsets = [], [], [], [], {}
         for seen in batch:
             message, record = seen.message, seen.record
@@ -123,38 +129,39 @@ class ImageStore:
                 gone = message.value() is None
                 announced.append((path, time, record.request_id if isinstance(record, ImageNew) else None, gone))
         with self._write as connection:
-            for statement, rows in ((ANNOUNCED, announced), (DECIDED, decided), (ALERTED, alerted)):
+            for statement, rows in ((UPSERT_ANNOUNCED, announced), (UPSERT_VERDICT, decided), (UPSERT_ALERT, alerted)):
                 connection.executemany(statement, rows)
-            more = connection.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?)", dead).rowcount
+            added = connection.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?)", dead).rowcount
             connection.executemany(
-                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", [(*place, at) for place, at in offsets.items()]
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
+                [(*partition, offset) for partition, offset in offsets.items()],
             )
-        self.dead_letters += max(0, more)
+        self.dead_letters += max(0, added)
         return [row[0] for row in announced]
 
-    def known(self, path: str) -> Known | None:
-        """What is known of an image. sqlite3.DatabaseError where the file is damaged."""
+    def row(self, path: str) -> ImageRow | None:
+        """Return an image's row, if it has one. sqlite3.DatabaseError if the file is damaged."""
         try:
             with self._lock:
-                row = self._read.execute(KNOWN, (path,)).fetchone()
+                row = self._read.execute(SELECT_ROW, (path,)).fetchone()
         except sqlite3.DatabaseError:
             self.damaged = True
             raise
         if row is None:
             return None
-        return Known(*[*row[:-1], msgspec.json.decode(row[-1]) if row[-1] else []])
+        return ImageRow(*[*row[:-1], msgspec.json.decode(row[-1]) if row[-1] else []])
 
-    def forget(self, before: int) -> None:
-        """Let go of what is older than that time, milliseconds since 1970."""
+    def delete_before(self, time: int) -> None:
+        """Delete what is older than `time`, milliseconds since 1970."""
         newest = "max(ifnull(announced, 0), ifnull(decided, 0), ifnull(alerted, 0))"
         with self._write as connection:
-            connection.execute(f"DELETE FROM images WHERE {newest} < ?", (before,))
-            connection.execute("DELETE FROM dead_letters WHERE time < ?", (before,))
+            connection.execute(f"DELETE FROM images WHERE {newest} < ?", (time,))
+            connection.execute("DELETE FROM dead_letters WHERE time < ?", (time,))
         self._count()
 
-    def renew(self, exc: sqlite3.DatabaseError) -> None:
-        """Put an empty file in place of a damaged one."""
-        log.warning("%s cannot be used (%s): it is made again from the topics", self._folder / FILE, exc)
+    def recreate(self, exc: sqlite3.DatabaseError) -> None:
+        """Replace a damaged file by an empty one."""
+        log.warning("%s cannot be used (%s): it is filled again from the topics", self._folder / FILE, exc)
         self._disconnect()
         for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
             (self._folder / name).unlink(missing_ok=True)
@@ -162,28 +169,28 @@ class ImageStore:
         self._connect()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, and release its folder."""
         self._disconnect()
-        self._own_lock.close()
+        self._folder_lock.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _own(self, folder: Path | None) -> Path:
-        """The folder, of which no other process has the lock."""
+    def _lock_folder(self, folder: Path | None) -> Path:
+        """Lock the folder; use a temporary one if another process has the lock."""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._own_lock = (folder / "lock").open("w")
+                self._folder_lock = (folder / LOCK).open("w")
             except OSError as exc:
                 raise ConfigError(f"BRIDGE_DIR is {folder}: {exc.strerror}") from exc
             try:
-                fcntl.flock(self._own_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return folder
             except OSError:
-                self._own_lock.close()
-                log.warning("BRIDGE_DIR %s is another bridge's: this one reads the topics from their beginning", folder)
+                self._folder_lock.close()
+                log.warning("BRIDGE_DIR %s is another bridge's; this one reads the topics from the beginning", folder)
         self._scratch = tempfile.mkdtemp(prefix="imagetools-bridge-")
-        self._own_lock = (Path(self._scratch) / "lock").open("w")
+        self._folder_lock = (Path(self._scratch) / LOCK).open("w")
         return Path(self._scratch)
 
     def _connect(self) -> None:
@@ -191,7 +198,7 @@ class ImageStore:
         with closing(sqlite3.connect(path)) as first:
             if first.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 if first.execute("SELECT * FROM sqlite_master").fetchone():
-                    raise sqlite3.DatabaseError("of another version")
+                    raise sqlite3.DatabaseError("it has another version")
                 first.executescript(f"PRAGMA journal_mode = WAL; {TABLES} PRAGMA user_version = {VERSION};")
         with self._lock:
             self._connections += [_connection(path), _connection(path)]
@@ -209,7 +216,7 @@ class ImageStore:
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    # written on one thread, read on any with a lock
+    # one thread writes; any thread reads, with the lock
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
@@ -220,7 +227,3 @@ def _path(seen: Seen) -> str | None:
         return path_of_key(seen.message)
     except MessageError:
         return None
-
-
-FOLLOWED = (IMAGES_NEW, VERDICTS, DUPLICATES, DEAD_LETTERS)
-"""The topics that this is a view of."""

@@ -1,4 +1,4 @@
-"""How the stages and Kafka are, sampled every two seconds on a thread of its own."""
+"""The state of Kafka and the stages, sampled every two seconds on a thread; /v1/status, /healthz and /readyz."""
 
 import logging
 import threading
@@ -8,9 +8,9 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 from msgspec import Struct
 
-from http_bridge.alerts import ALERTS
+from http_bridge.alert_feed import ALERT_FEED
 from http_bridge.image_states import IMAGE_STATES
-from http_bridge.refusals import answered
+from http_bridge.responses import json_response
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -22,10 +22,10 @@ from streams.states import StateFollower
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 2.0
-"""Also how soon the page knows that Kafka is away, or back."""
+"""Also how soon the page shows that Kafka is away, or back."""
 
 
-class ProcessState(Struct):
+class ProcessStatus(Struct):
     """One process of a stage: what it does, since when, and why it waits or died."""
 
     process: str
@@ -36,18 +36,18 @@ class ProcessState(Struct):
     restarts: int
 
 
-class StageStanding(Struct):
-    """One stage: messages that wait, messages taken in a second, processes that share the work, and what each does."""
+class StageStatus(Struct):
+    """One stage: messages that wait, messages processed in a second, its processes, and what each of them does."""
 
     stage: str
     topic: str
     lag: int
     rate: float
     processes: int
-    states: list[ProcessState]
+    states: list[ProcessStatus]
 
 
-class DeadLetter(Struct):
+class DeadLetterStatus(Struct):
     """A message that was set aside: its path, reason, origin and time."""
 
     relative_path: str
@@ -60,39 +60,39 @@ class DeadLetter(Struct):
     time: str
 
 
-class DeadLetters(Struct):
-    """How many messages have been set aside, as far as the topic goes back, and the newest of them."""
+class DeadLettersStatus(Struct):
+    """How many messages were set aside, as far back as the topic goes, and the newest of them."""
 
     count: int
-    newest: list[DeadLetter]
+    newest: list[DeadLetterStatus]
 
 
-class Standings(Struct):
+class Status(Struct):
     """All stages; none while Kafka is away."""
 
-    stages: list[StageStanding]
-    dead_letters: DeadLetters
+    stages: list[StageStatus]
+    dead_letters: DeadLettersStatus
 
 
 class StatusAnswer(Struct):
-    """The envelope; error_message says why Kafka cannot be reached, where it cannot."""
+    """The envelope; error_message says why Kafka cannot be reached, and is empty when it can."""
 
     global_status: int
     error_message: str
-    response: Standings
+    response: Status
 
 
 class Monitor:
-    """The newest sample, and what the client of stages knows.
+    """The newest sample.
 
-    stages     how each is; empty while Kafka is away
+    stages     the lag of each; empty while Kafka is away
     processes  what each process of the stages does
     """
 
     def __init__(self, kafka: KafkaConfig, client: RequestClient) -> None:
         self._kafka = kafka
         self._client = client
-        self._trouble = "not asked yet"
+        self._trouble = "not connected yet"
         self.stages: list[Standing] = []
         self.processes: list[StageState] = []
         self._closing = threading.Event()
@@ -101,11 +101,11 @@ class Monitor:
 
     @property
     def trouble(self) -> str:
-        """Why Kafka cannot be used; empty while all is well."""
+        """Why Kafka cannot be used; empty when it can."""
         return self._client.trouble or self._trouble
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Stop the thread and close the connections."""
         self._closing.set()
         self._thread.join()
 
@@ -124,41 +124,46 @@ class Monitor:
                 self._closing.wait(SAMPLE_S)
 
     def _note(self, exc: Exception) -> None:
-        said = missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc
-        if str(said) != self._trouble:
-            log.warning("%s", said)
-        self.stages, self.processes, self._trouble = [], [], str(said)
+        trouble = str(missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
+        if trouble != self._trouble:
+            log.warning("%s", trouble)
+        self.stages, self.processes, self._trouble = [], [], trouble
 
 
 MONITOR = web.AppKey("monitor", Monitor)
 
 
 async def status(request: web.Request) -> web.Response:
-    """GET /v1/status."""
+    """Handle GET /v1/status."""
     monitor = request.app[MONITOR]
     known, processes = ([], []) if monitor.trouble else (monitor.stages, monitor.processes)
     stages = [
-        StageStanding(
-            s.stage, s.topic, s.lag, round(s.rate, 1), s.members, [_of(p) for p in processes if p.stage == s.stage]
+        StageStatus(
+            one.stage,
+            one.topic,
+            one.lag,
+            round(one.rate, 1),
+            one.members,
+            [_process_status(process) for process in processes if process.stage == one.stage],
         )
-        for s in known
+        for one in known
     ]
-    newest = [DeadLetter(**letter) for letter in request.app[ALERTS].newest]
-    dead = DeadLetters(request.app[IMAGE_STATES].dead_letters, newest)
-    return answered(StatusAnswer(1, monitor.trouble, Standings(stages, dead)))
+    newest = [DeadLetterStatus(**letter) for letter in request.app[ALERT_FEED].newest]
+    dead = DeadLettersStatus(request.app[IMAGE_STATES].dead_letters, newest)
+    return json_response(StatusAnswer(1, monitor.trouble, Status(stages, dead)))
 
 
-def _of(one: StageState) -> ProcessState:
-    since = one.since.isoformat(timespec="milliseconds")
-    return ProcessState(one.process, one.host, one.state, one.reason, since, one.restarts)
+def _process_status(state: StageState) -> ProcessStatus:
+    since = state.since.isoformat(timespec="milliseconds")
+    return ProcessStatus(state.process, state.host, state.state, state.reason, since, state.restarts)
 
 
 async def alive(_: web.Request) -> web.Response:
-    """GET /healthz: this process serves."""
-    return answered({"status": "alive"})
+    """Handle GET /healthz: this process serves requests."""
+    return json_response({"status": "alive"})
 
 
 async def ready(request: web.Request) -> web.Response:
-    """GET /readyz: Kafka and the topics can be reached, too."""
+    """Handle GET /readyz: Kafka and the topics can be reached."""
     trouble = request.app[MONITOR].trouble
-    return answered({"status": trouble or "ready"}, 503 if trouble else 200)
+    return json_response({"status": trouble or "ready"}, 503 if trouble else 200)

@@ -1,4 +1,4 @@
-"""The OpenAPI document. Bodies come from the very types that requests are read as and answers written from."""
+"""The OpenAPI document; its schemas come from the types that requests are parsed into and answers are written from."""
 
 from typing import Any, Literal
 
@@ -6,27 +6,27 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from http_bridge.alerts import KEPT
+from http_bridge.alert_feed import MAX_KEPT
 from http_bridge.contracts import EncodeAnswer, EncodeBody, MatchAnswer, MatchBody, SearchAnswer, SearchBody
 from http_bridge.duplicates import UPLOAD, DuplicatesAnswer
-from http_bridge.image_states import ImageStateAnswer
-from http_bridge.images import DEFAULT_SIDE, SIDES, AnnounceAnswer, ImageBody
+from http_bridge.image_state import ImageStateAnswer
+from http_bridge.images import DEFAULT_SIDE, MAX_SIDE, MIN_SIDE, AnnounceAnswer, ImageBody
 from http_bridge.monitor import StatusAnswer
-from http_bridge.refusals import answered
+from http_bridge.responses import json_response
 
 Json = dict[str, Any]
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
+class Empty(Struct, forbid_unknown_fields=True):
     """An empty object."""
 
 
 class Failure(Struct):
-    """The envelope of a request that was not served: error_message says why, and names the field that is to blame."""
+    """The envelope of a failed request; error_message says why, and names the field at fault."""
 
     global_status: Literal[0]
     error_message: str
-    response: Nothing
+    response: Empty
 
 
 class Health(Struct):
@@ -35,32 +35,43 @@ class Health(Struct):
     status: str
 
 
-REFUSALS = {
-    "400": "The body is no JSON.",
+ERRORS = {
+    "400": "The body is not valid JSON.",
     "401": "A bearer token is needed.",
-    "403": "A web page of another origin asks.",
+    "403": "The request comes from a web page of another origin.",
     "404": "There is no such image.",
-    "408": "The body did not come in time, or too many were coming and it was the furthest behind.",
+    "408": "The body did not arrive in time, or too many were arriving and it was the furthest behind.",
     "413": "The body, or the image in it, is too large.",
-    "415": "The bytes are no image of a format that is read, or the Content-Encoding is not gzip or deflate.",
+    "415": "The bytes are not an image in a supported format, or the Content-Encoding is not gzip or deflate.",
     "422": "A field is wrong, or what it names cannot be used; error_message begins with the field's name.",
-    "429": "Too many requests wait already; Retry-After says when to come again.",
+    "429": "Too many requests are waiting already; Retry-After says when to try again.",
     "500": "A fault of a stage or of the bridge.",
-    "503": "Kafka is away, or what is needed is being read from it; Retry-After says when to come again.",
+    "503": "Kafka is away, or data is still being read from it; Retry-After says when to try again.",
     "504": "The stage did not answer in time.",
 }
-ASKING = ("429", "500", "503", "504")
-BODY = ("400", "408", "413", "415", "422")
+STAGE_ERRORS = ("429", "500", "503", "504")
+BODY_ERRORS = ("400", "408", "413", "415", "422")
+
+TYPES = [
+    EncodeBody, EncodeAnswer, SearchBody, SearchAnswer, MatchBody, MatchAnswer, ImageBody, AnnounceAnswer,
+    ImageStateAnswer, DuplicatesAnswer, StatusAnswer, Health, Failure,
+]  # fmt: skip
+
+IMAGE_PATH: Json = {
+    "name": "path",
+    "in": "path",
+    "required": True,
+    "description": "The image's path below IMAGES_DIR; it may contain slashes.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 4096},
+}
+BINARY: Json = {"type": "string", "format": "binary"}
 
 
 def document(*, token: bool) -> Json:
-    """The document; `token` says whether one is asked for."""
-    types = [
-        EncodeBody, EncodeAnswer, SearchBody, SearchAnswer, MatchBody, MatchAnswer, ImageBody, AnnounceAnswer,
-        ImageStateAnswer, DuplicatesAnswer, StatusAnswer, Health, Failure,
-    ]  # fmt: skip
-    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    everywhere = ("401", "403") if token else ("403",)
+    """Build the document; token: whether the bridge requires one."""
+    _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    paths = _contract_paths() | _duplicate_paths() | _image_paths() | _operation_paths()
+    errors = ("401", "403") if token else ("403",)
     found: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -68,7 +79,7 @@ def document(*, token: bool) -> Json:
             "version": "1",
             "description": "Ask the running stream for fingerprints, neighbors and duplicates, and follow its alerts.",
         },
-        "paths": {path: _with(item, everywhere) for path, item in _paths().items()},
+        "paths": {path: _with_errors(item, errors) for path, item in paths.items()},
         "components": {"schemas": components},
     }
     if token:
@@ -79,151 +90,140 @@ def document(*, token: bool) -> Json:
     return found
 
 
-def _paths() -> Json:
-    path = {
-        "name": "path",
-        "in": "path",
-        "required": True,
-        "description": "The image's path below IMAGES_DIR; it may have slashes.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 4096},
-    }
+def _contract_paths() -> Json:
     return {
         "/api-image-encoder": {
-            "post": _json(
-                "Fingerprint one image", EncodeBody, EncodeAnswer, ("404", *BODY, *ASKING),
+            "post": _json_operation(
+                "Fingerprint one image", EncodeBody, EncodeAnswer, ("404", *BODY_ERRORS, *STAGE_ERRORS),
                 {"request_id": 1, "relative_path": "a.jpg"},
             )
         },
         "/api-contextual-search": {
-            "post": _json("Find a fingerprint's neighbors", SearchBody, SearchAnswer, (*BODY, *ASKING))
-        },
-        "/api-instance-matching": {
-            "post": _json(
-                "Tell which neighbors show the candidate's picture", MatchBody, MatchAnswer,
-                ("404", *BODY, *ASKING), {"candidate": "a.jpg", "neighbors": ["b.jpg", "c.jpg"]},
+            "post": _json_operation(
+                "Find a fingerprint's neighbors", SearchBody, SearchAnswer, (*BODY_ERRORS, *STAGE_ERRORS)
             )
         },
+        "/api-instance-matching": {
+            "post": _json_operation(
+                "Find the neighbors that show the candidate's picture", MatchBody, MatchAnswer,
+                ("404", *BODY_ERRORS, *STAGE_ERRORS), {"candidate": "a.jpg", "neighbors": ["b.jpg", "c.jpg"]},
+            )
+        },
+    }  # fmt: skip
+
+
+def _duplicate_paths() -> Json:
+    form = {"type": "object", "properties": {"image": BINARY}, "required": ["image"]}
+    upload = {"multipart/form-data": {"schema": form}, "application/octet-stream": {"schema": BINARY}}
+    recent = {
+        "name": "recent",
+        "in": "query",
+        "description": "Start with at most this many past alerts, and as many past dead letters.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_KEPT, "default": 0},
+    }
+    return {
         "/v1/duplicates": {
             "post": {
                 "summary": "Find the duplicates of an image of yours, with the evidence",
-                "description": "One image a request; nothing of it is stored. At most "
+                "description": "One image in each request; it is not stored. At most "
                 f"{UPLOAD.max_bytes // 2**20} MiB and {UPLOAD.max_pixels // 10**6} million pixels.",
-                "requestBody": {
-                    "required": True,
-                    "content": {
-                        "multipart/form-data": {
-                            "schema": {
-                                "type": "object",
-                                "properties": {"image": {"type": "string", "format": "binary"}},
-                                "required": ["image"],
-                            }
-                        },
-                        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-                    },
-                },
-                "responses": _answers(DuplicatesAnswer, (*BODY, *ASKING)),
+                "requestBody": {"required": True, "content": upload},
+                "responses": _responses(DuplicatesAnswer, (*BODY_ERRORS, *STAGE_ERRORS)),
             }
         },
         "/v1/duplicates/stream": {
             "get": {
-                "summary": "Alerts and dead letters as they come, as Server-Sent Events",
-                "description": "An event alert has a record of the topic duplicates as JSON; an event dead-letter the "
-                "path, reason and origin of a message that was set aside. After an interruption Last-Event-ID goes on "
-                "where it was, as far back as the bridge remembers.",
-                "parameters": [
-                    {
-                        "name": "recent",
-                        "in": "query",
-                        "description": "At most this many past alerts, and past dead letters, first.",
-                        "schema": {"type": "integer", "minimum": 0, "maximum": KEPT, "default": 0},
-                    }
-                ],
+                "summary": "Follow alerts and dead letters as Server-Sent Events",
+                "description": "An alert event holds a record of the topic duplicates as JSON; a dead-letter event the "
+                "path, reason and origin of a message that was set aside. With Last-Event-ID, the stream continues "
+                "after that event, as far back as the bridge remembers.",
+                "parameters": [recent],
                 "responses": {
-                    "200": {
-                        "description": "The stream; it does not end.",
-                        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-                    },
-                    **_refusals("422"),
+                    "200": _content("The stream; it does not end.", "text/event-stream", {"type": "string"}),
+                    **_errors("422"),
                 },
             }
         },
+    }
+
+
+def _image_paths() -> Json:
+    side = {
+        "name": "side",
+        "in": "query",
+        "description": "The most pixels of its longer side.",
+        "schema": {"type": "integer", "minimum": MIN_SIDE, "maximum": MAX_SIDE, "default": DEFAULT_SIDE},
+    }
+    return {
         "/v1/images": {
-            "post": _json(
-                "Announce an image", ImageBody, AnnounceAnswer, ("404", "415", *BODY, "503"),
-                {"relative_path": "a.jpg"}, "202"
+            "post": _json_operation(
+                "Announce an image", ImageBody, AnnounceAnswer, ("404", *BODY_ERRORS, "503"),
+                {"relative_path": "a.jpg"}, "202",
             )
         },
         "/v1/images/{path}": {
-            "parameters": [path],
+            "parameters": [IMAGE_PATH],
             "get": {
-                "summary": "What became of an image's newest announcement",
-                "description": "404 where it was not announced, as far as the topics go back.",
-                "responses": _answers(ImageStateAnswer, ("404", "422", "503")),
+                "summary": "Get the state of an image's newest announcement",
+                "description": "404 if it was not announced, as far back as the topics go.",
+                "responses": _responses(ImageStateAnswer, ("404", "422", "503")),
             },
             "delete": {
-                "summary": "Announce that an image is gone",
-                "responses": _answers(AnnounceAnswer, ("404", "422", "503"), "202"),
+                "summary": "Announce that an image is removed",
+                "responses": _responses(AnnounceAnswer, ("404", "422", "503"), "202"),
             },
         },
         "/v1/pictures/{path}": {
-            "parameters": [path],
+            "parameters": [IMAGE_PATH],
             "get": {
-                "summary": "A small picture of an image, as JPEG",
-                "parameters": [
-                    {
-                        "name": "side",
-                        "in": "query",
-                        "description": "Its longer side at most, pixels.",
-                        "schema": {
-                            "type": "integer", "minimum": SIDES[0], "maximum": SIDES[1], "default": DEFAULT_SIDE
-                        },
-                    }
-                ],
+                "summary": "Get a small picture of an image, as JPEG",
+                "parameters": [side],
                 "responses": {
-                    "200": {
-                        "description": "The picture.",
-                        "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-                    },
-                    **_refusals("404", "413", "415", "422", "503"),
+                    "200": _content("The picture.", "image/jpeg", BINARY),
+                    **_errors("404", "413", "415", "422", "503"),
                 },
             },
         },
+    }  # fmt: skip
+
+
+def _operation_paths() -> Json:
+    not_ready = _responses(Health, ())["200"] | {"description": "Not now."}
+    return {
         "/v1/status": {
             "get": {
-                "summary": "Every stage's lag, rate and processes, and dead letters",
-                "responses": _answers(StatusAnswer, ()),
+                "summary": "Get every stage's lag, rate and processes, and dead letters",
+                "responses": _responses(StatusAnswer, ()),
             }
         },
-        "/healthz": {"get": {"summary": "Whether the bridge serves", "responses": _answers(Health, ())}},
+        "/healthz": {"get": {"summary": "Whether the bridge serves", "responses": _responses(Health, ())}},
         "/readyz": {
             "get": {
                 "summary": "Whether Kafka and its topics can be reached",
-                "responses": _answers(Health, ()) | {"503": _answers(Health, ())["200"] | {"description": "Not now."}},
+                "responses": _responses(Health, ()) | {"503": not_ready},
             }
         },
         "/metrics": {
             "get": {
                 "summary": "Metrics for Prometheus",
-                "responses": {
-                    "200": {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-                },
+                "responses": {"200": _content("Metrics.", "text/plain", {"type": "string"})},
             }
         },
-    }  # fmt: skip
+    }
 
 
-def _with(item: Json, refusals: tuple[str, ...]) -> Json:
+def _with_errors(item: Json, statuses: tuple[str, ...]) -> Json:
     for method, operation in item.items():
         if method != "parameters":
-            operation["responses"] |= _refusals(*refusals)
+            operation["responses"] |= _errors(*statuses)
     return item
 
 
-def _json(
+def _json_operation(
     summary: str,
     body: type[Struct],
     answer: type[Struct],
-    refusals: tuple[str, ...],
+    errors: tuple[str, ...],
     example: Json | None = None,
     status: str = "200",
 ) -> Json:
@@ -233,18 +233,20 @@ def _json(
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": _answers(answer, refusals, status),
+        "responses": _responses(answer, errors, status),
     }
 
 
-def _answers(answer: type[Struct], refusals: tuple[str, ...], status: str = "200") -> Json:
-    good = {"description": "Served.", "content": {"application/json": {"schema": _ref(answer)}}}
-    return {status: good, **_refusals(*refusals)}
+def _responses(answer: type[Struct], errors: tuple[str, ...], status: str = "200") -> Json:
+    return {status: _content("Success.", "application/json", _ref(answer)), **_errors(*errors)}
 
 
-def _refusals(*statuses: str) -> Json:
-    content = {"application/json": {"schema": _ref(Failure)}}
-    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
+def _errors(*statuses: str) -> Json:
+    return {status: _content(ERRORS[status], "application/json", _ref(Failure)) for status in statuses}
+
+
+def _content(description: str, content_type: str, schema: Json) -> Json:
+    return {"description": description, "content": {content_type: {"schema": schema}}}
 
 
 def _ref(kind: type[Struct]) -> Json:
@@ -255,5 +257,5 @@ DOCUMENT = web.AppKey("document", dict)
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """GET /openapi.json."""
-    return answered(request.app[DOCUMENT])
+    """Handle GET /openapi.json."""
+    return json_response(request.app[DOCUMENT])

@@ -1,4 +1,4 @@
-"""The page, the page of the interface, the door, and their files: all from the package, nothing from a network."""
+"""The HTML pages and their files, all from the package."""
 
 import hmac
 from importlib.resources import files
@@ -8,62 +8,68 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from http_bridge.bodies import read_body
-from http_bridge.security import COOKIE, as_bytes, session_of
+from http_bridge.security import SESSION_COOKIE, as_bytes, session_value
 
-KINDS: Final = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-DAY_S: Final = 24 * 60 * 60
+CONTENT_TYPES: Final = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+SESSION_S: Final = 30 * 24 * 60 * 60
+MAX_FORM_BYTES: Final = 4096
 
 
-def load() -> dict[str, bytes]:
-    """Every file of the page by name; read once."""
+def load_assets() -> dict[str, bytes]:
+    """Read every asset, by name."""
     return {
         entry.name: entry.read_bytes()
         for entry in files("http_bridge.assets").iterdir()
-        if entry.name.rpartition(".")[2] in KINDS
+        if entry.name.rpartition(".")[2] in CONTENT_TYPES
     }
 
 
 class Pages:
-    """Serves the files; `token` is what the door asks for."""
+    """Serves the pages; `token` is what a browser signs in with."""
 
     def __init__(self, token: str | None) -> None:
-        self._files = load()
+        self._assets = load_assets()
         self._token = token
 
     def serve(self, name: str, status: int = 200) -> web.Response:
-        """One file; HTTPNotFound."""
-        data = self._files.get(name)
+        """Respond with one asset; HTTPNotFound."""
+        data = self._assets.get(name)
         if data is None:
             raise web.HTTPNotFound
-        kind = KINDS[name.rpartition(".")[2]]
-        keep = {"Cache-Control": "no-cache"}
-        return web.Response(body=data, status=status, content_type=kind, charset="utf-8", headers=keep)
+        content_type = CONTENT_TYPES[name.rpartition(".")[2]]
+        headers = {"Cache-Control": "no-cache"}
+        return web.Response(body=data, status=status, content_type=content_type, charset="utf-8", headers=headers)
 
     async def home(self, _: web.Request) -> web.Response:
-        """GET /."""
+        """Handle GET /."""
         return self.serve("index.html")
 
     async def docs(self, _: web.Request) -> web.Response:
-        """GET /docs."""
+        """Handle GET /docs."""
         return self.serve("docs.html")
 
     async def asset(self, request: web.Request) -> web.Response:
-        """GET /assets/{name}."""
+        """Handle GET /assets/{name}."""
         return self.serve(request.match_info["name"])
 
-    async def door(self, _: web.Request) -> web.Response:
-        """GET /sign-in."""
+    async def sign_in_form(self, _: web.Request) -> web.Response:
+        """Handle GET /sign-in."""
         return self.serve("sign-in.html")
 
-    async def enter(self, request: web.Request) -> web.Response:
-        """POST /sign-in: the token for a cookie."""
-        form = parse_qs((await read_body(request, 4096)).decode("utf-8", "replace"))
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Handle POST /sign-in: set the session cookie if the token is right."""
+        form = parse_qs((await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace"))
         given = form.get("token", [""])[0]
         if self._token is None or not hmac.compare_digest(given.encode(), as_bytes(self._token)):
             return self.serve("sign-in-wrong.html", 401)
         response = web.Response(status=303, headers={"Location": "/"})
         secure = request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
         response.set_cookie(
-            COOKIE, session_of(self._token), max_age=30 * DAY_S, httponly=True, samesite="Strict", secure=secure
+            SESSION_COOKIE,
+            session_value(self._token),
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="Strict",
+            secure=secure,
         )
         return response

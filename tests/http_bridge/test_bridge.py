@@ -757,14 +757,14 @@ def test_a_port_that_is_taken_is_named(service: Service) -> None:
 
 
 def test_a_digest_is_that_of_the_bytes_as_they_came() -> None:
-    from http_bridge.duplicates import SENT_BYTES, prepare  # noqa: PLC0415
+    from http_bridge.duplicates import MAX_SENT_BYTES, prepare  # noqa: PLC0415
 
     small, large = png(scene(1)), png(scene(1, (3000, 2000)))
     assert prepare(small).image == small
     shrunk = prepare(large)
     assert shrunk.digest == hashlib.sha256(large).digest()
-    assert len(shrunk.image) <= SENT_BYTES
+    assert len(shrunk.image) <= MAX_SENT_BYTES
     with Image.open(io.BytesIO(shrunk.image)) as image:
         assert image.size == (1024, 683)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8))
-    assert len(prepare(png(noise)).image) <= SENT_BYTES
+    assert len(prepare(png(noise)).image) <= MAX_SENT_BYTES

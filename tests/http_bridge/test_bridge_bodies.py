@@ -100,7 +100,7 @@ class TestBodiesThatStop:
         stopped.append(connect(asked, head("POST", ENCODER, "Transfer-Encoding: chunked") + b"1\r\n{\r\n"))
         stopped.append(connect(asked, head("POST", ENCODER, "Content-Encoding: gzip", length=100) + b"\x1f\x8b"))
         for client in stopped:
-            assert "the body did not come in time: 1 s" in said(client, 408)
+            assert "the body did not arrive in time: 1 s" in said(client, 408)
         assert coming(asked) == 0
 
     def test_a_body_for_an_endpoint_that_takes_none_holds_nothing(self, asked: Bridge) -> None:
@@ -138,7 +138,7 @@ class TestBodiesThatStop:
             stopped = [stack.enter_context(connect(asked, head("POST", ENCODER, length=100) + b"{")) for _ in range(60)]
             assert asked.post(ENCODER, json.loads(BODY)).status == 503
             assert coming(asked) <= 20
-            assert "20 bodies are coming, and this one was the furthest behind" in said(stopped[0], 408)
+            assert "20 bodies are arriving, and this one was the furthest behind" in said(stopped[0], 408)
 
     def test_three_hundred_bodies_that_stop_keep_nobody_from_an_answer(
         self, kafka: KafkaConfig, tmp_path: Path
@@ -431,7 +431,7 @@ class TestStart:
             with bridge(KafkaConfig(bootstrap), tmp_path, SERVER_PORT="0", **settings) as started:
                 warned.append([line for line in started.log.read_text().splitlines() if "BRIDGE_TOKEN" in line])
         assert [len(lines) for lines in warned] == [1, 0, 0]
-        assert "WARNING BRIDGE_HOST is 0.0.0.0 and BRIDGE_TOKEN is not set: everybody who" in warned[0][0]
+        assert "WARNING BRIDGE_HOST is 0.0.0.0 and BRIDGE_TOKEN is not set: anyone who" in warned[0][0]
 
     @pytest.mark.parametrize(
         ("host", "word"),

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from http_bridge.image_states import ImageState, ImageStates
+from http_bridge.image_state import ImageState
+from http_bridge.image_states import ImageStates
 from http_bridge.image_store import FILE
 from imagetools.errors import ConfigError
 from local_kafka.java import free_ports
@@ -145,7 +146,7 @@ def _made_again(kafka: KafkaConfig) -> bool:
 
 
 def test_a_topic_that_is_made_again_while_it_follows_is_noticed(kafka, monkeypatch):
-    monkeypatch.setattr("http_bridge.image_states.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("http_bridge.image_states.CHECK_EVERY_S", 0.2)
     send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg"))])
     with view(kafka) as states:
         state_of(states, "a.jpg", "waiting")

@@ -1,0 +1,109 @@
+"""The aiohttp application: routes, middlewares, and what the handlers use."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from aiohttp import web
+
+from http_bridge import contracts, duplicates, event_stream, images, metrics, monitor, openapi, security
+from http_bridge.alert_feed import ALERT_FEED, AlertFeed
+from http_bridge.duplicates import UPLOADS, Uploads
+from http_bridge.image_states import IMAGE_STATES, ImageStates
+from http_bridge.images import IMAGES, IMAGES_ROUTE, PICTURES_ROUTE, Images
+from http_bridge.incoming_bodies import INCOMING_BODIES, IncomingBodies
+from http_bridge.metrics import METRICS, Metrics
+from http_bridge.monitor import MONITOR, Monitor
+from http_bridge.openapi import DOCUMENT
+from http_bridge.pages import Pages
+from http_bridge.stage_client import STAGE_CLIENT, StageClient
+from imagetools.decode import ImageRoot
+from streams.config import BridgeConfig
+from streams.requests.client import RequestClient
+
+MAX_BACKOFF_MS = 1000
+"""Between attempts to reconnect to a broker; librdkafka's default is ten seconds."""
+
+MAX_THREADS = 4
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ROOT_HANDLERS = web.AppKey("root_handlers", dict[int, Handler])
+"""The handler of POST / on each port that has one."""
+
+PATH = "{path:(?s:.+)}"
+
+
+def application(config: BridgeConfig) -> web.Application:
+    """Build the application; it connects to Kafka when it starts, and reconnects whenever it must."""
+    counted = Metrics()
+    access = security.access_control(config.token, loopback=config.on_loopback)
+    app = web.Application(middlewares=[counted.count, security.handle_errors, access])
+    app[METRICS] = counted
+    app[ROOT_HANDLERS] = {}
+    app[INCOMING_BODIES] = IncomingBodies(timeout_s=config.body_timeout_s, max_bodies=config.bodies)
+    app[INCOMING_BODIES].register_metrics(counted.registry)
+    app[DOCUMENT] = openapi.document(token=config.token is not None)
+    app.on_response_prepare.append(security.add_headers)
+    app.cleanup_ctx.append(lambda app: _connections(app, config))
+    app.on_shutdown.append(_end_streams)
+    _add_routes(app.router, Pages(config.token))
+    return app
+
+
+def _add_routes(router: web.UrlDispatcher, pages: Pages) -> None:
+    for path, handler in contracts.CONTRACTS.items():
+        router.add_post(path, handler)
+    router.add_post("/", _root)
+    router.add_post("/v1/duplicates", duplicates.duplicates)
+    router.add_get("/v1/duplicates/stream", event_stream.stream, allow_head=False)
+    router.add_post("/v1/images", images.announce)
+    router.add_get(IMAGES_ROUTE + PATH, images.state)
+    router.add_get(PICTURES_ROUTE + PATH, images.picture)
+    router.add_delete(IMAGES_ROUTE + PATH, images.remove)
+    router.add_get("/v1/status", monitor.status)
+    router.add_get("/healthz", monitor.alive)
+    router.add_get("/readyz", monitor.ready)
+    router.add_get("/metrics", metrics.metrics)
+    router.add_get("/openapi.json", openapi.openapi)
+    router.add_get("/docs", pages.docs)
+    router.add_get("/assets/{name}", pages.asset)
+    router.add_get("/sign-in", pages.sign_in_form)
+    router.add_post("/sign-in", pages.sign_in)
+    router.add_get("/", pages.home)
+
+
+async def _root(request: web.Request) -> web.StreamResponse:
+    """Handle POST / by the contract of the port that the request came to."""
+    transport = request.transport
+    port: int = transport.get_extra_info("sockname")[1] if transport is not None else -1
+    handler = request.app[ROOT_HANDLERS].get(port)
+    if handler is None:
+        raise web.HTTPMethodNotAllowed("POST", ["GET", "HEAD"])
+    return await handler(request)
+
+
+async def _connections(app: web.Application, config: BridgeConfig) -> AsyncIterator[None]:
+    """Connect what the handlers use when the application starts, and close it when it ends."""
+    # librdkafka's own log stays quiet: /readyz and the responses report errors
+    quiet = {"log_level": "2", "reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
+    kafka = replace(config.kafka, settings=quiet | dict(config.kafka.settings))
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "pictures")
+    image_states = ImageStates(kafka, config.bridge_dir)
+    client = RequestClient(kafka)
+    watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
+    announced = Images(kafka, ImageRoot(config.images_dir), pool)
+    app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
+    app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced
+    app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), image_states
+    app[METRICS].watch(watched, app[STAGE_CLIENT], alerts)
+    yield
+    for one in (watched, client, alerts, announced, image_states):
+        await asyncio.to_thread(one.close)
+    await asyncio.to_thread(pool.shutdown)
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[ALERT_FEED].end_subscriptions()
