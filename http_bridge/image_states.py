@@ -73,6 +73,10 @@ class ImageStates:
             return announced_state(path, request_id, announced, removed=request_id is None)
         return None if row is None else image_state(path, row, int(time.time() * 1000))
 
+    def delete_before(self, time: int) -> None:
+        """Delete what is older than `time`, milliseconds since 1970."""
+        self._store.delete_before(time)
+
     def close(self) -> None:
         """Stop the thread, and close the connections and the file."""
         self._closing.set()
@@ -134,7 +138,7 @@ class ImageStates:
             log.debug("the topics' retention is not known: %s", exc)
             return
         if retention is not None:
-            self._store.delete_before(int(time.time() * 1000) - retention)
+            self.delete_before(int(time.time() * 1000) - retention)
 
 
 IMAGE_STATES = web.AppKey("image_states", ImageStates)

@@ -28,7 +28,17 @@ from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage
 from streams.states import StateReporter
 from streams.topics import DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS, create, delete, end_offsets
-from tests.support.bridging import ENCODER, MATCHER, SEARCH, Bridge, answering, bridge, eventually, stages
+from tests.support.bridging import (
+    ENCODER,
+    MATCHER,
+    SEARCH,
+    Bridge,
+    answering,
+    bridge,
+    eventually,
+    refused_start,
+    stages,
+)
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
 
 
@@ -749,8 +759,6 @@ def test_status_tells_lag_and_rate_of_every_stage(service: Service) -> None:
 
 
 def test_a_port_that_is_taken_is_named(service: Service) -> None:
-    from bridging import refused_start  # noqa: PLC0415
-
     said = refused_start(service.kafka, SERVER_PORT=str(service.bridge.ports[0]))
     assert str(service.bridge.ports[0]) in said
     assert "Traceback" not in said

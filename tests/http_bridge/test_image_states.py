@@ -209,7 +209,7 @@ def test_what_is_older_than_the_topics_keep_is_forgotten(kafka):
     send(kafka, VERDICTS, [("new.jpg", Verdict(1, "new.jpg", VerdictOutcome.CLEAR))])
     with view(kafka) as states:
         state_of(states, "new.jpg", "clear")
-        states._store.forget(now() - month // 2)
+        states.delete_before(now() - month // 2)
         assert states.state("old.jpg") is None
         assert states.state("new.jpg") is not None
         assert states.dead_letters == 0
