@@ -27,7 +27,9 @@ from bench import pairs as known
 from bench.detectors import Detector, matcher
 from bench.pairs import SHARED, Pair, Photos, Picture
 from imagetools.matching import calibration
-from imagetools.matching.verify import Evidence, MatcherConfig, weigh
+from imagetools.matching.calibration import Evidence
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import collect_evidence
 
 WRITTEN: Final = Path(calibration.__file__).with_name("coefficients.py")
 RANDOM: Final = 30_000
@@ -119,7 +121,7 @@ def main(photos: Path, count: int, seed: int) -> None:
     config = MatcherConfig()
     pairs = gather(Photos(photos), "fit", count, seed, RANDOM)
     looks = look_at(pairs, [matcher(config)])
-    evidence = [weigh(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
+    evidence = [collect_evidence(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
     weights = fit(evidence, [pair.copy for pair in pairs], weights_of(pairs))
     copies = sum(pair.copy for pair in pairs)
     made = f"python -m bench.calibrate --count {count} --seed {seed}"

@@ -32,13 +32,15 @@ from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import STAGES, find
 from cli.findings import Findings
 from imagetools.decode import ImageRoot, decode
+from imagetools.features.extract import extract
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
 from imagetools.index.graph import Entry, Index
-from imagetools.matching.verify import MatcherConfig, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import verify
 from streams.service import keep_freed_memory
 
 SAMPLE_S = 0.2

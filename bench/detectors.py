@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from imagetools.features import mbr_sift
-from imagetools.matching.verify import Look, MatcherConfig, extract, verify
+from imagetools.features.extract import extract
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import ImageOpener, verify
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Detector:
 
     name: str
     look: Callable[[Image.Image], Any]
-    score: Callable[[Any, Any, tuple[Look, Look]], float]
+    score: Callable[[Any, Any, tuple[ImageOpener, ImageOpener]], float]
     threshold: float
 
 
@@ -60,7 +62,7 @@ def _sift(image: Image.Image) -> mbr_sift.Descriptors:
     return np.asarray(descriptors, dtype=np.float32) if found else np.empty((0, 128), dtype=np.float32)
 
 
-def _good_share(one: mbr_sift.Descriptors, two: mbr_sift.Descriptors, _: tuple[Look, Look]) -> float:
+def _good_share(one: mbr_sift.Descriptors, two: mbr_sift.Descriptors, _: tuple[ImageOpener, ImageOpener]) -> float:
     if not len(one) or len(two) < 2:
         return 0.0
     queries = np.concatenate([one, mbr_sift.mirror_twin(one)])

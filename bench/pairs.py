@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter, ImageOps
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
-from imagetools.matching.verify import Look
+from imagetools.matching.verify import ImageOpener
 from imagetools.overlays import OVERLAYS
 
 Side = Literal["fit", "report"]
@@ -59,7 +59,7 @@ class Pair:
     second: Picture
 
     @property
-    def looks(self) -> tuple[Look, Look]:
+    def openers(self) -> tuple[ImageOpener, ImageOpener]:
         """What opens both."""
         return self.first.look, self.second.look
 

@@ -30,11 +30,12 @@ from rich.table import Table
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot
+from imagetools.features.extract import Features, extract
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
 from imagetools.index.graph import Entry, Index, Neighbor
-from imagetools.matching.verify import Features, extract, verify
+from imagetools.matching.verify import verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict
 from streams.config import Config, KafkaConfig

@@ -34,7 +34,9 @@ from bench.document_pairs import drawn_pairs
 from bench.pairs import SHARED, Pair, Photos
 from cli.picture import pair_picture
 from imagetools.decode import decode
-from imagetools.matching.verify import Look, MatcherConfig, extract, verify
+from imagetools.features.extract import extract
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import ImageOpener, verify
 from streams.service import keep_freed_memory
 
 TIMED: Final = 300
@@ -67,7 +69,7 @@ def judge(pairs: Sequence[Pair], detector: Detector, looks: dict[str, Any]) -> J
     """Score every pair."""
     with ThreadPoolExecutor() as pool:
         scored = pool.map(
-            lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name], pair.looks), pairs
+            lambda pair: detector.score(looks[pair.first.name], looks[pair.second.name], pair.openers), pairs
         )
         return Judged(detector, np.fromiter(scored, dtype=np.float64, count=len(pairs)))
 
@@ -144,7 +146,7 @@ def times(
     return table
 
 
-def _filed(pair: Pair) -> tuple[Look, Look]:
+def _filed(pair: Pair) -> tuple[ImageOpener, ImageOpener]:
     """Return what opens both pictures of a pair as a stage does, from JPEGs in memory."""
     first, second = _jpeg(pair.first.make()), _jpeg(pair.second.make())
     return lambda box: decode(first, "", box=box), lambda box: decode(second, "", box=box)
@@ -174,7 +176,7 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
     for i in wrong[:200]:
         pair = pairs[i]
         images: list[Image.Image] = [pair.first.make(), pair.second.make()]
-        found = verify(extract(images[0], config), extract(images[1], config), config, pair.looks)
+        found = verify(extract(images[0], config), extract(images[1], config), config, pair.openers)
         says = f"{pair.kind} ({pair.name}): {found.score:.2f} {found.edit or found.gate}, {found.inliers} inliers"
         pair_picture(images[0], images[1], found.points, says).save(folder / f"{pair.kind} {pair.name} {i}.png")
     return len(wrong)

@@ -24,7 +24,7 @@ from bench.pairs import SAMPLES, SHARED
 from imagetools.decode import ImageRoot
 from imagetools.features.store import FILE, FeatureStore
 from imagetools.folder import find_images
-from imagetools.matching.verify import MatcherConfig
+from imagetools.matching.config import MatcherConfig
 from schemas.records import Candidates, Neighbor, Verdict
 from streams.config import Config
 from streams.matcher_consumer import MatcherStage

@@ -11,7 +11,9 @@ from rich.text import Text
 from cli.outputs import try_picture
 from cli.picture import SIDE, pair_picture
 from imagetools.decode import decode
-from imagetools.matching.verify import Look, MatcherConfig, extract, verify
+from imagetools.features.extract import extract
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import ImageOpener, verify
 from imagetools.paths import one_file, shown
 
 _NAMED: Final = 8
@@ -54,7 +56,7 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
         console.print(Text(f"Picture: {shown(str(picture))}"))
 
 
-def _look(path: Path) -> Look:
+def _look(path: Path) -> ImageOpener:
     data, name = path.read_bytes(), shown(str(path))
     return lambda box: decode(data, name, box=box)
 

@@ -12,9 +12,11 @@ from cachetools import LRUCache
 
 from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
 from imagetools.errors import ImageError, MissingImage
+from imagetools.features.extract import Features, extract
 from imagetools.features.store import FeatureStore, state_of
 from imagetools.hardware import usable_cores
-from imagetools.matching.verify import Features, Look, MatcherConfig, Verification, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import ImageOpener, Verification, verify
 from imagetools.paths import shown
 from schemas.records import (
     Candidates,
@@ -191,11 +193,11 @@ class MatcherStage(Stage[Candidates]):
         looks = self._look(self._images, record.candidate), self._look(self._images, neighbor.relative_path)
         return self._checked(neighbor.relative_path, ours, theirs, looks)
 
-    def _look(self, root: ImageRoot, path: str) -> Look:
+    def _look(self, root: ImageRoot, path: str) -> ImageOpener:
         return lambda box: root.open(path, box=box)
 
     def _checked(
-        self, path: str, candidate: Features, neighbor: Features, looks: tuple[Look, Look]
+        self, path: str, candidate: Features, neighbor: Features, looks: tuple[ImageOpener, ImageOpener]
     ) -> Duplicate | ImageError | None:
         """The pair's verdict, or why one of two drawn pictures, whose features are known, cannot be opened again."""
         try:
@@ -241,7 +243,9 @@ class MatcherStage(Stage[Candidates]):
         except ImageError as exc:
             return exc
 
-    def _verified(self, candidate: Features, look: Look, root: ImageRoot, path: str) -> Duplicate | ImageError | None:
+    def _verified(
+        self, candidate: Features, look: ImageOpener, root: ImageRoot, path: str
+    ) -> Duplicate | ImageError | None:
         features = self._features(root, path)
         if isinstance(features, ImageError):
             return features

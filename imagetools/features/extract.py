@@ -12,6 +12,7 @@ from PIL import Image
 
 from imagetools.decode import ORIGINAL_SIZE
 from imagetools.features import mbr_sift
+from imagetools.features.config import FeatureConfig
 from imagetools.features.mbr_sift import Codes
 
 THUMB_SIDE: Final = 16
@@ -95,13 +96,9 @@ class Features:
         return sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.close, self.views, self.colours))
 
 
-def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: int, contrast: float) -> Features:
-    """Compute the features of an RGB image of any size from 1 × 1.
-
-    box            (width, height) that the image is fitted to, up or down, pixels
-    max_keypoints  the strongest are kept
-    contrast       SIFT's contrast threshold
-    """
+def extract(image: Image.Image, config: FeatureConfig) -> Features:
+    """Compute the features of an RGB image of any size from 1 × 1."""
+    box = config.box
     closer = max(1, round(_CLOSER * box[0])), max(1, round(_CLOSER * box[1]))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     # of millions of pixels only so many that what is shrunk from them stays as sharp
@@ -109,7 +106,7 @@ def extract_features(image: Image.Image, box: tuple[int, int], max_keypoints: in
     thumb = _thumb(pixels, box)
     all_grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     grey, close = _fitted(all_grey, box), _close(_halved(all_grey, closer), box, closer)
-    keypoints, descriptors = _detect(grey, max_keypoints, contrast)
+    keypoints, descriptors = _detect(grey, config)
     codes = mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)]))
     return _completed(
         image.info.get(ORIGINAL_SIZE, image.size), grey, close, thumb, keypoints, codes, _key(grey, close, thumb)
@@ -234,14 +231,17 @@ def _fitted(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8
     return np.asarray(cv2.resize(pixels, size, interpolation=method), dtype=np.uint8)
 
 
-def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tuple[Keypoints, NDArray[np.float32]]:
+def _detect(grey: NDArray[np.uint8], config: FeatureConfig) -> tuple[Keypoints, NDArray[np.float32]]:
     nothing = np.empty(0, dtype=np.complex64)
     if min(grey.shape) < _SMALLEST_FOR_SIFT:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
     # made anew: a SIFT object holds its pyramid and is not safe to share between threads
     # without the precise upscale keypoints lie a quarter of a pixel right and below
     sift = cv2.SIFT.create(
-        nfeatures=max_keypoints, contrastThreshold=contrast, edgeThreshold=_EDGES, enable_precise_upscale=True
+        nfeatures=config.max_keypoints,
+        contrastThreshold=config.contrast,
+        edgeThreshold=_EDGES,
+        enable_precise_upscale=True,
     )
     found, descriptors = sift.detectAndCompute(grey, None)
     # for no keypoints the descriptors are None in OpenCV 4 and an empty array in OpenCV 5
@@ -252,7 +252,7 @@ def _detect(grey: NDArray[np.uint8], max_keypoints: int, contrast: float) -> tup
     angle = np.array([point.angle for point in found], dtype=np.float32)
     response = np.array([point.response for point in found], dtype=np.float32)
     # equal responses make SIFT return a few more than it was asked for
-    strongest = np.argsort(-response, kind="stable")[:max_keypoints]
+    strongest = np.argsort(-response, kind="stable")[: config.max_keypoints]
     # the large ones survive shrinking and blur, so that the matcher asks them first
     strongest = strongest[np.argsort(-size[strongest], kind="stable")]
     at, frame = x + 1j * y, size * np.exp(1j * np.radians(angle))

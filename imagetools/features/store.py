@@ -30,9 +30,8 @@ from imagetools import decode
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError, ImageRootUnavailable
 from imagetools.features import extract, mbr_sift
+from imagetools.features.config import FeatureConfig
 from imagetools.features.extract import Features, Packed, pack, unpack
-from imagetools.matching import verify
-from imagetools.matching.verify import MatcherConfig
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class FeatureStore:
     disk is to blame for: that is logged, and the caller computes. All writing is done by a thread of the store's own.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int, config: MatcherConfig) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, config: FeatureConfig) -> None:
         """Make the folder and the file where they are not there yet, for this user's eyes only.
 
         limit_bytes  that the file takes at most; its journal takes some 30 MB beside it
@@ -450,9 +449,9 @@ def _today() -> int:
     return int(time.time()) // _DAY_S
 
 
-def _maker(config: MatcherConfig) -> bytes:
+def _maker(config: FeatureConfig) -> bytes:
     """What tells whether features would be the same today: settings, code, and the libraries that compute."""
     parts = [config.width, config.height, config.max_keypoints, config.contrast]
     versions = [cv2.__version__, np.__version__, PIL.__version__, pillow_heif.__version__]
-    sources = [Path(module.__file__ or "").read_bytes() for module in (decode, extract, verify, mbr_sift)]
+    sources = [Path(module.__file__ or "").read_bytes() for module in (decode, extract, mbr_sift)]
     return hashlib.sha256(repr((parts, versions, sources)).encode()).digest()[:16]

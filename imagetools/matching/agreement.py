@@ -10,13 +10,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from imagetools.matching.geometry import Map, apply, compose, determinant, inverse, whole_picture_map
-
-Grey = NDArray[np.uint8]
-Plane = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from imagetools.matching.planes import Grey, Mask, Plane
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
 WORKING_SIDE: Final = 128

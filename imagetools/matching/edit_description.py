@@ -1,26 +1,27 @@
-"""A plain word for what was done to a copy, from the map and what it covers."""
+"""Describe in plain words what was done to a copy."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from imagetools.matching.appearance import Appearance
 from imagetools.matching.detail import Relation
 from imagetools.matching.geometry import Map, determinant, stretches
 
-# A turn, a stretch or a cut below these is what fitting a map gets wrong, not an edit
+# A turn, a stretch or a cut below these is an error of fitting the map, not an edit
 _TURN_SLACK = 4.0
 _STRETCH_SLACK = 1.06
-_WHOLE = 0.94
-# Smaller holes are where fine texture did not survive
-_COVERED = 0.06
-# A percentage says little beyond this many times the size
-_LARGEST_SCALE = 20
+_MIN_WHOLE = 0.94
+# Smaller holes are lost fine texture
+_MIN_COVERED = 0.06
+# Beyond this many times the size a percentage says little
+_MAX_SCALE = 20
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The map from neighbor to candidate, in numbers that people read.
+    """Geometry of a map from neighbor to candidate.
 
     mirrored  left and right are exchanged before the turn
     scale     growth of lengths, each image measured in its own longer side; 1 where the whole picture is kept
@@ -35,7 +36,7 @@ class Shape:
 
 
 def shape_of(affine: Map, neighbor: tuple[int, int], candidate: tuple[int, int]) -> Shape:
-    """Read a map between fitted images, given their (width, height)."""
+    """Return the shape of a map between fitted images, given their (width, height)."""
     linear = affine[:, :2]
     mirrored = determinant(affine) < 0
     if mirrored:
@@ -47,55 +48,45 @@ def shape_of(affine: Map, neighbor: tuple[int, int], candidate: tuple[int, int])
     return Shape(mirrored, scale, 180.0 if angle <= -179.995 else angle, larger / max(smaller, 1e-9))
 
 
-@dataclass(frozen=True)
-class Looks:
-    """What else differs between the two images.
-
-    covered     share of the overlap hidden on one side
-    grey        one is without colour and the other is not
-    recoloured  colours or brightness differ
-    flat        share of the candidate outside the overlap that is of one shade, 0 to 1
-    shrunk      candidate's longer side over the neighbor's, original pixels, for a whole picture
-    """
-
-    covered: float
-    grey: bool
-    recoloured: bool
-    flat: float
-    shrunk: float
-
-
 def describe(
-    shape: Shape, looks: Looks, coverage_candidate: float, coverage_neighbor: float, relation: Relation | None = None
+    shape: Shape,
+    appearance: Appearance,
+    coverage_candidate: float,
+    coverage_neighbor: float,
+    relation: Relation | None = None,
 ) -> str:
-    """Say what was done to the neighbor to get the candidate; relation: of their detail, where that was compared."""
+    """Say what was done to the neighbor to get the candidate.
+
+    coverage_candidate, coverage_neighbor  share of each area that the other covers, 0 to 1
+    relation                               that of their detail, where it was compared
+    """
     if relation == "both are blank":
         return relation
     words = _turned(shape)
-    if coverage_neighbor < _WHOLE:
+    if coverage_neighbor < _MIN_WHOLE:
         words.append(f"cropped to {round(coverage_neighbor * 100)} %")
-    if coverage_candidate < _WHOLE and coverage_neighbor >= 0.5:
-        words.append("padded" if looks.flat > 0.9 else "pasted into a larger picture")
-    elif coverage_candidate < _WHOLE:
+    if coverage_candidate < _MIN_WHOLE and coverage_neighbor >= 0.5:
+        words.append("padded" if appearance.flat > 0.9 else "pasted into a larger picture")
+    elif coverage_candidate < _MIN_WHOLE:
         words.append("partly pasted into another picture")
     if relation == "one contains the other":
         words.append("with an addition to one of them")
-    elif looks.covered > _COVERED and relation != "same picture":
+    elif appearance.covered > _MIN_COVERED and relation != "same picture":
         words.append("partly covered")
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
-    if looks.grey:
+    if appearance.grey:
         words.append("without colour")
-    elif looks.recoloured:
+    elif appearance.recoloured:
         words.append("recoloured")
-    whole = coverage_candidate >= _WHOLE and coverage_neighbor >= _WHOLE
-    if whole and not 0.95 < looks.shrunk < 1.05:
-        words.append(_resized(looks.shrunk))
+    whole = coverage_candidate >= _MIN_WHOLE and coverage_neighbor >= _MIN_WHOLE
+    if whole and not 0.95 < appearance.shrunk < 1.05:
+        words.append(_resized(appearance.shrunk))
     return ", ".join(words) or "re-encoded"
 
 
 def _resized(scale: float) -> str:
-    if scale > _LARGEST_SCALE or scale < 1 / _LARGEST_SCALE:
+    if scale > _MAX_SCALE or scale < 1 / _MAX_SCALE:
         return "much larger" if scale > 1 else "much smaller"
     return f"resized to {round(scale * 100)} %"
 

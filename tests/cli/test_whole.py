@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from imagetools.features.store import FeatureStore
-from imagetools.matching.verify import MatcherConfig
+from imagetools.matching.config import MatcherConfig
 from local_kafka.broker import LocalKafka
 from local_kafka.java import free_ports
 from tests.support.streaming import group_pairs, scene, write_groups

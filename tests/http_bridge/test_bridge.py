@@ -19,8 +19,10 @@ from confluent_kafka.admin import AdminClient
 from PIL import Image
 
 from imagetools.decode import ImageRoot
+from imagetools.features.extract import extract
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.matching.verify import MatcherConfig, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, ImageNew, State
 from streams import encoder_consumer

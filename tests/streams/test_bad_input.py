@@ -11,7 +11,7 @@ from PIL import Image
 
 from imagetools.decode import ImageRoot
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.matching.verify import MatcherConfig
+from imagetools.matching.config import MatcherConfig
 from schemas.codec import codec
 from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict
 from streams.config import Config, KafkaConfig

@@ -17,7 +17,7 @@ import pytest
 
 from cli.announce import announce
 from imagetools.features.store import FeatureStore
-from imagetools.matching.verify import MatcherConfig
+from imagetools.matching.config import MatcherConfig
 from streams.config import KafkaConfig
 from streams.topics import CANDIDATES, DUPLICATES, EMBEDDINGS, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups

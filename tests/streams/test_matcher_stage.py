@@ -7,8 +7,9 @@ from PIL import ImageOps
 
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
+from imagetools.features.extract import Features
 from imagetools.features.store import FeatureStore
-from imagetools.matching.verify import Features, MatcherConfig
+from imagetools.matching.config import MatcherConfig
 from schemas.records import Candidates, Duplicates, Neighbor, Verdict, VerdictOutcome
 from streams import matcher_consumer
 from streams.config import Config

@@ -24,9 +24,10 @@ from PIL import Image
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError
 from imagetools.features import store as feature_store
-from imagetools.features.extract import Features, pack, unpack
+from imagetools.features.extract import Features, extract, pack, unpack
 from imagetools.features.store import FILE, FeatureStore, state_of
-from imagetools.matching.verify import MatcherConfig, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import verify
 from tests.support.streaming import scene
 
 CONFIG = MatcherConfig()
@@ -169,7 +170,7 @@ def test_other_code_makes_other_features(tmp_path):
     """A copy of the package in which one comment differs does not find what this one keeps."""
     package = Path(sys.modules["imagetools"].__path__[0])
     shutil.copytree(package, tmp_path / "imagetools", ignore=shutil.ignore_patterns("__pycache__", "models"))
-    code = "from imagetools.features.store import _maker; from imagetools.matching.verify import MatcherConfig; " \
+    code = "from imagetools.features.store import _maker; from imagetools.matching.config import MatcherConfig; " \
         "print(_maker(MatcherConfig()).hex())"  # fmt: skip
 
     def maker(where: Path) -> str:

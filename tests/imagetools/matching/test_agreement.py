@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from imagetools.features.extract import extract
 from imagetools.matching import agreement, geometry
-from imagetools.matching.verify import MatcherConfig, extract
+from imagetools.matching.config import MatcherConfig
 from tests.support.pictures import photos
 from tests.support.streaming import scene
 

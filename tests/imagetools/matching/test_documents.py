@@ -12,8 +12,10 @@ from bench.document_pairs import near_blank
 from bench.documents import DOCUMENTS, document, reencoded, scanned
 from imagetools.decode import decode
 from imagetools.edits import Edit, caption
+from imagetools.features.extract import extract
 from imagetools.matching import detail
-from imagetools.matching.verify import MatcherConfig, Verification, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import Verification, verify
 from tests.support.pictures import SAMPLES, photo
 
 CONFIG = MatcherConfig()

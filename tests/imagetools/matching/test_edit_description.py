@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagetools.edits import EDITS
+from imagetools.features.extract import extract
 from imagetools.matching import geometry
-from imagetools.matching.edit_description import Looks, Shape, describe, shape_of
-from imagetools.matching.verify import MatcherConfig, extract, verify
+from imagetools.matching.appearance import Appearance
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.edit_description import Shape, describe, shape_of
+from imagetools.matching.verify import verify
 from tests.support.pictures import SAMPLES, photo
 
 CONFIG = MatcherConfig()
-AS_IT_WAS = Looks(covered=0, grey=False, recoloured=False, flat=0, shrunk=1)
+AS_IT_WAS = Appearance(covered=0, grey=False, recoloured=False, flat=0, shrunk=1)
 WORDS = {
     "jpeg15": {"re-encoded"},
     "quarter_size": {"resized to 25 %"},
@@ -77,7 +80,7 @@ def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored
 
 
 @pytest.mark.parametrize(
-    ("shape", "looks", "covered", "words"),
+    ("shape", "appearance", "covered", "words"),
     [
         (Shape(False, 1, 0, 1), AS_IT_WAS, (1, 1), "re-encoded"),
         (Shape(True, 1, 0, 1), AS_IT_WAS, (1, 1), "mirrored"),
@@ -85,10 +88,15 @@ def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored
         (Shape(False, 1, 180, 1), AS_IT_WAS, (1, 1), "upside down"),
         (Shape(False, 1, -91, 1), AS_IT_WAS, (1, 1), "turned 90° right"),
         (Shape(True, 1.6, 2, 1), AS_IT_WAS, (1, 0.4), "mirrored, cropped to 40 %"),
-        (Shape(False, 0.5, 0, 1), Looks(0, False, True, 1, 1), (0.5, 1), "padded, recoloured"),
-        (Shape(False, 1, 0, 1), Looks(0, False, False, 0, 0.5), (1, 1), "resized to 50 %"),
-        (Shape(False, 1, 0, 1.8), Looks(0.1, True, True, 0, 1), (1, 1), "partly covered, stretched, without colour"),
+        (Shape(False, 0.5, 0, 1), Appearance(0, False, True, 1, 1), (0.5, 1), "padded, recoloured"),
+        (Shape(False, 1, 0, 1), Appearance(0, False, False, 0, 0.5), (1, 1), "resized to 50 %"),
+        (
+            Shape(False, 1, 0, 1.8),
+            Appearance(0.1, True, True, 0, 1),
+            (1, 1),
+            "partly covered, stretched, without colour",
+        ),
     ],
 )
-def test_words(shape: Shape, looks: Looks, covered: tuple[float, float], words: str) -> None:
-    assert describe(shape, looks, *covered) == words
+def test_words(shape: Shape, appearance: Appearance, covered: tuple[float, float], words: str) -> None:
+    assert describe(shape, appearance, *covered) == words

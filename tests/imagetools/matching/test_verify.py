@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
 from imagetools.edits import EDITS
-from imagetools.matching.verify import Features, MatcherConfig, Verification, extract, verify
+from imagetools.features.extract import Features, extract
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import Verification, verify
 from tests.support.pictures import SAMPLES, photo, photos
 from tests.support.streaming import scene
 
