@@ -36,7 +36,8 @@ from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import ImageRoot
 from imagetools.folder import find_images
-from imagetools.index.graph import Entry, Index
+from imagetools.index.index import Index
+from imagetools.index.state import Entry
 from local_kafka.broker import LocalKafka
 from local_kafka.java import free_ports
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request

@@ -38,7 +38,8 @@ from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
-from imagetools.index.graph import Entry, Index
+from imagetools.index.index import Index
+from imagetools.index.state import Entry
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
 from streams.service import keep_freed_memory

@@ -34,7 +34,9 @@ from imagetools.features.extract import Features, extract
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
-from imagetools.index.graph import Entry, Index, Neighbor
+from imagetools.index.index import Index
+from imagetools.index.search import Hit
+from imagetools.index.state import Entry
 from imagetools.matching.verify import verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict
@@ -90,7 +92,7 @@ class PlainLoop:
             described = self._encoder.describe([prepared for _, prepared in read])
             encoded = time.monotonic()
             change = self._index.change()
-            found: list[tuple[str, list[Neighbor]]] = []
+            found: list[tuple[str, list[Hit]]] = []
             for path, (digest, _), seen in zip(batch, read, described, strict=True):
                 inside = [row for _, row in seen.parts]
                 near = change.search(seen.fingerprint, self._config.nb_neighbors, digest=digest, parts=inside)
@@ -115,14 +117,14 @@ class PlainLoop:
         data = self._images.read(path)
         return hashlib.sha256(data).digest(), self._encoder.read(data, path)
 
-    def _match(self, found: list[tuple[str, list[Neighbor]]]) -> set[frozenset[str]]:
+    def _match(self, found: list[tuple[str, list[Hit]]]) -> set[frozenset[str]]:
         needed = dict.fromkeys(
             p for path, near in found if near for p in (path, *(n.relative_path for n in near if not n.identical))
         )
         seen = dict(zip(needed, self._matchers.map(self._look_at, needed), strict=True))
         pairs = [(path, neighbor) for path, near in found for neighbor in near]
 
-        def same(pair: tuple[str, Neighbor]) -> bool:
+        def same(pair: tuple[str, Hit]) -> bool:
             path, neighbor = pair
             if neighbor.identical:
                 return True

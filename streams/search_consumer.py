@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from imagetools.errors import ConfigError, IndexMismatch
+from imagetools.index.change import Change
 from imagetools.index.config import IndexConfig
-from imagetools.index.graph import Change, Entry, Index
+from imagetools.index.index import Index
+from imagetools.index.state import Entry
 from schemas.records import (
     Candidates,
     Embedding,

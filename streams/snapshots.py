@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
-from imagetools.index.graph import Index
+from imagetools.index.index import Index
 from streams.scratch import Scratch
 from streams.topics import DAY_MS
 

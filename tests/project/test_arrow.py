@@ -118,7 +118,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_library_loads_neither_kafka_nor_http():
     loaded = loaded_by(
-        "import imagetools, imagetools.matching.verify, imagetools.fingerprint.networks, imagetools.index.graph"
+        "import imagetools, imagetools.matching.verify, imagetools.fingerprint.networks, imagetools.index.index"
     )
     assert {"torch", "cv2", "ngtpy"} <= loaded
     assert not loaded & {"confluent_kafka", "aiohttp", "fastavro", "schemas", "streams", "cli", "click", "rich"}

@@ -15,7 +15,8 @@ import pytest
 from imagetools.checksums import SUMS
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
-from imagetools.index.graph import Entry, Index
+from imagetools.index.index import Index
+from imagetools.index.state import Entry
 from schemas.records import Embedding
 from streams import scratch
 from streams.config import Config, KafkaConfig
@@ -237,7 +238,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from imagetools.index.config import IndexConfig
-from imagetools.index.graph import Index
+from imagetools.index.index import Index
 from streams.snapshots import Snapshots
 made = Snapshots(Path(sys.argv[1]), IndexConfig())
 index = Index(IndexConfig(dimension=4), made.scratch)

@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import DISTANCE_TYPES, IndexConfig
-from imagetools.index.graph import (
-    MEMBERS_PER_NODE,
-    NEIGHBORS_BY_PARTS,
-    Entry,
-    Index,
-    Neighbor,
-)
+from imagetools.index.index import Index
+from imagetools.index.search import MAX_PER_NODE, NEIGHBORS_BY_PARTS, Hit
+from imagetools.index.state import Entry
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -92,7 +88,7 @@ def test_an_emptied_index_has_none_either_and_takes_more(index):
 def test_one_neighbor_is_one(index):
     for order, vector in enumerate(random_vectors(5)):
         index.add(str(order), vector, order=order)
-    assert index.search(random_vectors(5)[3], 1) == [Neighbor("3", pytest.approx(1.0, abs=1e-6))]
+    assert index.search(random_vectors(5)[3], 1) == [Hit("3", pytest.approx(1.0, abs=1e-6))]
 
 
 def test_401_equal_vectors_are_all_reachable(index):
@@ -132,7 +128,7 @@ def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
     index.add("photo", photo, order=1)
     # the photo came first, and is a part of who asks
     hits = index.change().search(crop, 1, parts=[photo])
-    assert hits[0] == Neighbor("photo", pytest.approx(1.0, abs=1e-6))
+    assert hits[0] == Hit("photo", pytest.approx(1.0, abs=1e-6))
     # the collage came first, and who asks is a part of it
     assert [n.relative_path for n in index.search(whole, 1)] == ["collage"]
     for part in (left, right):
@@ -169,7 +165,7 @@ def test_a_whole_image_is_shown_before_those_that_hold_it_as_a_part(index):
     index.add("photo", rows[7], order=10)
     shown = [hit.relative_path for hit in index.search(rows[7], 1)]
     assert shown[0] == "photo"
-    assert len(shown) == MEMBERS_PER_NODE
+    assert len(shown) == MAX_PER_NODE
 
 
 def test_a_part_of_other_length_than_the_whole_is_refused(index):
@@ -184,7 +180,7 @@ def test_equal_parts_of_one_image_and_of_others_share_a_node(index):
     change.add(Entry(1, "b"), b, parts=[cell])
     change.add(Entry(2, "cell"), cell)
     change.apply()
-    assert len(index._nodes) == 3
+    assert index.nb_nodes == 3
     assert [n.relative_path for n in index.search(cell, 1)] == ["cell", "a", "b"]
     index.remove("a")
     assert [n.relative_path for n in index.search(cell, 1)] == ["cell", "b"]
@@ -312,6 +308,6 @@ def test_any_sequence_of_changes_agrees_with_a_dictionary(steps):
                 assert {h.relative_path for h in hits} <= held.keys()
                 exact = [h.relative_path for h in hits if h.score > 0.9999]
                 assert set(exact) <= mine
-                assert len(exact) == len(set(exact)) == min(len(mine), MEMBERS_PER_NODE)
+                assert len(exact) == len(set(exact)) == min(len(mine), MAX_PER_NODE)
         assert {e.relative_path for e in index.entries()} == committed.keys()
     index.close()

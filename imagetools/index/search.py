@@ -1,0 +1,113 @@
+"""From the nearest nodes to the images that a search returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagetools.index.distance import Vector
+from imagetools.index.state import Entry
+from imagetools.index.view import View
+
+MAX_PER_NODE = 5
+"""A search returns the earliest image of a node and at most four more: 5,000 copies of one image must not make 12.5
+million pairs, and grouping by the earliest still joins them all."""
+
+NEIGHBORS_BY_PARTS = 3
+"""At most this many nodes are returned for images that stand there by a part, and for each part of the image searched
+for. In a collection of thousands one would do: the nearest node nearly always holds the picture that a part shows."""
+
+MAX_WIDENING = 8
+"""A search looks at up to this many times as many nodes where images that are near by a part crowd out the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image that a search found.
+
+    score      in [0, 1]: max(0, cosine) for the cosine types and Angle, 1 / (1 + distance) for L1 and L2
+    identical  it has the same bytes
+    """
+
+    relative_path: str
+    score: float
+    identical: bool = False
+
+
+def search(view: View, whole: Vector, nb_neighbors: int, *, digest: bytes, parts: Sequence[Vector]) -> list[Hit]:
+    """Find the nearest images, best first; see `Change.search`. The vectors are checked."""
+    found: dict[str, Hit] = {}
+    # equal bytes may have fingerprints that differ in their last bits, on a node further away
+    twin = view.node_of(digest) if digest else None
+    first = twin if twin is not None and view.is_live(twin) else None
+    by_parts = min(nb_neighbors, NEIGHBORS_BY_PARTS)
+    for vector, size, node in ((whole, nb_neighbors, first), *((part, by_parts, None) for part in parts)):
+        for entry, score in _nearest_images(view, vector, size, digest, first=node, by_parts=by_parts):
+            known = found.get(entry.relative_path)
+            if known is None or known.score < score:
+                identical = bool(digest) and entry.digest == digest
+                found[entry.relative_path] = Hit(entry.relative_path, score, identical)
+    return sorted(found.values(), key=lambda hit: -hit.score) if parts else list(found.values())
+
+
+def _nearest_images(
+    view: View, vector: Vector, size: int, digest: bytes, *, first: int | None, by_parts: int
+) -> Sequence[tuple[Entry, float]]:
+    """The images of the nearest `size` nodes, `first` before all, and of `by_parts` nodes where they stand by a part.
+
+    A node without further images does not count: an image with parts stands on several.
+    """
+    wanted = size + by_parts
+    while True:
+        nodes = view.nearest(vector, wanted)
+        images, missing = _images_of(view, _with_first(first, nodes), digest, size, by_parts)
+        if not missing or len(nodes) < wanted or wanted > MAX_WIDENING * (size + by_parts):
+            return images
+        # images by parts may crowd out the others
+        wanted *= 2
+
+
+def _images_of(
+    view: View, nodes: Sequence[tuple[int, float]], digest: bytes, size: int, by_parts: int
+) -> tuple[Sequence[tuple[Entry, float]], int]:
+    """The images of at most `size` nodes and `by_parts` more, each once, and how many of the `size` are missing."""
+    images: dict[str, tuple[Entry, float]] = {}
+    for node, score in nodes:
+        if size <= 0:
+            break
+        shown = [entry for entry in _shown(view, node, digest) if entry.relative_path not in images]
+        if not shown:
+            continue
+        if any(view.stands_whole(entry, node) for entry in shown):
+            size -= 1
+        elif by_parts:
+            by_parts -= 1
+        else:
+            continue
+        images.update((entry.relative_path, (entry, score)) for entry in shown)
+    return list(images.values()), size
+
+
+def _shown(view: View, node: int, digest: bytes) -> Sequence[Entry]:
+    """The images of a node that a search returns, at most MAX_PER_NODE: the earliest first, wholes before parts.
+
+    One with equal bytes is always among them.
+    """
+    wholes: list[Entry] = []
+    by_parts: list[Entry] = []
+    twin: Entry | None = None
+    sought = bool(digest) and view.node_of(digest) == node
+    for entry in view.members(node):
+        if sought and twin is None and entry.digest == digest:
+            twin = entry
+        kind = wholes if view.stands_whole(entry, node) else by_parts
+        if len(kind) < MAX_PER_NODE:
+            kind.append(entry)
+        elif len(wholes) == MAX_PER_NODE and (twin or not sought):
+            break
+    shown = (wholes + by_parts)[:MAX_PER_NODE]
+    if twin is not None and twin not in shown:
+        shown[-1] = twin
+    return shown
+
+
+def _with_first(first: int | None, nodes: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    return nodes if first is None else [(first, 1.0), *(hit for hit in nodes if hit[0] != first)]

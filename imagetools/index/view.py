@@ -1,0 +1,196 @@
+"""The index as one batch of changes leaves it, before any of them reaches the graph."""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from imagetools.errors import IndexMismatch
+from imagetools.index.distance import Vector, cosines, distances, score_of
+from imagetools.index.graph import Graph
+from imagetools.index.state import Entry, Placement, State
+
+SAME_NODE = 1e-4
+"""Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
+
+
+class View:
+    """The index with a batch laid over it. Nodes that exist only here have negative numbers: -1 is row 0.
+
+    Images with the same bytes share one node, and so do fingerprints within SAME_NODE of each other.
+    model  what made the fingerprints; None until the first one that names it
+    """
+
+    def __init__(self, state: State, graph: Graph) -> None:
+        self.model = state.model
+        self._state = state
+        self._graph = graph
+        self._gone: set[str] = set()
+        # how many images of a node of the graph are gone
+        self._gone_from: Counter[int] = Counter()
+        self._added: dict[str, Placement] = {}
+        self._members: dict[int, list[Entry]] = {}
+        self._digests: dict[bytes, int] = {}
+        self._rows = _Rows()
+        # an image is often added right after a search for it
+        self._recent: dict[bytes, list[tuple[int, float]]] = {}
+
+    def __len__(self) -> int:
+        """Return how many images were added or removed."""
+        return len(self._added) + len(self._gone)
+
+    @property
+    def dimension(self) -> int | None:
+        """Of a fingerprint; None until the first one where the settings give none."""
+        return self._graph.dimension or self._rows.dimension
+
+    def placement(self, relative_path: str) -> Placement | None:
+        """Return where an image stands, None where it is not in the index."""
+        if relative_path in self._added:
+            return self._added[relative_path]
+        return None if relative_path in self._gone else self._state.placement(relative_path)
+
+    def node_of(self, digest: bytes) -> int | None:
+        """Return the node where images with these bytes stand as a whole; it may have lost them."""
+        node = self._digests.get(digest)
+        return self._state.node_of(digest) if node is None else node
+
+    def members(self, node: int) -> Iterator[Entry]:
+        """Yield the images of a node: those of the graph, then those added here, each by order."""
+        old = (entry for entry in self._state.members(node) if entry.relative_path not in self._gone)
+        return chain(old, self._members.get(node, ()))
+
+    def stands_whole(self, entry: Entry, node: int) -> bool:
+        """Tell whether an image stands on a node by its whole, rather than by a part."""
+        placement = self._added.get(entry.relative_path) or self._state.placement(entry.relative_path)
+        return placement is not None and placement.nodes[0] == node
+
+    def is_live(self, node: int) -> bool:
+        """Tell whether any image stands on a node."""
+        return bool(self._members.get(node)) or len(self._state.members(node)) > self._gone_from[node]
+
+    def nearest(self, vector: Vector, size: int) -> list[tuple[int, float]]:
+        """Find the nearest live nodes, of the graph and of this batch, and their scores, best first."""
+        hits: list[tuple[int, float]] = []
+        if self._state.nb_nodes:
+            # the graph also returns nodes that are empty by now
+            empty = sum(1 for node in self._gone_from if not self.is_live(node))
+            found = self._graph.search(vector, max(size, 1) + empty)
+            hits = [hit for hit in found if self.is_live(hit[0])]
+        if len(self._rows):
+            own = [hit for hit in self._nearest_rows(vector) if self.is_live(hit[0])][:size]
+            hits = sorted(hits + own, key=lambda hit: -hit[1])
+        self._recent[vector.tobytes()] = hits
+        return hits[:size]
+
+    def check(self, fingerprint: Vector) -> Vector:
+        """Return a fingerprint as float32 (d,); IndexMismatch where it does not belong into this index."""
+        vector = np.ascontiguousarray(fingerprint, dtype=np.float32)
+        if vector.ndim != 1 or not vector.size:
+            raise IndexMismatch(f"a fingerprint has one axis; this has the shape {vector.shape}")
+        if self.dimension not in (None, vector.size):
+            raise IndexMismatch(f"a fingerprint of {vector.size} dimensions; this index holds {self.dimension}")
+        if not np.isfinite(vector).all() or not vector.any():
+            raise IndexMismatch("a fingerprint that is not finite, or zero throughout")
+        return vector
+
+    def add(self, entry: Entry, whole: Vector, parts: Sequence[Vector]) -> None:
+        """Place an image that is not in the index; the vectors are checked."""
+        node = self.node_of(entry.digest) if entry.digest else None
+        if node is None:
+            node = self._node_for(whole)
+        nodes = [node]
+        insort(self._members.setdefault(node, []), entry)
+        for part in parts:
+            # equal parts share a node
+            if (other := self._node_for(part)) not in nodes:
+                nodes.append(other)
+                insort(self._members.setdefault(other, []), entry)
+        self._added[entry.relative_path] = Placement(entry, tuple(nodes))
+        if entry.digest:
+            self._digests[entry.digest] = node
+
+    def remove(self, relative_path: str) -> None:
+        """Take an image out; one that is not there is no error."""
+        placement = self.placement(relative_path)
+        if placement is None:
+            return
+        self._recent.clear()
+        if self._added.pop(relative_path, None) is None:
+            self._gone.add(relative_path)
+            self._gone_from.update(placement.nodes)
+            return
+        entry, nodes = placement.entry, placement.nodes
+        for node in nodes:
+            self._members[node].remove(entry)
+        if entry.digest and not any(other.digest == entry.digest for other in self._members[nodes[0]]):
+            self._digests.pop(entry.digest, None)
+
+    def apply(self) -> None:
+        """Change the state and the graph to what this view shows; the view must not be used afterwards."""
+        state, graph = self._state, self._graph
+        left = {node for path in self._gone for node in state.detach(path)}
+        state.model = self.model
+        new = sorted((node for node, members in self._members.items() if node < 0 and members), reverse=True)
+        numbers = {node: graph.insert(self._rows.vector(node)) for node in new}
+        for placement in self._added.values():
+            state.attach(Placement(placement.entry, tuple(numbers.get(node, node) for node in placement.nodes)))
+        if numbers:
+            graph.build()
+        for node in state.drop_empty(left):
+            graph.remove(node)
+
+    def _nearest_rows(self, vector: Vector) -> list[tuple[int, float]]:
+        """All nodes of this batch and their scores, best first."""
+        kind = self._graph.config.distance_type
+        apart = distances(vector, self._rows.filled, kind)
+        return [(-int(row) - 1, score_of(float(apart[row]), kind)) for row in np.argsort(apart, kind="stable")]
+
+    def _node_for(self, vector: Vector) -> int:
+        """The node of an equal fingerprint, or else a new one."""
+        hits = self._recent.get(vector.tobytes()) or self.nearest(vector, 1)
+        for node, _ in hits[:1]:
+            known = self._rows.vector(node) if node < 0 else self._graph.vector(node)
+            if 1.0 - float(cosines(vector, known[None])[0]) <= SAME_NODE:
+                return node
+        self._recent.clear()
+        return self._rows.append(vector)
+
+
+class _Rows:
+    """The vectors of nodes that are not in the graph yet, in one array that grows by doubling."""
+
+    def __init__(self) -> None:
+        self._rows: npt.NDArray[np.float32] | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def dimension(self) -> int | None:
+        return None if self._rows is None else self._rows.shape[1]
+
+    @property
+    def filled(self) -> npt.NDArray[np.float32]:
+        """float32 (n, d); there has to be a row."""
+        assert self._rows is not None
+        return self._rows[: self._count]
+
+    def vector(self, node: int) -> Vector:
+        row: Vector = self.filled[-node - 1]
+        return row
+
+    def append(self, vector: Vector) -> int:
+        """Add a vector and return its node."""
+        if self._rows is None or self._count == len(self._rows):
+            rows = np.empty((max(64, 2 * self._count), vector.size), np.float32)
+            if self._count:
+                rows[: self._count] = self.filled
+            self._rows = rows
+        self._rows[self._count] = vector
+        self._count += 1
+        return -self._count
