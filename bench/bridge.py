@@ -45,9 +45,10 @@ from streams import matcher_consumer
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.encoding import load
-from streams.kafka.follower import Follower, reach
+from streams.kafka.admin import create_topics, reach
+from streams.kafka.follower import Follower
 from streams.service import keep_freed_memory
-from streams.topics import VERDICTS, create
+from streams.topics import VERDICTS
 
 NEIGHBORS = 10
 WARM_UP = 10
@@ -97,7 +98,7 @@ class Service:
         broker = LocalKafka.start(home / "kafka")
         self._stack.callback(broker.stop)
         self.kafka = reach(KafkaConfig(broker.bootstrap))
-        create(self.kafka)
+        create_topics(self.kafka)
         (self.port,) = free_ports(1)
         environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("KAFKA_", "BRIDGE_"))},

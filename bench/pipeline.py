@@ -42,10 +42,11 @@ from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
-from streams.kafka.follower import Follower, reach
+from streams.kafka.admin import create_topics, reach
+from streams.kafka.follower import Follower
 from streams.matcher_consumer import CACHED_BYTES, HANDFUL
 from streams.service import keep_freed_memory
-from streams.topics import DUPLICATES, VERDICTS, create
+from streams.topics import DUPLICATES, VERDICTS
 
 T = TypeVar("T")
 
@@ -150,7 +151,7 @@ class Stream:
         self._broker = LocalKafka.start(home / "kafka")
         self._stack.callback(self._broker.stop)
         self._kafka = reach(KafkaConfig(self._broker.bootstrap))
-        create(self._kafka)
+        create_topics(self._kafka)
         environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("KAFKA_")},
             "KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap,

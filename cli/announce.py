@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 
 from imagetools.errors import ImageToolsError
 from schemas.codec import codec
 from schemas.records import ImageNew
 from streams.config import KafkaConfig
+from streams.kafka.clients import announcing_producer
 from streams.topics import IMAGES_NEW
 
 FLUSH_S = 60.0
@@ -31,8 +32,7 @@ class Announcer:
         self._topic = kafka.topic(IMAGES_NEW.name)
         self._encode = codec(kafka.registry).encode
         self._failed: list[str] = []
-        # Java's default partitioner: one path, one partition, whoever announces it
-        self._producer = Producer(kafka.client(partitioner="murmur2_random", enable_idempotence=True, linger_ms=2))
+        self._producer = announcing_producer(kafka)
 
     def announce(
         self,

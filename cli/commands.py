@@ -132,7 +132,7 @@ def _ended(exc: BaseException, command: str) -> Ended:
     """How a command ends that raised this."""
     from imagetools.errors import RegistryAway  # noqa: PLC0415
     from streams.exit_codes import EXIT_REFUSED, exit_code, is_fault  # noqa: PLC0415
-    from streams.states import reason_of  # noqa: PLC0415
+    from streams.kafka.errors import reason_of  # noqa: PLC0415
 
     code = exit_code(exc)
     if isinstance(exc, KeyboardInterrupt):
@@ -254,7 +254,7 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     from cli.produce import Order  # noqa: PLC0415
     from cli.produce import produce as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
-    from streams.kafka.follower import reach  # noqa: PLC0415
+    from streams.kafka.admin import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
 
     if wait and remove:
@@ -281,7 +281,7 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     """
     from cli.watch import watch as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
-    from streams.kafka.follower import reach  # noqa: PLC0415
+    from streams.kafka.admin import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
 
     kafka = reach(Config.from_env(environ).kafka)
@@ -295,7 +295,7 @@ def status(environ: dict[str, str]) -> None:
     """Show how far each stage is, what its processes do or wait for, and what was set aside."""
     from cli.status import show  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
-    from streams.kafka.follower import reach  # noqa: PLC0415
+    from streams.kafka.admin import reach  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
 
     kafka = reach(Config.from_env(environ).kafka)
@@ -443,7 +443,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
 
     from cli.reencode import reencode as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
-    from streams.kafka.follower import missing  # noqa: PLC0415
+    from streams.kafka.errors import with_remedy  # noqa: PLC0415
     from streams.kafka.pulse import Pulse  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -452,7 +452,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
         with Pulse(config.kafka, _say):
             run(config, target, switch=switch)
     except KafkaException as exc:
-        raise missing(config.kafka, exc) from exc
+        raise with_remedy(config.kafka, exc) from exc
     except KeyboardInterrupt:
         click.echo("Interrupted: the same command goes on", err=True)
         raise
@@ -514,10 +514,9 @@ def topics() -> None:
 def topics_create(environ: dict[str, str], replication: int) -> None:
     """Create the topics that are missing, and the groups' first offsets. Doing it twice changes nothing."""
     from streams.config import Config  # noqa: PLC0415
-    from streams.kafka.follower import reach  # noqa: PLC0415
-    from streams.topics import create  # noqa: PLC0415
+    from streams.kafka.admin import create_topics, reach  # noqa: PLC0415
 
-    made = create(reach(Config.from_env(environ).kafka), replication=replication)
+    made = create_topics(reach(Config.from_env(environ).kafka), replication=replication)
     for name in made:
         click.echo(name)
     if not made:

@@ -39,10 +39,11 @@ from imagetools.scratch import Scratch
 from local_kafka.broker import Broker, broker
 from schemas.records import StageState
 from streams.config import Config, KafkaConfig
-from streams.kafka.follower import Follower, reach
+from streams.kafka.admin import create_topics, delete_topics, reach
+from streams.kafka.errors import reason_of
+from streams.kafka.follower import Follower
 from streams.kafka.pulse import Pulse
-from streams.states import reason_of
-from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS, create, delete
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS
 
 STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
@@ -111,7 +112,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(Scratch())
         kafka, own = stack.enter_context(_cluster(bootstrap, environ, console))
-        create(kafka)
+        create_topics(kafka)
         settings = _settings(environ, kafka, bootstrap, folder, home)
         pulse = stack.enter_context(Pulse(kafka, lambda text: console.print(Text(text, style="yellow"))))
         offsets = stack.enter_context(Offsets(kafka, pulse, own))
@@ -161,7 +162,7 @@ def _cluster(
         yield kafka, None
     finally:
         try:
-            delete(reach(kafka))
+            delete_topics(reach(kafka))
         except (KafkaException, PrerequisiteMissing) as exc:
             text = f"the topics {prefix}* were not removed from {bootstrap}: {reason_of(exc)}"
             console.print(Text(text, style="yellow"))

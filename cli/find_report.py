@@ -20,7 +20,7 @@ from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
 from imagetools.paths import printable, shown
 from schemas.records import Duplicates
-from streams.kafka.follower import Seen
+from streams.kafka.follower import ConsumedMessage
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Job:
     def __post_init__(self) -> None:
         self.links = Links(self.folder)
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: ConsumedMessage) -> None:
         """Count one message, and print it where it is an alert."""
         self.findings.take(seen)
         if isinstance(seen.record, Duplicates):

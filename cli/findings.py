@@ -6,7 +6,8 @@ from pathlib import Path
 
 from imagetools.paths import identity, one_file
 from schemas.records import Duplicates, Verdict, VerdictOutcome
-from streams.kafka.follower import Seen, dead_letter
+from streams.kafka.dead_letters import read_dead_letter
+from streams.kafka.follower import ConsumedMessage
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
 
@@ -25,7 +26,7 @@ class Findings:
     searched: int = 0
     dead_before_search: int = 0
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: ConsumedMessage) -> None:
         """Count one message."""
         if seen.topic is VERDICTS:
             self.verdicts[seen.record.relative_path] = seen.record
@@ -34,7 +35,7 @@ class Findings:
         elif seen.topic is CANDIDATES:
             self.searched += 1
         elif seen.topic is DEAD_LETTERS:
-            letter = dead_letter(seen.message)
+            letter = read_dead_letter(seen.message)
             self.dead_letters.append(letter)
             self.dead_before_search += letter["stage"] in ("encoder", "search")
 

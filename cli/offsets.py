@@ -9,8 +9,9 @@ from confluent_kafka import KafkaException
 from local_kafka.broker import Broker
 from streams.config import KafkaConfig
 from streams.exit_codes import Failed
+from streams.kafka.admin import GroupOffsets
 from streams.kafka.pulse import Pulse
-from streams.topics import READS, GroupOffsets
+from streams.topics import READS
 
 ANSWER_S = 2.0
 LOOK_EVERY_S = 1.0

@@ -18,7 +18,7 @@ from imagetools.paths import shown
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
-from streams.kafka.follower import require
+from streams.kafka.admin import require_topics
 from streams.states import StateFollower, absent, in_words, trouble
 from streams.topics import IMAGES_NEW
 
@@ -58,7 +58,7 @@ class Order:
 
 def produce(kafka: KafkaConfig, order: Order) -> int:
     """Announce; the exit code. ImageToolsError where nothing can be announced."""
-    require(kafka, IMAGES_NEW)
+    require_topics(kafka, IMAGES_NEW)
     with closing(StateFollower(kafka)) as states:
         known = states.now() if order.given else _with_encoder(states)
         root = root_of(order.given, known)

@@ -5,7 +5,6 @@ import threading
 import time
 from dataclasses import replace
 
-from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -15,20 +14,12 @@ from imagetools.errors import ConfigError, ModelError
 from schemas.records import Embedding
 from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.encoding import load, model_of
-from streams.kafka.follower import reach
-from streams.kafka.lag import Sampler, Standing
+from streams.kafka.admin import GroupOffsets, commit_first_offsets, create_topics, end_offsets, reach
+from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
+from streams.kafka.lag import LagSampler, StageLag
 from streams.reencoding import ReencoderStage, second_log, stage_name
-from streams.runner import TRANSACTION_TIMEOUT_MS, Runner
-from streams.topics import (
-    EMBEDDINGS,
-    IMAGES_NEW,
-    TOPICS,
-    GroupOffsets,
-    Topic,
-    commit_first,
-    create,
-    end_offsets,
-)
+from streams.runner import Runner
+from streams.topics import EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
 
 LOOK_S = 0.5
 SETTLED_S = TRANSACTION_TIMEOUT_MS / 1000 + 1
@@ -48,13 +39,13 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     encoder = load(config)
     if encoder.model == model_of(kafka):
         raise ModelError(f"MODELS_NAME gives {encoder.model}, which {kafka.topic(EMBEDDINGS.name)} has already")
-    made = create(kafka, topics=[topic])
+    made = create_topics(kafka, topics=[topic])
     if not made and (known := model_of(second)) not in (None, encoder.model):
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {second.topic(EMBEDDINGS.name)} holds those of {known}"
         )
-    admin = AdminClient(kafka.client())
-    commit_first(admin, kafka, stage_name(topic), EMBEDDINGS)
+    admin = admin_client(kafka)
+    commit_first_offsets(admin, kafka, stage_name(topic), EMBEDDINGS)
     console = Console(stderr=True, markup=False)
     stage = ReencoderStage(encoder, ImageRoot(config.images_dir), topic, limit=config.dead_letter_limit)
     _follow(kafka, topic, Runner(stage, kafka), console, to_the_switch=switch)
@@ -85,7 +76,7 @@ def _follow(
     """Run until the first log's end; KeyboardInterrupt ends it after the batch at hand."""
     name = stage_name(topic)
     # the encoders first: what the last of them wrote is then in the lags
-    sampler = Sampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS})
+    sampler = LagSampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS})
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -122,5 +113,5 @@ def _follow(
         raise failed[0]
 
 
-def _processes(standing: Standing) -> str:
+def _processes(standing: StageLag) -> str:
     return "1 process" if standing.members == 1 else f"{standing.members} processes"

@@ -12,8 +12,10 @@ from rich.text import Text
 from imagetools.paths import shown
 from schemas.records import State
 from streams.config import KafkaConfig
-from streams.kafka.follower import Follower, dead_letter, missing
-from streams.kafka.lag import Sampler, Standing
+from streams.kafka.dead_letters import read_dead_letter
+from streams.kafka.errors import with_remedy
+from streams.kafka.follower import Follower
+from streams.kafka.lag import LagSampler, StageLag
 from streams.states import absent, in_words, read_states
 from streams.topics import DEAD_LETTERS
 
@@ -25,15 +27,15 @@ READ_S = 10.0
 NEWEST = 5
 
 
-def standings(kafka: KafkaConfig) -> list[Standing]:
+def standings(kafka: KafkaConfig) -> list[StageLag]:
     """Of each stage, sampled over SAMPLE_S. PrerequisiteMissing where there is no Kafka or no topic."""
-    sampler = Sampler(kafka)
+    sampler = LagSampler(kafka)
     try:
         sampler.sample()
         time.sleep(SAMPLE_S)
         return sampler.sample()
     except KafkaException as exc:
-        raise missing(kafka, exc) from exc
+        raise with_remedy(kafka, exc) from exc
     finally:
         sampler.close()
 
@@ -65,7 +67,7 @@ def dead_letters(kafka: KafkaConfig) -> list[tuple[str, str]]:
     with closing(Follower(kafka, [DEAD_LETTERS], last=LOOK_BACK)) as follower:
         letters = []
         while not follower.caught_up and time.monotonic() < deadline:
-            letters += [dead_letter(seen.message) for seen in follower.read(0.1)]
+            letters += [read_dead_letter(seen.message) for seen in follower.read(0.1)]
         whole = follower.whole_log
     lines = [("yellow" if letters else "", f"dead letters: {'' if whole else 'more than '}{len(letters):,}")]
     for letter in letters[: -NEWEST - 1 : -1]:

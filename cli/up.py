@@ -22,10 +22,12 @@ from imagetools.scratch import sweep
 from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.encoding import check_log
 from streams.exit_codes import Failed
-from streams.kafka.follower import Follower, reach
+from streams.kafka.admin import create_topics, reach
+from streams.kafka.errors import reason_of
+from streams.kafka.follower import Follower
 from streams.kafka.pulse import Pulse
-from streams.states import StateSender, reason_of
-from streams.topics import STAGE_STATES, create
+from streams.states import StateSender
+from streams.topics import STAGE_STATES
 
 TEND_S = 0.5
 
@@ -86,7 +88,7 @@ def up(
         kafka = reach(Config.from_env(settings).kafka)
         # a log that a collection has moved to has to be there, and is not made by a slip of the pen
         check_log(replace(config, kafka=kafka))
-        create(kafka, only_new_groups=True)
+        create_topics(kafka, only_new_groups=True)
         states = StateSender(kafka)
         stack.callback(states.close)
         options = ("--from", start_from) if start_from else ()

@@ -11,7 +11,8 @@ from cli.alerts import as_line, as_text, clock, local_time
 from imagetools.paths import shown
 from schemas.records import Duplicates, State
 from streams.config import KafkaConfig
-from streams.kafka.follower import Follower, Seen, dead_letter
+from streams.kafka.dead_letters import read_dead_letter
+from streams.kafka.follower import ConsumedMessage, Follower
 from streams.states import StageStates, in_words
 from streams.topics import DEAD_LETTERS, DUPLICATES, STAGE_STATES
 
@@ -44,12 +45,12 @@ class _Watching:
         self._in_trouble: set[str] = set()
         self._began = time.time()
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: ConsumedMessage) -> None:
         """Print one message."""
         if seen.topic is STAGE_STATES:
             self._take_state(seen)
         elif seen.topic is DEAD_LETTERS:
-            self._print_dead(dead_letter(seen.message))
+            self._print_dead(read_dead_letter(seen.message))
         elif isinstance(seen.record, Duplicates) and self._as_lines:
             self._write(as_line(seen.record))
         elif isinstance(seen.record, Duplicates):
@@ -64,7 +65,7 @@ class _Watching:
         line = f"{clock(letter['time'])}  {shown(letter['relative_path'])}  dead letter of {letter['stage']}  {why}"
         self._console.print(Text(line, "yellow"), soft_wrap=True)
 
-    def _take_state(self, seen: Seen) -> None:
+    def _take_state(self, seen: ConsumedMessage) -> None:
         """Say what is news: a trouble, and its end."""
         state = self._states.take(seen)
         if state is None or seen.message.timestamp()[1] / 1000 < self._began:

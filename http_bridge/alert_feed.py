@@ -17,8 +17,10 @@ from confluent_kafka import KafkaException
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
 from schemas.records import Duplicates, to_plain
 from streams.config import KafkaConfig
-from streams.kafka.follower import Follower, Seen, dead_letter, reach
-from streams.states import reason_of
+from streams.kafka.admin import reach
+from streams.kafka.dead_letters import read_dead_letter
+from streams.kafka.errors import reason_of
+from streams.kafka.follower import ConsumedMessage, Follower
 from streams.topics import DEAD_LETTERS, DUPLICATES, READS
 
 log = logging.getLogger(__name__)
@@ -160,17 +162,17 @@ class AlertFeed:
             if isinstance(seen.record, Duplicates):
                 self._loop.call_soon_threadsafe(self._publish, _alert_event(seen))
             elif seen.topic is DEAD_LETTERS:
-                letter = dead_letter(seen.message)
+                letter = read_dead_letter(seen.message)
                 self._loop.call_soon_threadsafe(self._publish, _dead_letter_event(seen, letter), letter)
 
 
-def _alert_event(seen: Seen) -> Event:
+def _alert_event(seen: ConsumedMessage) -> Event:
     alert = seen.record
     plain = to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds")}
     return Event(f"{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(plain))
 
 
-def _dead_letter_event(seen: Seen, letter: dict[str, str]) -> Event:
+def _dead_letter_event(seen: ConsumedMessage, letter: dict[str, str]) -> Event:
     return Event(f"d{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(letter), DEAD_LETTER)
 
 

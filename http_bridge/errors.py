@@ -11,7 +11,7 @@ from imagetools.errors import (
     UnsupportedImage,
 )
 from schemas.records import ReplyOutcome
-from streams.kafka.async_producer import BrokerAway
+from streams.kafka.errors import BrokerAway
 from streams.requests.client import NotAnswered, RequestTooLarge
 
 MAX_PARSER_CHARS = 200

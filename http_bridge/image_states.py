@@ -16,8 +16,10 @@ from http_bridge.image_state import ImageState, announced_state, image_state
 from http_bridge.image_store import FOLLOWED, ImageStore
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from streams.config import KafkaConfig
-from streams.kafka.follower import Follower, missing, reach
-from streams.topics import end_offsets, log_id, retention_ms
+from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
+from streams.kafka.clients import admin_client
+from streams.kafka.errors import with_remedy
+from streams.kafka.follower import Follower
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ class ImageStates:
                 self.trouble = "the states of the images are being read again"
                 self._store.recreate(exc)
             except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
-                trouble = str(missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
+                trouble = str(with_remedy(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
                 if trouble != self.trouble:
                     log.warning("states of the images: %s", trouble)
                 self.trouble = trouble
@@ -101,11 +103,13 @@ class ImageStates:
 
     def _read(self, kafka: KafkaConfig) -> None:
         """Read until a topic is created again, or the bridge stops."""
-        admin = AdminClient(kafka.client())
+        admin = admin_client(kafka)
         names = [kafka.topic(topic.name) for topic in FOLLOWED]
         log_ids = {name: log_id(admin, name) for name in names}
-        goes_on = self._store.resume(log_ids)
-        follower = Follower(kafka, FOLLOWED, from_beginning=True, goes_on=goes_on, patient=True, whole=True)
+        resume_at = self._store.resume(log_ids)
+        follower = Follower(
+            kafka, FOLLOWED, from_beginning=True, resume_at=resume_at, patient=True, include_invalid=True
+        )
         with closing(follower):
             ends = {(name, n): end for name in names for n, end in end_offsets(admin, name).items()}
             total = sum(end - follower.starts.get(place, 0) for place, end in ends.items())

@@ -15,7 +15,7 @@ import msgspec
 
 from imagetools.errors import ConfigError, MessageError
 from schemas.records import Duplicates, ImageNew, Verdict
-from streams.kafka.follower import Seen
+from streams.kafka.follower import ConsumedMessage
 from streams.kafka.messages import path_of_key
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 
@@ -110,7 +110,7 @@ class ImageStore:
             (topic, n): offset for topic, n, offset in self._write.execute("SELECT topic, partition, next FROM offsets")
         }
 
-    def take(self, batch: Iterable[Seen]) -> list[str]:
+    def take(self, batch: Iterable[ConsumedMessage]) -> list[str]:
         """Store messages and their offsets in one transaction; return the paths that were announced."""
         announced, decided, alerted, dead, offsets = [], [], [], [], {}
         for seen in batch:
@@ -222,7 +222,7 @@ def _connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _path(seen: Seen) -> str | None:
+def _path(seen: ConsumedMessage) -> str | None:
     try:
         return path_of_key(seen.message)
     except MessageError:

@@ -24,7 +24,8 @@ from imagetools.paths import require_path, require_utf8, shown
 from schemas.codec import codec
 from schemas.records import ImageNew
 from streams.config import KafkaConfig
-from streams.kafka.async_producer import Outbox
+from streams.kafka.async_producer import AsyncProducer
+from streams.kafka.clients import ANNOUNCING
 from streams.topics import IMAGES_NEW
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,7 @@ class Images:
         self._encode = codec(kafka.registry).encode
         self._root = root
         self._pool = pool
-        # idempotence keeps the messages of one path in order
-        self._producer = Outbox(kafka, enable_idempotence=True)
+        self._producer = AsyncProducer(kafka, **ANNOUNCING)
 
     async def require(self, relative_path: str) -> None:
         """Check that a path leads to a file. MissingImage, OutsideRoot, UnsupportedImage.

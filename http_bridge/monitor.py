@@ -14,8 +14,9 @@ from http_bridge.responses import json_response
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
-from streams.kafka.follower import missing, reach
-from streams.kafka.lag import Sampler, Standing
+from streams.kafka.admin import reach
+from streams.kafka.errors import with_remedy
+from streams.kafka.lag import LagSampler, StageLag
 from streams.requests.client import RequestClient
 from streams.states import StateFollower
 
@@ -93,7 +94,7 @@ class Monitor:
         self._kafka = kafka
         self._client = client
         self._trouble = "not connected yet"
-        self.stages: list[Standing] = []
+        self.stages: list[StageLag] = []
         self.processes: list[StageState] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="monitor")
@@ -118,13 +119,13 @@ class Monitor:
                 self._closing.wait(SAMPLE_S)
 
     def _sample(self, kafka: KafkaConfig) -> None:
-        with closing(Sampler(kafka)) as sampler, closing(StateFollower(kafka)) as states:
+        with closing(LagSampler(kafka)) as sampler, closing(StateFollower(kafka)) as states:
             while not self._closing.is_set():
                 self.stages, self.processes, self._trouble = sampler.sample(), states.now(), ""
                 self._closing.wait(SAMPLE_S)
 
     def _note(self, exc: Exception) -> None:
-        trouble = str(missing(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
+        trouble = str(with_remedy(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
         if trouble != self._trouble:
             log.warning("%s", trouble)
         self.stages, self.processes, self._trouble = [], [], trouble

@@ -3,7 +3,6 @@
 import sys
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from platformdirs import user_cache_path
 
 from imagetools.errors import ConfigError
@@ -11,8 +10,10 @@ from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Described, Encoder
 from schemas.records import Embedding, Part
 from streams.config import Config, KafkaConfig
+from streams.kafka.admin import end_offsets, topic_exists
+from streams.kafka.clients import admin_client
 from streams.kafka.log_reader import LogReader
-from streams.topics import EMBEDDINGS, end_offsets, exists
+from streams.topics import EMBEDDINGS
 
 LOOK_BACK = 50
 """Offsets before the log's end whose images are taken for known."""
@@ -56,7 +57,7 @@ def first_of(kafka: KafkaConfig) -> Embedding | None:
 def check_log(config: Config) -> None:
     """ConfigError where DIMENSION is not that of the log, or where there is no log that a collection has moved to."""
     kafka = config.kafka
-    if kafka.in_second_log and not exists(kafka, EMBEDDINGS):
+    if kafka.in_second_log and not topic_exists(kafka, EMBEDDINGS):
         raise ConfigError(
             f"EMBEDDINGS_TOPIC is {kafka.embeddings}: no topic {kafka.topic(EMBEDDINGS.name)} on {kafka.bootstrap}; "
             f"`imagetools reencode --to {kafka.embeddings}` makes it"
@@ -71,7 +72,7 @@ def check_log(config: Config) -> None:
 
 def last_paths(kafka: KafkaConfig) -> list[str]:
     """Images that stand at the log's end: they were there when they were announced."""
-    end = end_offsets(AdminClient(kafka.client()), kafka.topic(EMBEDDINGS.name))[0]
+    end = end_offsets(admin_client(kafka), kafka.topic(EMBEDDINGS.name))[0]
     reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
     try:
         received = (one for one in reader.read(max(0, end - LOOK_BACK), end) if one is not None)

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from confluent_kafka import KafkaError, KafkaException
 
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, RegistryAway
-from streams.runner import OffsetsLost
-from streams.states import reason_of
+from streams.kafka.errors import OffsetsLost, reason_of
 
 log = logging.getLogger(__name__)
 

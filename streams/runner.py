@@ -12,7 +12,6 @@ A crash at any point neither loses an output nor doubles one, for readers with i
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Generic
@@ -23,6 +22,8 @@ from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageErro
 from schemas.codec import Codec, R, codec
 from schemas.records import State, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
+from streams.kafka.clients import stage_consumer, transactional_producer
+from streams.kafka.errors import OffsetsLost, no_offsets, no_topic
 from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import headers, path_of, read_message
 from streams.kafka.stuck_calls import StuckCalls
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 MAX_REASON_CHARS = 2000
-TRANSACTION_TIMEOUT_MS = 10_000
 POLL_S = 0.1
 BACKOFF_S = (0.5, 30.0)
 """First and longest pause while inputs are away."""
@@ -45,16 +45,12 @@ TROUBLE_S = 15.0
 LOOK_BACK = 200
 """Offsets before a message in which to look for one that can be read."""
 
-Tell = Callable[..., None]
-"""Told the runner's state and, where there is one, the reason."""
+OnState = Callable[..., None]
+"""Gets the runner's state and, where there is one, the reason."""
 
 
-def _untold(_state: State, _reason: str = "") -> None:
+def _ignore_state(_state: State, _reason: str = "") -> None:
     """Nobody watches."""
-
-
-class OffsetsLost(Exception):
-    """The group has no committed offset where it should go on."""
 
 
 class Runner(Generic[R]):
@@ -67,8 +63,7 @@ class Runner(Generic[R]):
         *,
         dead_letter_limit: int = 0,
         request_server: RequestServerFactory | None = None,
-        tell: Tell = _untold,
-        consumer: Callable[[dict[str, Any]], Consumer] = Consumer,
+        on_state: OnState = _ignore_state,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
         """Nothing is joined or sent before `run`.
@@ -82,11 +77,11 @@ class Runner(Generic[R]):
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self.dead_letter_limit = dead_letter_limit
-        self._tell = tell
+        self._on_state = on_state
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec: Codec = codec(kafka.registry)
-        self._consumer = consumer(consumer_settings(kafka, stage.name))
-        self._producer = producer(producer_settings(kafka, stage.name))
+        self._consumer = stage_consumer(kafka, stage.name)
+        self._producer = transactional_producer(kafka, stage.name, producer)
         self._batch: list[Message] = []
         self._rebalanced = False
         self._failure: Exception | None = None
@@ -134,7 +129,7 @@ class Runner(Generic[R]):
         self._restore_a_little()
         self._resume_if_due()
         metadata, batch = self._poll(0 if self._restoring else POLL_S)
-        self._tell_state(member=metadata is not None)
+        self._report_state(member=metadata is not None)
         if not batch:
             self.stage.idle()
             return
@@ -198,10 +193,10 @@ class Runner(Generic[R]):
             return
         match error.code():
             case KafkaError._AUTO_OFFSET_RESET:
-                raise OffsetsLost(f"{self._lost()} ({error.str()})")
+                raise OffsetsLost(f"{no_offsets(self.kafka, self.stage.name, self.stage.source.name)} ({error.str()})")
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
                 topic = self.kafka.topic(self.stage.source.name)
-                self._note(f"topic {topic} does not exist: run `imagetools topics create`")
+                self._note(no_topic(topic))
             case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:
                 raise KafkaException(error)
             case _ if error.fatal():
@@ -215,27 +210,16 @@ class Runner(Generic[R]):
             log.warning("%s: %s", self.stage.name, trouble)
         self._trouble = trouble, time.monotonic() + TROUBLE_S
 
-    def _tell_state(self, *, member: bool) -> None:
+    def _report_state(self, *, member: bool) -> None:
         if self._held_until is not None:
             return
         trouble, until = self._trouble
         if trouble and time.monotonic() < until:
-            self._tell(State.WAITING, trouble)
+            self._on_state(State.WAITING, trouble)
         elif self._restoring:
-            self._tell(State.STARTING, self._restored)
+            self._on_state(State.STARTING, self._restored)
         elif member:
-            self._tell(State.RUNNING)
-
-    def _lost(self) -> str:
-        group, topic = self.kafka.group(self.stage.name), self.kafka.topic(self.stage.source.name)
-        if self.stage.name == "search" and self.kafka.in_second_log:
-            return (
-                f"group {group} has no committed offset in {topic}: `imagetools reencode --switch` says where to begin"
-            )
-        return (
-            f"group {group} has no committed offset in {topic}: run `imagetools topics create` if it is new; if it had "
-            "one, say where to go on with --from earliest (which repeats every alert) or --from latest"
-        )
+            self._on_state(State.RUNNING)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
@@ -260,7 +244,7 @@ class Runner(Generic[R]):
         if part.offset >= 0:
             return part
         if self.kafka.start_from is None:
-            raise OffsetsLost(self._lost())
+            raise OffsetsLost(no_offsets(self.kafka, self.stage.name, self.stage.source.name))
         low, high = self._consumer.get_watermark_offsets(part, timeout=60)
         return TopicPartition(part.topic, part.partition, low if self.kafka.start_from == "earliest" else high)
 
@@ -291,7 +275,7 @@ class Runner(Generic[R]):
 
     def _hold(self, reason: str) -> None:
         log.error("%s: %s; trying again in %.1f s", self.stage.name, reason, self._backoff)
-        self._tell(State.WAITING, reason)
+        self._on_state(State.WAITING, reason)
         self.stage.aborted()
         self._consumer.pause(self._consumer.assignment())
         self._held_until = time.monotonic() + self._backoff
@@ -445,31 +429,3 @@ class Runner(Generic[R]):
             return None, bytes(message.key() or b"").decode() or None
         except UnicodeDecodeError:
             return None, None
-
-
-def consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
-    """librdkafka settings of a stage's consumer."""
-    settings = kafka.client(
-        group_id=kafka.group(stage),
-        group_protocol=kafka.group_protocol,
-        enable_auto_commit=False,
-        enable_auto_offset_store=False,
-        isolation_level="read_committed",
-        auto_offset_reset=kafka.start_from or "error",
-    )
-    if kafka.group_protocol == "classic":
-        settings["partition.assignment.strategy"] = "cooperative-sticky"
-        # the least that brokers allow by default: how long the partitions of a killed process lie idle
-        settings.setdefault("session.timeout.ms", 6000)
-        settings.setdefault("heartbeat.interval.ms", 2000)
-    return settings
-
-
-def producer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
-    """librdkafka settings of a stage's producer."""
-    return kafka.client(
-        transactional_id=f"{kafka.topic(stage)}-{kafka.member or uuid.uuid4()}",
-        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-        partitioner="murmur2_random",
-        linger_ms=2,
-    )

@@ -38,7 +38,7 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
         config.kafka,
         dead_letter_limit=config.dead_letter_limit,
         request_server=request_server,
-        tell=reporter.tell,
+        on_state=reporter.report,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())

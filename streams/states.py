@@ -14,13 +14,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from imagetools.errors import RegistryAway
 from schemas.codec import codec
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
-from streams.kafka.follower import Follower, Seen
+from streams.kafka.clients import states_producer
+from streams.kafka.errors import reason_of
+from streams.kafka.follower import ConsumedMessage, Follower
 from streams.topics import READS, STAGE_STATES
 
 log = logging.getLogger(__name__)
@@ -64,16 +66,16 @@ class StateReporter(AbstractContextManager["StateReporter"]):
     ) -> None:
         """Say how it ended."""
         if exc is None:
-            self.tell(State.STOPPED)
+            self.report(State.STOPPED)
         else:
-            self.tell(State.DIED, reason_of(exc))
+            self.report(State.DIED, reason_of(exc))
         self._open = False
         self._changed.set()
         self._thread.join()
         self._sender.send(self.now)
         self._sender.close()
 
-    def tell(self, state: State, reason: str = "") -> None:
+    def report(self, state: State, reason: str = "") -> None:
         """Change the state; it is sent at once."""
         reason = reason[:MAX_REASON_CHARS]
         if (state, reason) == (self.now.state, self.now.reason):
@@ -99,10 +101,8 @@ class StateSender:
         self._topic = kafka.topic(STAGE_STATES.name)
         self._codec = codec(kafka.registry)
         self._last_error = ""
-        self._producer = Producer(
-            # the newest state is the only one that matters: do not send old ones when a broker comes back
-            kafka.client(linger_ms=0, acks="1", partitioner="murmur2_random", message_timeout_ms=int(BEAT_S * 1000))
-        )
+        # only the newest state matters: old ones are dropped, not sent when a broker comes back
+        self._producer = states_producer(kafka, BEAT_S)
 
     def send(self, state: StageState) -> None:
         """Hand the state to the broker; does not wait for it."""
@@ -135,7 +135,7 @@ class StageStates:
     def __init__(self) -> None:
         self._heard: dict[str, tuple[float, StageState]] = {}
 
-    def take(self, seen: Seen) -> StageState | None:
+    def take(self, seen: ConsumedMessage) -> StageState | None:
         """Keep a message's state; gives it where it is news: another state or another reason than before."""
         state: StageState = seen.record
         _, milliseconds = seen.message.timestamp()
@@ -211,12 +211,3 @@ def absent(states: Iterable[StageState]) -> list[str]:
 def trouble(states: Iterable[StageState]) -> list[StageState]:
     """Those that wait for something or have died."""
     return [state for state in states if state.state in (State.WAITING, State.DIED)]
-
-
-def reason_of(exc: BaseException) -> str:
-    """An exception as one line for people."""
-    if isinstance(exc, KafkaException):
-        return f"Kafka: {exc.args[0].str()}"
-    if isinstance(exc, SystemExit) and exc.__cause__ is not None:
-        return reason_of(exc.__cause__)
-    return str(exc) or type(exc).__name__

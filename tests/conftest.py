@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from local_kafka.broker import broker
 from streams.config import KafkaConfig
-from streams.topics import create, delete
+from streams.kafka.admin import create_topics, delete_topics
 
 # the same examples in every run: what fails once fails again
 settings.register_profile("repeatable", derandomize=True)
@@ -58,9 +58,9 @@ def bootstrap() -> Iterator[str]:
 def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
     """The topics under a fresh prefix, removed afterwards."""
     config = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(config)
+    create_topics(config)
     yield config
-    delete(config)
+    delete_topics(config)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -1,30 +1,35 @@
-"""How far each stage is, seen from outside."""
+"""How far each stage is behind, measured from outside."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
-from streams.topics import READS, GroupOffsets, Topic, end_offsets
+from streams.kafka.admin import GroupOffsets, end_offsets
+from streams.kafka.clients import admin_client, log_consumer
+from streams.topics import READS, Topic
 
-PROBE_S = 5.0
-"""How long one question may take. A client that was there before its broker was started anew may wait for an answer
-that never comes, and whoever samples must be able to stop meanwhile."""
+COUNT_TIMEOUT_S = 5.0
+"""For one call. A client older than its restarted broker may wait for an answer that never comes, and its process must
+be able to stop meanwhile."""
 
-MOST_PROBED = 1000
-"""A lag above this is told from offsets alone, which count a transaction's marker as a message."""
+MAX_COUNTED = 1000
+"""Above this the lag is a difference of offsets, which includes the markers of transactions."""
+
+Stretch = tuple[int, int, int]
+"""Partition, committed offset, end offset."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One stage.
+class StageLag:
+    """The lag of one stage.
 
-    lag      messages not yet taken
-    rate     messages taken in a second, since the sample before
-    members  processes that share the work
+    topic    that the stage reads, by its name on the cluster
+    lag      messages that wait
+    rate     messages taken in a second, since the previous sample
+    members  processes in the stage's group
     """
 
     stage: str
@@ -34,84 +39,76 @@ class Standing:
     members: int
 
 
-class Sampler:
-    """Samples all stages, each time against the time before; for one thread."""
+class LagSampler:
+    """Samples the lag of all stages; for one thread."""
 
     def __init__(self, kafka: KafkaConfig, reads: Mapping[str, Topic] = READS) -> None:
-        """Nothing is read yet. reads: the stages, each with the topic that it reads."""
+        """reads: the topic that each stage reads."""
         self._kafka = kafka
         self._reads = reads
-        self._admin = AdminClient(kafka.client())
+        self._admin = admin_client(kafka)
         self._groups = {stage: GroupOffsets(kafka, stage, topic) for stage, topic in reads.items()}
-        self._probe = Consumer(
-            kafka.client(
-                # the client wants a name; nothing is ever committed under it
-                group_id=kafka.topic("standings"),
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-            )
-        )
-        self._before: dict[str, tuple[float, int]] = {}
-        self._probed: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {}
+        self._counter = log_consumer(kafka, kafka.topic("lag"))
+        self._previous: dict[str, tuple[float, int]] = {}
+        self._counted: dict[str, tuple[tuple[Stretch, ...], int]] = {}
 
-    def sample(self) -> list[Standing]:
-        """Of each stage; the first time, rates are 0. KafkaException where there is no Kafka or no topic."""
-        return [self._standing(stage) for stage in self._reads]
+    def sample(self) -> list[StageLag]:
+        """Return the lag of each stage; in the first sample, rates are 0.
+
+        KafkaException when Kafka or a topic is missing.
+        """
+        return [self._sample(stage) for stage in self._reads]
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self._probe.close()
+        """Close the connections."""
+        self._counter.close()
         for group in self._groups.values():
             group.close()
 
-    def _standing(self, stage: str) -> Standing:
+    def _sample(self, stage: str) -> StageLag:
         topic = self._kafka.topic(self._reads[stage].name)
         committed, now = self._groups[stage].read(), time.monotonic()
         done = sum(committed.values())
-        then, done_then = self._before.get(stage, (now, done))
-        self._before[stage] = now, done
+        then, done_then = self._previous.get(stage, (now, done))
+        self._previous[stage] = now, done
         rate = max(0.0, (done - done_then) / (now - then)) if now > then else 0.0
         lag = self._lag(topic, committed, end_offsets(self._admin, topic))
-        return Standing(stage, topic, lag, rate, self._members(stage))
+        return StageLag(stage, topic, lag, rate, self._members(stage))
 
     def _lag(self, topic: str, committed: dict[int, int], ends: dict[int, int]) -> int:
-        """Messages after the committed offsets.
+        """Count the messages after the committed offsets.
 
-        Transaction markers take offsets, too, so a difference need not mean a message: where one is left, the log is
-        read from there to its end.
+        A transaction's marker has an offset, too, so a difference of offsets need not be a message. A small difference
+        is therefore counted by reading the log.
         """
-        open_parts = tuple(
-            TopicPartition(topic, n, committed.get(n, 0)) for n, end in ends.items() if end > committed.get(n, 0)
-        )
-        lag = sum(ends[part.partition] - part.offset for part in open_parts)
-        if not open_parts or lag > MOST_PROBED:
+        waiting = tuple((n, committed.get(n, 0), end) for n, end in ends.items() if end > committed.get(n, 0))
+        lag = sum(end - start for _, start, end in waiting)
+        if not waiting or lag > MAX_COUNTED:
             return lag
-        asked = tuple((part.partition, part.offset, ends[part.partition]) for part in open_parts)
-        known = self._probed.get(topic)
-        if known is None or known[0] != asked:
-            known = self._probed[topic] = asked, self._count(list(open_parts))
+        known = self._counted.get(topic)
+        if known is None or known[0] != waiting:
+            parts = [TopicPartition(topic, number, start) for number, start, _ in waiting]
+            known = self._counted[topic] = waiting, self._count(parts)
         return known[1]
 
     def _count(self, parts: list[TopicPartition]) -> int:
-        """Messages from there to the end of each partition."""
-        self._probe.assign(parts)
+        """Count the messages from these offsets to the end of each partition."""
+        self._counter.assign(parts)
         left, found = len(parts), 0
-        deadline = time.monotonic() + PROBE_S
+        deadline = time.monotonic() + COUNT_TIMEOUT_S
         while left and time.monotonic() < deadline:
-            for message in self._probe.consume(500, 0.1):
+            for message in self._counter.consume(500, 0.1):
                 error = message.error()
                 if error is None:
                     found += 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left -= 1
-        self._probe.unassign()
+        self._counter.unassign()
         return found
 
     def _members(self, stage: str) -> int:
         name = self._kafka.group(stage)
-        (described,) = self._admin.describe_consumer_groups([name], request_timeout=PROBE_S).values()
+        (described,) = self._admin.describe_consumer_groups([name], request_timeout=COUNT_TIMEOUT_S).values()
         try:
             return len(described.result().members)
         except KafkaException as exc:

@@ -1,18 +1,18 @@
-"""Reading a stretch of a log once, without a group."""
+"""Reads a range of one partition once, without a group."""
 
 import logging
 from collections.abc import Iterator
 from typing import Generic
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from imagetools.errors import MessageError
 from schemas.codec import R, codec
 from streams.config import KafkaConfig
+from streams.kafka.admin import log_id
+from streams.kafka.clients import admin_client, log_consumer
 from streams.kafka.messages import read_message
 from streams.stage import Received
-from streams.topics import log_id
 
 log = logging.getLogger(__name__)
 
@@ -20,34 +20,25 @@ FETCH = 500
 
 
 class LogReader(Generic[R]):
-    """Reads one partition of a topic from here to there, committed records only.
+    """Reads ranges of one partition, committed records only.
 
-    log_id  of the topic as it stands on the cluster: one that was deleted and made again has another
+    log_id  of the topic: one that was deleted and made again has another
     """
 
     def __init__(self, kafka: KafkaConfig, topic: str, kind: type[R], partition: int) -> None:
+        """KafkaException when the topic is missing."""
         self._kind: type[R] = kind
         self._name = kafka.topic(topic)
         self._partition = partition
         self._codec = codec(kafka.registry)
-        admin = AdminClient(kafka.client())
-        self.log_id = log_id(admin, self._name)
-        self._consumer = Consumer(
-            kafka.client(
-                # the client wants a name; nothing is ever committed under it
-                group_id=f"{self._name}-replay",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-            )
-        )
+        self.log_id = log_id(admin_client(kafka), self._name)
+        self._consumer = log_consumer(kafka, f"{self._name}-replay")
 
     def read(self, start: int, end: int) -> Iterator[Received[R] | None]:
-        """The records at `start` and after, those below `end`; None where none is there yet.
+        """Yield the records at offsets from `start` to below `end`; None while the next has not arrived.
 
-        Transaction markers and compaction take offsets, so the record before `end` may not exist: the stretch ends at
-        the first record at or past `end`, or at the log's end.
+        Transaction markers and compaction take offsets, so the record before `end` may not exist. The range ends at
+        the first record at or past `end`, or at the end of the partition.
         """
         if start >= end:
             return
@@ -59,12 +50,12 @@ class LogReader(Generic[R]):
             for message in messages:
                 if self._at_end(message) or (message.offset() or 0) >= end:
                     return
-                received = self._received(message)
+                received = self._decode(message)
                 if received is not None:
                     yield received
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._consumer.close()
 
     def _at_end(self, message: Message) -> bool:
@@ -78,10 +69,10 @@ class LogReader(Generic[R]):
             return False
         raise KafkaException(error)
 
-    def _received(self, message: Message) -> Received[R] | None:
+    def _decode(self, message: Message) -> Received[R] | None:
         try:
             return read_message(message, self._codec, self._kind)
         except MessageError as exc:
-            # it was set aside when it came; here it is passed over again
+            # it became a dead letter when the stage first read it
             log.debug("offset %s: %s", message.offset(), exc)
             return None

@@ -1,4 +1,4 @@
-"""Noticing within seconds that a cluster no longer answers, and that it does again."""
+"""Notices within seconds that a cluster stops answering, and that it answers again."""
 
 import threading
 import time
@@ -6,32 +6,35 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 
 from streams.config import KafkaConfig
+from streams.kafka.clients import probe_client
+from streams.kafka.errors import no_answer
 from streams.topics import STAGE_STATES
 
-EVERY_S = 1.0
-PATIENCE_S = 3.0
-"""A broker that does not answer for this long is away: a busy machine may need a second or two."""
+INTERVAL_S = 1.0
+AWAY_AFTER_S = 3.0
+"""A busy machine may need a second or two to answer."""
+
+CALL_TIMEOUT_S = 0.5
 
 
 class Pulse(AbstractContextManager["Pulse"]):
-    """Asks the cluster for a sign of life, from entering to leaving, in a thread of its own.
+    """Asks the cluster every second whether it answers, on a thread, while the context is open.
 
-    away  whether it does not answer at the moment
+    away  whether the cluster does not answer at the moment
     """
 
     def __init__(self, kafka: KafkaConfig, say: Callable[[str], None]) -> None:
-        """`say` gets one line when the cluster goes away and one when it is back; it is called in the thread."""
+        """say: called on the thread, with one line when the cluster goes away and one when it is back."""
         self.away = False
-        self._bootstrap = kafka.bootstrap
+        self._kafka = kafka
         self._topic = kafka.topic(STAGE_STATES.name)
         self._say = say
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="pulse")
-        # the client wants a name; nothing is ever read or committed under it
-        self._client = Consumer({**kafka.client(group_id=kafka.topic("pulse")), "log_level": 2})
+        self._client = probe_client(kafka, "pulse")
 
     def __enter__(self) -> "Pulse":
         self._thread.start()
@@ -45,22 +48,22 @@ class Pulse(AbstractContextManager["Pulse"]):
         self._client.close()
 
     def _ask(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        while not self._stop.wait(INTERVAL_S):
             answered = self._answered()
             if self._stop.is_set():
                 break
             if answered and self.away:
-                self._say(f"Kafka at {self._bootstrap} answers again")
+                self._say(f"Kafka at {self._kafka.bootstrap} answers again")
             elif not answered and not self.away:
-                self._say(f"no Kafka answers at {self._bootstrap}: waiting for it")
+                self._say(f"{no_answer(self._kafka)}: waiting for it")
             self.away = not answered
 
     def _answered(self) -> bool:
-        """Whether it answers within PATIENCE_S; the wait is cut into pieces, so that leaving is quick."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Whether the cluster answers within AWAY_AFTER_S; short calls, so that the context closes quickly."""
+        deadline = time.monotonic() + AWAY_AFTER_S
         while not self._stop.is_set():
             try:
-                self._client.list_topics(self._topic, timeout=0.5)
+                self._client.list_topics(self._topic, timeout=CALL_TIMEOUT_S)
             except KafkaException:
                 if time.monotonic() > deadline:
                     return False

@@ -1,8 +1,8 @@
-"""Ending a process whose Kafka client never comes back from a call.
+"""Ends a process whose Kafka client never returns from a call.
 
-librdkafka's send_offsets_to_transaction has no timeout while it looks for the group's coordinator, and may wait for one
-that was restarted long ago (its issues 5456 and 5511). The transaction is then open or given up, which the next start
-of the process finds out, as after any other death.
+librdkafka's send_offsets_to_transaction has no timeout while it looks for the group's coordinator, and may wait for
+ever for one that was restarted (its issues 5456 and 5511). The transaction is then open or aborted; the next start of
+the process finds out, as after any other crash.
 """
 
 import logging
@@ -12,34 +12,34 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 
 from streams.config import KafkaConfig
+from streams.kafka.clients import probe_client
 from streams.topics import STAGE_STATES
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 SUSPECT_S = 5.0
-"""A call may take this long before anybody asks whether Kafka answers."""
+"""A call may take this long before the watch asks whether Kafka answers."""
 
 STUCK_S = 12.0
-"""A call that has not come back when Kafka has answered others for this long never does: a transaction ends after 10 s,
-one way or another."""
+"""A call is stuck when Kafka has answered other calls for this long: a transaction ends within 10 s, either way."""
 
 
 def exit_at_once(reason: str) -> None:
-    """End this process, whatever its threads do."""
+    """End this process without waiting for its threads."""
     log.critical("%s", reason)
     logging.shutdown()
     os._exit(1)
 
 
 class StuckCalls:
-    """Watches calls of one thread, each in a `with`; a thread of its own looks at them until `close`."""
+    """Watches the calls of one thread, each in a `with` block, on a thread of its own until `close`."""
 
     def __init__(self, kafka: KafkaConfig, end: Callable[[str], None] = exit_at_once) -> None:
-        """`end` is called once, with the reason, where a call does not come back."""
+        """end: called once, with the reason, when a call is stuck."""
         self._kafka = kafka
         self._end = end
         self._since: float | None = None
@@ -57,7 +57,7 @@ class StuckCalls:
         self._since = None
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._closed.set()
         self._thread.join()
 
@@ -72,9 +72,8 @@ class StuckCalls:
                 return
 
     def _stuck(self, call: float) -> bool:
-        """Whether the call goes on while Kafka answers others for STUCK_S; returns when that is known."""
-        # the client wants a name; nothing is ever read or committed under it
-        client = Consumer({**self._kafka.client(group_id=self._kafka.topic("stuck")), "log_level": 2})
+        """Wait until the call returns, or until Kafka has answered others for STUCK_S; whether the call is stuck."""
+        client = probe_client(self._kafka, "stuck")
         answers_since: float | None = None
         try:
             while self._since == call and not self._closed.wait(LOOK_S):

@@ -22,7 +22,9 @@ from imagetools.errors import ImageToolsError, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Envelope, Reply, Request
 from streams.config import KafkaConfig
-from streams.kafka.async_producer import BACKOFF_MS, BrokerAway, Outbox
+from streams.kafka.async_producer import AsyncProducer
+from streams.kafka.clients import replies_consumer
+from streams.kafka.errors import BrokerAway, describe
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.topics import REPLIES
 
@@ -66,7 +68,7 @@ class RequestClient:
         self._waiting: dict[bytes, Callable[[Reply], object]] = {}
         self._position: _ReplyPosition | None = None
         self._trouble = "not connected yet"
-        self._producer = Outbox(kafka, on_error=self._note, acks="1")
+        self._producer = AsyncProducer(kafka, on_error=self._note, acks="1")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="replies")
         self._thread.start()
@@ -123,15 +125,7 @@ class RequestClient:
     # on the thread of replies
 
     def _follow(self) -> None:
-        client = self._kafka.client(
-            # librdkafka requires a group; nothing is ever committed under it
-            group_id=self._kafka.topic("asker"),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            allow_auto_create_topics=False,
-            reconnect_backoff_max_ms=BACKOFF_MS,
-        )
-        consumer = Consumer(client | {"error_cb": self._note})
+        consumer = replies_consumer(self._kafka, self._note)
         try:
             while not self._closing.is_set():
                 if self._position is None:
@@ -191,16 +185,7 @@ class RequestClient:
             settle(reply)
 
     def _note(self, error: KafkaError) -> None:
-        match error.code():
-            case KafkaError.UNKNOWN_TOPIC_OR_PART:
-                self._trouble = (
-                    f"the topics are not on {self._kafka.bootstrap} (prefix {self._kafka.prefix!r}): "
-                    "run `imagetools topics create`"
-                )
-            case KafkaError._ALL_BROKERS_DOWN | KafkaError._TRANSPORT | KafkaError._TIMED_OUT:
-                self._trouble = f"no Kafka answers at {self._kafka.bootstrap}"
-            case _:
-                self._trouble = f"Kafka: {error.str()}"
+        self._trouble = describe(self._kafka, error)
 
 
 def _settle(reply: asyncio.Future[Reply], found: Reply) -> None:

@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Envelope, Reply, ReplyOutcome, Request
 from streams.config import KafkaConfig
+from streams.kafka.clients import prompt_producer, requests_consumer
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
-from streams.topics import ANSWERS, REPLIES, requests_group
+from streams.topics import ANSWERS, REPLIES
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,8 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         ]
 
     def __enter__(self) -> "RequestServer":
-        self._consumer = Consumer(_consumer_settings(self._kafka, self._stage.name))
-        self._producer = Producer(
-            self._kafka.client(linger_ms=0, socket_nagle_disable=True, acks="1", partitioner="murmur2_random")
-        )
+        self._consumer = requests_consumer(self._kafka, self._stage.name)
+        self._producer = prompt_producer(self._kafka, acks="1")
         for thread in self._threads:
             thread.start()
         return self
@@ -189,18 +188,3 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         except (BufferError, KafkaException, RegistryAway) as exc:
             # the broker or the registry is away, or the envelope's partition does not exist
             log.warning("%s: a reply was dropped: %s", self._stage.name, exc)
-
-
-def _consumer_settings(kafka: KafkaConfig, stage: str) -> dict[str, Any]:
-    settings = kafka.client(
-        group_id=requests_group(kafka, stage),
-        group_protocol=kafka.group_protocol,
-        # a process that starts answers the requests that already wait, except those past their deadline
-        auto_offset_reset="earliest",
-        allow_auto_create_topics=False,
-    )
-    if kafka.group_protocol == "classic":
-        settings["partition.assignment.strategy"] = "cooperative-sticky"
-        settings.setdefault("session.timeout.ms", 6000)
-        settings.setdefault("heartbeat.interval.ms", 2000)
-    return settings

@@ -17,7 +17,7 @@ from cli.commands import main
 from cli.supervisor import StageFailed, StageRefused
 from imagetools.errors import ConfigError, ImageRootUnavailable, MissingImage, ModelError, PrerequisiteMissing
 from streams.exit_codes import ending, exit_code, is_fault
-from streams.runner import OffsetsLost
+from streams.kafka.errors import OffsetsLost
 from tests.cli.test_command_line import commands
 from tests.support.processes import COMMAND, ENVIRON
 from tests.support.streaming import scene
@@ -162,7 +162,7 @@ def test_a_wrong_setting_ends_a_command_before_anything_is_started(words, name, 
     # a stage reads the variables of this process: it would be found by its own broker, which is not there
     for place in (
         "cli.find.broker", "cli.find.reach", "cli.up.reach", "local_kafka.broker.LocalKafka.start",
-        "streams.kafka.follower.reach", "cli.reencode.reach", "cli.demo.prepare", "streams.service._run",
+        "streams.kafka.admin.reach", "cli.reencode.reach", "cli.demo.prepare", "streams.service._run",
         "subprocess.Popen",
     ):  # fmt: skip
         monkeypatch.setattr(place, started)
@@ -227,7 +227,7 @@ def test_a_model_that_is_none_ends_find_with_the_reason(folder, tmp_path):
 
 @pytest.mark.parametrize("text", ["nonsense", "a b", "::::", ",", "host:0", "host:port"])
 def test_an_address_that_cannot_be_one_is_refused_at_once(text, monkeypatch):
-    monkeypatch.setattr(cli.announce, "Producer", None)
+    monkeypatch.setattr(cli.announce, "announcing_producer", None)
     result = CliRunner().invoke(main, ["produce", "-", "--kafka-bootstrap-servers", text])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1

@@ -46,7 +46,7 @@ def encoder_of(kafka: KafkaConfig, root: Path, member: str = "encoder-0") -> Ite
     """What an encoder that runs says of itself."""
     kafka = replace(kafka, member=member)
     with StateReporter(kafka, "encoder", images_dir=str(root)) as reporter:
-        reporter.tell(State.RUNNING)
+        reporter.report(State.RUNNING)
         eventually(lambda: any(state.process == member for state in read_states(kafka)))
         yield
 
@@ -205,7 +205,7 @@ def test_wait_prints_what_became_of_each_image(kafka, here):
 
 def test_wait_says_what_it_waits_for_and_how_many_are_open_when_it_is_interrupted(kafka, here):
     with StateReporter(replace(kafka, member="encoder-0"), "encoder", images_dir=str(here / "imgs")) as reporter:
-        reporter.tell(State.WAITING, "the folder of images is away")
+        reporter.report(State.WAITING, "the folder of images is away")
         eventually(lambda: any(state.reason for state in read_states(kafka)))
         words = ["--kafka-bootstrap-servers", kafka.bootstrap, "--topic-prefix", kafka.prefix]
         log = here / "log"

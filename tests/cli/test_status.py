@@ -45,9 +45,9 @@ def test_status_says_what_runs_what_waits_and_what_was_set_aside(kafka):
         StateReporter(replace(kafka, member="matcher-0", restarts=3), "matcher") as matcher,
         StateReporter(replace(kafka, member="search-0"), "search") as search,
     ):
-        encoder.tell(State.WAITING, "the folder of images /mnt is away")
-        matcher.tell(State.DIED, "THRESHOLD is '7'")
-        search.tell(State.STARTING, "replaying: 1,200 of 4,000")
+        encoder.report(State.WAITING, "the folder of images /mnt is away")
+        matcher.report(State.DIED, "THRESHOLD is '7'")
+        search.report(State.STARTING, "replaying: 1,200 of 4,000")
         eventually(lambda: sum(bool(state.reason) for state in read_states(kafka)) == 3)
         output = status(kafka)
     assert "encoder-0 waits: the folder of images /mnt is away" in output
@@ -78,12 +78,12 @@ def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_js
         eventually(lambda: (tmp_path / "people").read_text().count("\n") == 2)
         eventually(lambda: (tmp_path / "programs").read_text().count("\n") == 2)
         with StateReporter(replace(kafka, member="encoder-0"), "encoder") as encoder:
-            encoder.tell(State.WAITING, "the folder is away")
+            encoder.report(State.WAITING, "the folder is away")
             for name in ("people.err", "programs.err"):
                 eventually(
                     lambda n=name: "encoder-0 waits: the folder is away" in (tmp_path / n).read_text()  # type: ignore[misc]
                 )
-            encoder.tell(State.RUNNING)
+            encoder.report(State.RUNNING)
             eventually(lambda: "encoder-0 runs" in (tmp_path / "people.err").read_text())
     finally:
         for process in (people, programs):

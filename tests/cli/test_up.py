@@ -13,8 +13,9 @@ from cli.announce import announce
 from local_kafka.java import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
+from streams.kafka.admin import GroupOffsets, create_topics
 from streams.states import read_states
-from streams.topics import DUPLICATES, IMAGES_NEW, VERDICTS, GroupOffsets, create
+from streams.topics import DUPLICATES, IMAGES_NEW, VERDICTS
 from tests.support.processes import Running, broken, kafka_of, start
 from tests.support.streaming import Reader, group_pairs, pairs_of, scene, send, write_groups
 
@@ -152,7 +153,7 @@ def test_a_group_that_has_lost_its_offsets_is_left_alone_where_that_is_asked_for
     def offsets_after(records: int, *, only_new_groups: bool) -> dict[int, int]:
         send(kafka, IMAGES_NEW, [("a.png", ImageNew(1, "a.png", True))] * records)
         admin.delete_consumer_groups([group], request_timeout=30)[group].result()
-        create(kafka, only_new_groups=only_new_groups)
+        create_topics(kafka, only_new_groups=only_new_groups)
         offsets = GroupOffsets(kafka, "encoder")
         try:
             return offsets.read()
@@ -162,7 +163,7 @@ def test_a_group_that_has_lost_its_offsets_is_left_alone_where_that_is_asked_for
     firsts = dict.fromkeys(range(IMAGES_NEW.partitions), 0)
     assert offsets_after(0, only_new_groups=True) == firsts
     assert offsets_after(1, only_new_groups=True) == {}
-    create(kafka)
+    create_topics(kafka)
     assert offsets_after(0, only_new_groups=False) == firsts
 
 

@@ -27,9 +27,10 @@ from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, ImageNew, State
 from streams import encoder_consumer
 from streams.config import Config, KafkaConfig
+from streams.kafka.admin import create_topics, delete_topics, end_offsets
 from streams.search_consumer import SearchStage
 from streams.states import StateReporter
-from streams.topics import DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS, create, delete, end_offsets
+from streams.topics import DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS
 from tests.support.bridging import (
     ENCODER,
     MATCHER,
@@ -58,7 +59,7 @@ class Service:
 def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(kafka)
+    create_topics(kafka)
     images = folder / "images"
     write_groups(images, 3)
     (images / "note.txt").write_text("no image")
@@ -70,7 +71,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         verdicts.until(lambda seen: len(seen.seen["verdicts"]) == 3)
         verdicts.close()
         yield Service(kafka, images, found, folder)
-    delete(kafka)
+    delete_topics(kafka)
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ class TestStagesAndKafkaAway:
         port = int(broker.bootstrap.rpartition(":")[2])
         body = {"request_id": 1, "relative_path": "0.png"}
         try:
-            create(kafka)
+            create_topics(kafka)
             encoder = encoder_consumer.make(Config(kafka=kafka, images_dir=images))
             with answering(kafka, encoder), bridge(kafka, tmp_path) as asked:
                 asked.wait_ready()
@@ -327,9 +328,9 @@ class TestStagesAndKafkaAway:
             answer = early.post(ENCODER, {"request_id": 1, "relative_path": "0.png"})
             assert answer.status == 503
             assert eventually(lambda: "topics create" in early.get("/readyz").json["status"])
-            create(kafka)
+            create_topics(kafka)
             early.wait_ready()
-        delete(kafka)
+        delete_topics(kafka)
 
 
 def test_many_requests_of_many_bridges_each_get_their_own_replies(service: Service) -> None:
@@ -649,12 +650,12 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
                 ("encoder-0", state, reason, 2)
             ]
 
-        reporter.tell(State.WAITING, "the folder is away")
+        reporter.report(State.WAITING, "the folder is away")
         eventually(lambda: told("waiting", "the folder is away"))
         text = asked.get("/metrics").body.decode()
         assert 'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 1.0' in text
         assert 'imagetools_stage_restarts{process="encoder-0",stage="encoder"} 2.0' in text
-        reporter.tell(State.RUNNING)
+        reporter.report(State.RUNNING)
         eventually(lambda: told("running", ""))
         assert (
             'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()

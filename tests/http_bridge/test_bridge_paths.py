@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streams.config import KafkaConfig
-from streams.topics import IMAGES_NEW, create, delete
+from streams.kafka.admin import create_topics, delete_topics
+from streams.topics import IMAGES_NEW
 from tests.support.bridging import Bridge, bridge
 from tests.support.streaming import Reader, scene
 
@@ -34,11 +35,11 @@ def asked(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("paths")
     (folder / "images").mkdir()
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(kafka)
+    create_topics(kafka)
     with bridge(kafka, folder, SERVER_PORT="0") as found:
         yield found.wait_ready(), kafka, folder / "images"
         assert "Traceback" not in found.log.read_text()
-    delete(kafka)
+    delete_topics(kafka)
 
 
 def test_delete_takes_what_post_takes_and_under_the_same_key(asked: tuple[Bridge, KafkaConfig, Path]) -> None:

@@ -19,7 +19,8 @@ from imagetools.errors import ConfigError
 from local_kafka.java import free_ports
 from schemas.records import Duplicate, Duplicates, ImageNew, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
-from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS, create
+from streams.kafka.admin import create_topics
+from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 from tests.support.bridging import Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
 
@@ -142,7 +143,7 @@ def _delete_records(admin: AdminClient, topic: str) -> None:
 
 
 def _made_again(kafka: KafkaConfig) -> bool:
-    return kafka.topic(IMAGES_NEW.name) in create(kafka, topics=[IMAGES_NEW])
+    return kafka.topic(IMAGES_NEW.name) in create_topics(kafka, topics=[IMAGES_NEW])
 
 
 def test_a_topic_that_is_made_again_while_it_follows_is_noticed(kafka, monkeypatch):

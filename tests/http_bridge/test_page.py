@@ -19,8 +19,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, State
 from streams.config import KafkaConfig
+from streams.kafka.admin import create_topics, delete_topics
 from streams.states import StateReporter
-from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS, create, delete
+from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
 from tests.support.bridging import Bridge, answering, bridge, stages
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
 
@@ -81,13 +82,13 @@ def opened(browser: Browser, asked: Bridge, **options: Any) -> Iterator[Page]:
 def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaConfig, Path, Bridge]]:
     folder = tmp_path_factory.mktemp("page")
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(kafka)
+    create_topics(kafka)
     images = folder / "images"
     write_groups(images, 2)
     with answering(kafka, *stages(kafka, images, folder / "index")), bridge(kafka, folder) as found:
         found.wait_ready()
         yield kafka, images, found
-    delete(kafka)
+    delete_topics(kafka)
 
 
 def announce(kafka: KafkaConfig, asked: Bridge, *paths: str) -> None:
@@ -209,8 +210,8 @@ def test_what_a_stage_waits_for_and_what_could_not_be_used_is_said_in_plain_word
         with opened(browser, asked) as page:
             expect(page.locator("#link")).to_have_text("live")
             expect(page.locator("#aside")).to_be_hidden()
-            encoder.tell(State.WAITING, "the folder of images /mnt is away")
-            matcher.tell(State.DIED, SCRIPT_TAG)
+            encoder.report(State.WAITING, "the folder of images /mnt is away")
+            matcher.report(State.DIED, SCRIPT_TAG)
             doing = page.locator(".doing .bad")
             expect(doing).to_have_text(
                 [
@@ -224,8 +225,8 @@ def test_what_a_stage_waits_for_and_what_could_not_be_used_is_said_in_plain_word
             expect(page.locator("#dead .path")).to_have_text(["shop/gone.png", SCRIPT_TAG])
             expect(page.locator("#dead li").first).to_contain_text("there is no such file")
             assert page.title() == "Duplicates"
-            encoder.tell(State.RUNNING)
-            matcher.tell(State.RUNNING)
+            encoder.report(State.RUNNING)
+            matcher.report(State.RUNNING)
             expect(page.locator(".doing")).to_have_text(["matcher-0 runs, started again 3 times"])
 
 
@@ -233,7 +234,7 @@ def test_a_broker_that_is_away_is_said_plainly_and_its_return(tmp_path: Path, br
     broker = LocalKafka.start(tmp_path / "kafka")
     port = int(broker.bootstrap.rpartition(":")[2])
     kafka = KafkaConfig(broker.bootstrap)
-    create(kafka)
+    create_topics(kafka)
     try:
         with bridge(kafka, tmp_path) as asked:
             asked.wait_ready()

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from streams.config import BridgeConfig, KafkaConfig
-from streams.topics import VERDICTS, create, delete
+from streams.kafka.admin import create_topics, delete_topics
+from streams.topics import VERDICTS
 from tests.support.bridging import ENCODER, Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene
 
@@ -41,7 +42,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     scene(1).save(images / "c.jpg")
     scene(0).resize((180, 135)).save(folder / "mine.jpg")
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(kafka)
+    create_topics(kafka)
     with answering(kafka, *stages(kafka, images, folder / "index")), bridge(kafka, folder) as found:
         found.wait_ready()
         for number, path in enumerate(["a.jpg", "b.jpg", "c.jpg"], 1):
@@ -50,7 +51,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             reader.close()
         eventually(lambda: found.get("/v1/images/b.jpg").json["response"].get("state") == "duplicate")
         yield found, folder
-    delete(kafka)
+    delete_topics(kafka)
 
 
 def run(command: str, service: tuple[Bridge, Path], limit_s: float = 30) -> str:

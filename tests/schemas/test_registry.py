@@ -198,7 +198,7 @@ def test_a_stage_waits_for_a_registry_that_is_away_and_loses_nothing(registry, k
             return super().run(batch)
 
     stage = Slow(Encoder.load(), ImageRoot(images), threads=1)
-    with running(stage, kafka=replace(framed, registry=door.url), tell=lambda *state: told.append(state)):
+    with running(stage, kafka=replace(framed, registry=door.url), on_state=lambda *state: told.append(state)):
         eventually(lambda: waits() > 0)
         door.open = True
         eventually(lambda: stage.runs == 1)

@@ -287,7 +287,7 @@ def test_a_folder_that_is_another_one_holds_the_stage_and_condemns_no_image(kafk
     reader = Reader(kafka, DEAD_LETTERS, EMBEDDINGS)
     told = []
     stage = EncoderStage(encoder, ImageRoot(images), threads=2)
-    with running(stage, kafka=kafka, dead_letter_limit=5, tell=lambda *state: told.append(state)):
+    with running(stage, kafka=kafka, dead_letter_limit=5, on_state=lambda *state: told.append(state)):
         announce(kafka, paths[:9])
         reader.until(lambda r: len(r.seen["embeddings"]) >= 9)
         images.rename(tmp_path / "away")

@@ -14,9 +14,10 @@ from imagetools.fingerprint.encoder import Encoder
 from schemas.records import ImageNew
 from streams import encoder_consumer, search_consumer
 from streams.config import Config, KafkaConfig
+from streams.kafka.admin import create_topics, delete_topics
+from streams.kafka.errors import OffsetsLost
 from streams.reencoding import second_log
-from streams.runner import OffsetsLost
-from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, create, delete
+from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW
 from tests.support.streaming import Reader, running, scene, send
 
 
@@ -76,7 +77,7 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         assert seen(9)[0] == "2.jpg", "the service goes on with the old model"
         with pytest.raises(ConfigError, match="the encoder still runs"):
             reencode(moving, "embeddings.2", switch=True)
-        create(new.kafka)
+        create_topics(new.kafka)
         with pytest.raises(OffsetsLost), running(search_consumer.make(new), kafka=new.kafka):
             candidates.settled(5)
 
@@ -90,7 +91,7 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         announce("5.jpg", 50)
         assert seen(11), "changed bytes are news, though the new model has seen them already"
     candidates.close()
-    delete(new.kafka)
+    delete_topics(new.kafka)
 
 
 def test_the_wrong_folder_is_told_and_a_switch_needs_a_search(kafka, tmp_path, other_model, announce):
@@ -109,7 +110,7 @@ def test_the_wrong_folder_is_told_and_a_switch_needs_a_search(kafka, tmp_path, o
     with pytest.raises(ConfigError, match="no search follows"):
         reencode(replace(config, models_name="other.th"), "embeddings.3", switch=True)
     for target in ("embeddings.2", "embeddings.3"):
-        delete(replace(kafka, embeddings=target))
+        delete_topics(replace(kafka, embeddings=target))
 
 
 def test_names_and_models_that_cannot_be(kafka, tmp_path, other_model, announce):

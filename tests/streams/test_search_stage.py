@@ -315,7 +315,7 @@ def _offsets(kafka: KafkaConfig) -> set[int]:
 def test_the_runner_refuses_to_guess_where_a_group_goes_on(kafka, tmp_path):
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
-    from streams.runner import OffsetsLost  # noqa: PLC0415
+    from streams.kafka.errors import OffsetsLost  # noqa: PLC0415
 
     admin = AdminClient(kafka.client())
     (gone,) = admin.delete_consumer_groups([kafka.topic("search")]).values()

@@ -25,11 +25,11 @@ def test_a_process_is_known_from_its_start_to_its_end(kafka):
     kafka = replace(kafka, member="encoder-0")
     with StateReporter(kafka, "encoder", images_dir="/data") as reporter:
         eventually(lambda: known(kafka) == {"encoder-0": (State.STARTING, "")})
-        reporter.tell(State.WAITING, "the folder is away")
+        reporter.report(State.WAITING, "the folder is away")
         eventually(lambda: known(kafka) == {"encoder-0": (State.WAITING, "the folder is away")})
         (state,) = trouble(read_states(kafka))
         assert (state.stage, state.images_dir) == ("encoder", "/data")
-        reporter.tell(State.RUNNING)
+        reporter.report(State.RUNNING)
         eventually(lambda: not trouble(read_states(kafka)))
     eventually(lambda: not known(kafka))
 
@@ -43,7 +43,7 @@ def test_a_process_that_dies_says_why_and_its_next_start_is_no_recovery(kafka):
     with StateReporter(again, "encoder") as reporter:
         eventually(lambda: read_states(kafka)[0].restarts == 1)
         assert known(kafka) == {"encoder-0": (State.DIED, "THRESHOLD is 7")}
-        reporter.tell(State.RUNNING)
+        reporter.report(State.RUNNING)
         eventually(lambda: known(kafka) == {"encoder-0": (State.RUNNING, "")})
 
 
@@ -54,9 +54,9 @@ def test_only_what_changes_is_news(kafka):
         for _ in range(3):
             sender.send(reporter.now)
         sender.close()
-        reporter.tell(State.WAITING, "a")
-        reporter.tell(State.WAITING, "a")
-        reporter.tell(State.WAITING, "b")
+        reporter.report(State.WAITING, "a")
+        reporter.report(State.WAITING, "a")
+        reporter.report(State.WAITING, "b")
 
     def stopped() -> bool:
         news.extend(filter(None, map(states.take, follower.read(0.2))))

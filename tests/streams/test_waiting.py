@@ -14,8 +14,8 @@ from cli.waiting import StageNews
 from local_kafka.broker import LocalKafka
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
+from streams.kafka.admin import create_topics
 from streams.kafka.pulse import Pulse
-from streams.topics import create
 from tests.cli.test_whole import pairs_in
 from tests.support.bridging import eventually
 from tests.support.processes import kafka_of, start, without_overriding_rights
@@ -38,7 +38,7 @@ def frozen(kafka: LocalKafka) -> Iterator[None]:
 def own() -> Iterator[LocalKafka]:
     """A broker that a test may freeze."""
     with LocalKafka.start() as kafka:
-        create(KafkaConfig(kafka.bootstrap))
+        create_topics(KafkaConfig(kafka.bootstrap))
         yield kafka
 
 

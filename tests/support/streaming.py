@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from PIL import Image, ImageDraw, ImageFilter
 
 from schemas.codec import codec
 from schemas.records import Duplicates, Record
 from streams.config import KafkaConfig
+from streams.kafka.admin import end_offsets
+from streams.kafka.clients import announcing_producer
 from streams.runner import Runner
 from streams.stage import Stage
-from streams.topics import Topic, end_offsets
+from streams.topics import Topic
 
 DEADLINE_S = 200.0
 
@@ -75,7 +77,7 @@ def send_raw(
 ) -> None:
     """Produce keys and values as they are."""
     failed: list[object] = []
-    producer = Producer(kafka.client(partitioner="murmur2_random", message_max_bytes=5_000_000))
+    producer = announcing_producer(kafka, message_max_bytes=5_000_000)
     for key, value in messages:
         producer.produce(
             kafka.topic(topic.name), value, key, on_delivery=lambda error, _: error and failed.append(error), **options

@@ -22,13 +22,14 @@ from schemas.records import (
     SearchRequest,
 )
 from streams.config import Config, KafkaConfig
-from streams.kafka.async_producer import BrokerAway
+from streams.kafka.admin import create_topics, delete_topics
+from streams.kafka.errors import BrokerAway
 from streams.requests.client import NotAnswered, RequestClient
 from streams.requests.protocol import reply_to
 from streams.requests.server import RequestServer
 from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Received, Stage
-from streams.topics import CANDIDATES, EMBEDDINGS, ENCODE_REQUESTS, IMAGES_NEW, REPLIES, create, delete
+from streams.topics import CANDIDATES, EMBEDDINGS, ENCODE_REQUESTS, IMAGES_NEW, REPLIES
 from tests.support.bridging import answering, eventually
 from tests.support.streaming import Reader, running, send
 
@@ -203,7 +204,7 @@ def test_an_asker_connects_when_the_topics_come(bootstrap: str, kafka: KafkaConf
         try:
             with pytest.raises(BrokerAway):
                 await client.request(EncodeRequest, 1, relative_path="a")
-            await asyncio.to_thread(create, later)
+            await asyncio.to_thread(create_topics, later)
             while client.trouble:
                 await asyncio.sleep(0.01)
             with pytest.raises(NotAnswered):
@@ -212,7 +213,7 @@ def test_an_asker_connects_when_the_topics_come(bootstrap: str, kafka: KafkaConf
             await asyncio.to_thread(client.close)
 
     asyncio.run(asyncio.wait_for(run(), 60))
-    delete(later)
+    delete_topics(later)
 
 
 def test_the_streams_offsets_know_nothing_of_requests(kafka: KafkaConfig) -> None:

@@ -1,0 +1,214 @@
+"""Topics and groups on the cluster: whether they are there, their creation and removal, their offsets."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from streams.config import KafkaConfig
+from streams.kafka.clients import admin_client, group_offsets_client
+from streams.kafka.errors import NOT_READY, with_remedy
+from streams.topics import ANSWERS, EMBEDDINGS, READS, TOPICS, Topic, requests_group
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 4.0
+TIMEOUT_S = 30.0
+SHORT_TIMEOUT_S = 5.0
+"""For calls of a process that must be able to stop meanwhile."""
+
+RETRY_S = 0.02
+
+
+def reach(kafka: KafkaConfig) -> KafkaConfig:
+    """Return the same cluster without librdkafka's own log, so that only exceptions report errors.
+
+    PrerequisiteMissing when the cluster does not answer within CONNECT_TIMEOUT_S.
+    """
+    quiet = replace(kafka, settings={"log_level": "2", **kafka.settings})
+    try:
+        admin_client(quiet).list_topics(timeout=CONNECT_TIMEOUT_S)
+    except KafkaException as exc:
+        raise with_remedy(kafka, exc) from exc
+    return quiet
+
+
+def topic_exists(kafka: KafkaConfig, topic: Topic) -> bool:
+    """Whether the topic is on the cluster."""
+    try:
+        end_offsets(admin_client(kafka), kafka.topic(topic.name))
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return False
+        raise
+    return True
+
+
+def require_topics(kafka: KafkaConfig, *topics: Topic) -> None:
+    """Raise PrerequisiteMissing when one of the topics is missing."""
+    admin = admin_client(kafka)
+    try:
+        for topic in topics:
+            end_offsets(admin, kafka.topic(topic.name))
+    except KafkaException as exc:
+        raise with_remedy(kafka, exc) from exc
+
+
+# creation and removal
+
+
+def create_topics(
+    kafka: KafkaConfig, *, replication: int = -1, topics: Iterable[Topic] = TOPICS, only_new_groups: bool = False
+) -> list[str]:
+    """Create the missing topics, commit the groups' first offsets, and return the names of the new topics.
+
+    replication      copies of each partition; -1: the broker's default
+    only_new_groups  skip a group without offsets whose topic holds messages: it may have lost its offsets, and from
+                     the beginning it would repeat every alert
+    A group that has offsets keeps them, so a second call changes nothing.
+    """
+    admin = admin_client(kafka)
+    wanted = list(topics)
+    made = _create_missing(admin, kafka, wanted, replication)
+    for stage, topic in READS.items():
+        # in a second log that already exists, `reencode --switch` sets where search begins
+        second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
+        if topic in wanted and not second:
+            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new_groups)
+    return made
+
+
+def _create_missing(admin: AdminClient, kafka: KafkaConfig, wanted: Iterable[Topic], replication: int) -> list[str]:
+    definitions = [
+        NewTopic(kafka.topic(t.name), num_partitions=t.partitions, replication_factor=replication, config=t.config)
+        for t in wanted
+    ]
+    made = []
+    for name, future in admin.create_topics(definitions, request_timeout=TIMEOUT_S).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return made
+
+
+def commit_first_offsets(
+    admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic, *, only_new: bool = False
+) -> None:
+    """Commit the topic's first offsets for a stage's group where it has none.
+
+    only_new  as only_new_groups of `create_topics`
+    """
+    group = GroupOffsets(kafka, stage, topic)
+    try:
+        known = _retry(group.read)
+        firsts = _retry(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
+        missing = {number: first for number, first in firsts.items() if number not in known}
+        if only_new and not known and firsts != _retry(lambda: end_offsets(admin, kafka.topic(topic.name))):
+            return
+        if missing:
+            _retry(lambda: group.set(missing))
+    finally:
+        group.close()
+
+
+def delete_topics(kafka: KafkaConfig) -> None:
+    """Remove the topics and groups under the prefix. KafkaException when a group still has members.
+
+    The broker counts a member that left while joining until its session ends; that is waited for.
+    """
+    admin = admin_client(kafka)
+    groups = [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
+    _retry(lambda: _delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
+    for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
+        _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _delete_groups(admin: AdminClient, names: list[str]) -> None:
+    for future in admin.delete_consumer_groups(names, request_timeout=TIMEOUT_S).values():
+        _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
+
+
+def _retry(call: Callable[[], T], codes: Collection[int] = NOT_READY) -> T:
+    """Repeat a call for up to TIMEOUT_S while it fails with one of these codes."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return call()
+        except KafkaException as exc:
+            if exc.args[0].code() not in codes or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
+def _ignore(future: object, code: int) -> None:
+    try:
+        future.result()  # type: ignore[attr-defined]
+    except KafkaException as exc:
+        if exc.args[0].code() != code:
+            raise
+
+
+# what the cluster holds
+
+
+class GroupOffsets:
+    """The committed offsets of one stage's group, read and set without joining the group."""
+
+    def __init__(self, kafka: KafkaConfig, stage: str, topic: Topic | None = None) -> None:
+        """topic: what the stage reads; None: its topic in READS."""
+        self._topic = kafka.topic((topic or READS[stage]).name)
+        self._consumer = group_offsets_client(kafka, stage)
+
+    def read(self, timeout_s: float = TIMEOUT_S) -> dict[int, int]:
+        """Return the committed offset of each partition that has one. KafkaException when the topic is missing."""
+        found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        asked = [TopicPartition(self._topic, number) for number in found.partitions]
+        return {part.partition: part.offset for part in self._consumer.committed(asked, timeout_s) if part.offset >= 0}
+
+    def set(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets for a group without members."""
+        parts = [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
+        for part in self._consumer.commit(offsets=parts, asynchronous=False) or ():
+            if part.error is not None:
+                raise KafkaException(part.error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+
+def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> dict[int, int]:
+    """Return each partition's end offset, one past its last message.
+
+    topic     its name on the cluster
+    earliest  return the first offsets instead
+    """
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)[topic].result()
+    spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = {TopicPartition(topic, number): spec for number in (part.id for part in described.partitions)}
+    answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+    return {part.partition: future.result().offset for part, future in answers.items()}
+
+
+def log_id(admin: AdminClient, topic: str) -> str:
+    """Return the topic's id: a topic that was deleted and made again has another."""
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=SHORT_TIMEOUT_S)
+    identity = described[topic].result().topic_id
+    # the id's own text has slashes, which a folder's name cannot have
+    return f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
+
+
+def retention_ms(admin: AdminClient, topics: Iterable[str]) -> int | None:
+    """Return the longest retention among the topics; None when one keeps its messages for ever."""
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    answers = admin.describe_configs(asked, request_timeout=SHORT_TIMEOUT_S).values()
+    kept = [int(answer.result()["retention.ms"].value) for answer in answers]
+    return None if min(kept) < 0 else max(kept)

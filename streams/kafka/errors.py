@@ -1,0 +1,97 @@
+"""Kafka's errors: the exceptions made of them, which of them pass, and one wording for people."""
+
+from confluent_kafka import KafkaError, KafkaException
+
+from imagetools.errors import PrerequisiteMissing
+from streams.config import KafkaConfig
+
+
+class OffsetsLost(Exception):
+    """The group has no committed offset to go on from."""
+
+
+class BrokerAway(Exception):
+    """Kafka does not answer or lacks the topic; that may change."""
+
+
+UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
+"""No broker answers."""
+
+RECONNECTS = UNREACHABLE | {
+    KafkaError._RESOLVE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NETWORK_EXCEPTION,
+}
+"""A broker is away; librdkafka reconnects by itself."""
+
+NOT_READY = {
+    KafkaError._TIMED_OUT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    # a broker may learn of a new partition's leader later than its client
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+"""What was just created is not ready yet."""
+
+
+def no_answer(kafka: KafkaConfig) -> str:
+    """Say that the cluster cannot be reached."""
+    return f"no Kafka answers at {kafka.bootstrap}"
+
+
+def no_topic(name: str) -> str:
+    """Say that a topic, by its name on the cluster, is missing."""
+    return f"topic {name} does not exist: run `imagetools topics create`"
+
+
+def no_offsets(kafka: KafkaConfig, stage: str, topic: str) -> str:
+    """Say that a stage's group has no offset in the topic that it reads, and what to do."""
+    lost = f"group {kafka.group(stage)} has no committed offset in {kafka.topic(topic)}"
+    if stage == "search" and kafka.in_second_log:
+        return f"{lost}: `imagetools reencode --switch` says where to begin"
+    return (
+        f"{lost}: run `imagetools topics create` if it is new; if it had one, say where to go on with --from earliest "
+        "(which repeats every alert) or --from latest"
+    )
+
+
+def not_taken(error: KafkaError) -> str:
+    """Say that a message was not delivered."""
+    return f"Kafka did not take the message: {error.str()}"
+
+
+def describe(kafka: KafkaConfig, error: KafkaError) -> str:
+    """Say in one line what an error of a client of this cluster means."""
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return f"the topics are not on {kafka.bootstrap} (prefix {kafka.prefix!r}): run `imagetools topics create`"
+    if error.code() in UNREACHABLE:
+        return no_answer(kafka)
+    return f"Kafka: {error.str()}"
+
+
+def with_remedy(kafka: KafkaConfig, exc: KafkaException) -> Exception:
+    """Return a PrerequisiteMissing that says what to do about the error, or the error itself when nothing helps."""
+    error: KafkaError = exc.args[0]
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return PrerequisiteMissing(describe(kafka, error))
+    if error.code() in UNREACHABLE:
+        return PrerequisiteMissing(
+            f"{no_answer(kafka)}: `imagetools up` or `imagetools kafka start` starts one here, "
+            "KAFKA_BOOTSTRAP_SERVERS names another"
+        )
+    return exc
+
+
+def reason_of(exc: BaseException) -> str:
+    """Describe an exception in one line for people."""
+    if isinstance(exc, KafkaException):
+        return f"Kafka: {exc.args[0].str()}"
+    if isinstance(exc, SystemExit) and exc.__cause__ is not None:
+        return reason_of(exc.__cause__)
+    return str(exc) or type(exc).__name__
