@@ -22,7 +22,7 @@ from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageErro
 from schemas.codec import Codec, R, codec
 from schemas.records import State, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
-from streams.kafka.clients import stage_consumer, transactional_producer
+from streams.kafka import clients
 from streams.kafka.errors import OffsetsLost, no_offsets, no_topic
 from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import headers, path_of, read_message
@@ -80,8 +80,8 @@ class Runner(Generic[R]):
         self._on_state = on_state
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec: Codec = codec(kafka.registry)
-        self._consumer = stage_consumer(kafka, stage.name)
-        self._producer = transactional_producer(kafka, stage.name, producer)
+        self._consumer = clients.stage_consumer(kafka, stage.name)
+        self._producer = clients.transactional_producer(kafka, stage.name, producer)
         self._batch: list[Message] = []
         self._rebalanced = False
         self._failure: Exception | None = None

@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient
 from imagetools.errors import MessageError
 from schemas.codec import codec
 from streams.config import KafkaConfig
+from streams.kafka import clients
 from streams.kafka.admin import end_offsets
-from streams.kafka.clients import admin_client, log_consumer
 from streams.kafka.errors import RECONNECTS, with_remedy
 from streams.topics import Topic
 
@@ -67,8 +67,8 @@ class Follower:
         self._patient = patient
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
         self._codec = codec(kafka.registry)
-        self._consumer = log_consumer(kafka, kafka.topic("follow"))
-        admin = admin_client(kafka)
+        self._consumer = clients.log_consumer(kafka, kafka.topic("follow"))
+        admin = clients.admin_client(kafka)
         try:
             firsts = _offsets(admin, self._topics, earliest=True)
             ends = firsts if from_beginning else _offsets(admin, self._topics)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
+from streams.kafka import clients
 from streams.kafka.admin import GroupOffsets, end_offsets
-from streams.kafka.clients import admin_client, log_consumer
 from streams.topics import READS, Topic
 
 COUNT_TIMEOUT_S = 5.0
@@ -46,9 +46,9 @@ class LagSampler:
         """reads: the topic that each stage reads."""
         self._kafka = kafka
         self._reads = reads
-        self._admin = admin_client(kafka)
+        self._admin = clients.admin_client(kafka)
         self._groups = {stage: GroupOffsets(kafka, stage, topic) for stage, topic in reads.items()}
-        self._counter = log_consumer(kafka, kafka.topic("lag"))
+        self._counter = clients.log_consumer(kafka, kafka.topic("lag"))
         self._previous: dict[str, tuple[float, int]] = {}
         self._counted: dict[str, tuple[tuple[Stretch, ...], int]] = {}
 

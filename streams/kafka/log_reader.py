@@ -9,8 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from imagetools.errors import MessageError
 from schemas.codec import R, codec
 from streams.config import KafkaConfig
+from streams.kafka import clients
 from streams.kafka.admin import log_id
-from streams.kafka.clients import admin_client, log_consumer
 from streams.kafka.messages import read_message
 from streams.stage import Received
 
@@ -31,8 +31,8 @@ class LogReader(Generic[R]):
         self._name = kafka.topic(topic)
         self._partition = partition
         self._codec = codec(kafka.registry)
-        self.log_id = log_id(admin_client(kafka), self._name)
-        self._consumer = log_consumer(kafka, f"{self._name}-replay")
+        self.log_id = log_id(clients.admin_client(kafka), self._name)
+        self._consumer = clients.log_consumer(kafka, f"{self._name}-replay")
 
     def read(self, start: int, end: int) -> Iterator[Received[R] | None]:
         """Yield the records at offsets from `start` to below `end`; None while the next has not arrived.

@@ -22,8 +22,8 @@ from imagetools.errors import ImageToolsError, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Envelope, Reply, Request
 from streams.config import KafkaConfig
+from streams.kafka import clients
 from streams.kafka.async_producer import AsyncProducer
-from streams.kafka.clients import replies_consumer
 from streams.kafka.errors import BrokerAway, describe
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.topics import REPLIES
@@ -125,7 +125,7 @@ class RequestClient:
     # on the thread of replies
 
     def _follow(self) -> None:
-        consumer = replies_consumer(self._kafka, self._note)
+        consumer = clients.replies_consumer(self._kafka, self._note)
         try:
             while not self._closing.is_set():
                 if self._position is None:

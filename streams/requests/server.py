@@ -15,7 +15,7 @@ from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import codec
 from schemas.records import Envelope, Reply, ReplyOutcome, Request
 from streams.config import KafkaConfig
-from streams.kafka.clients import prompt_producer, requests_consumer
+from streams.kafka import clients
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
 from streams.topics import ANSWERS, REPLIES
@@ -61,8 +61,8 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         ]
 
     def __enter__(self) -> "RequestServer":
-        self._consumer = requests_consumer(self._kafka, self._stage.name)
-        self._producer = prompt_producer(self._kafka, acks="1")
+        self._consumer = clients.requests_consumer(self._kafka, self._stage.name)
+        self._producer = clients.prompt_producer(self._kafka, acks="1")
         for thread in self._threads:
             thread.start()
         return self
