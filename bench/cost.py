@@ -30,7 +30,7 @@ from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import STAGES, find
-from cli.findings import Findings
+from cli.find_results import FindResults
 from imagetools.decode import ImageRoot, decode
 from imagetools.features.extract import extract
 from imagetools.fingerprint.config import EncoderConfig
@@ -122,7 +122,7 @@ def main(photos: Path | None, images: int, model: Path | None) -> None:
         console.print(_hashed(many))
 
 
-def _run(folder: Path, environ: Mapping[str, str]) -> tuple[Findings, float, dict[str, float]]:
+def _run(folder: Path, environ: Mapping[str, str]) -> tuple[FindResults, float, dict[str, float]]:
     """What was found, the seconds that it took, and the CPU seconds by process."""
     began = time.monotonic()
     with Watch() as watch:

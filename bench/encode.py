@@ -35,7 +35,7 @@ from rich.table import Table
 from torchvision.transforms import functional
 
 from bench.pairs import HELD_OUT, SERIES, SHARED
-from cli.quantize import CannotQuantize, Order, quantize
+from cli.quantize import CannotQuantize, QuantizeOptions, quantize
 from imagetools.decode import decode
 from imagetools.errors import PrerequisiteMissing
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
@@ -97,12 +97,12 @@ def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encode
     if processor_computes_bfloat16():
         encoders[FLOAT32] = Encoder.load(EncoderConfig(engine="openvino", bfloat16=False, kept=kept))
     try:
-        order = Order(photos, scratch / "resnet18-int8.onnx", exclude=(HELD_OUT, *SERIES), measure=False)
-        quantize(order, Console(quiet=True))
+        options = QuantizeOptions(photos, scratch / "resnet18-int8.onnx", exclude=(HELD_OUT, *SERIES), measure=False)
+        quantize(options, Console(quiet=True))
     except (PrerequisiteMissing, CannotQuantize) as exc:
         console.print(f"int8 is left out: {exc}")
         return encoders
-    encoders["openvino, int8"] = Encoder.load(EncoderConfig(order.out.name, scratch))
+    encoders["openvino, int8"] = Encoder.load(EncoderConfig(options.out.name, scratch))
     return encoders
 
 

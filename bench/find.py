@@ -36,7 +36,7 @@ from rich.table import Table
 from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, Photos
 from cli.demo_images import LOOKALIKES
 from cli.find import find
-from cli.groups import Groups
+from cli.union_find import UnionFind
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 
@@ -180,7 +180,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
         evidence = reported(report / "alerts.jsonl")
     truth = {pair: is_true(files[pair[0]], files[pair[1]], lookalikes) for pair in evidence}
     true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
-    groups, sure = Groups(evidence), Groups(true)
+    groups, sure = UnionFind(evidence), UnionFind(true)
     tests: dict[str, Callable[[str, str], bool]] = {
         "in one group": groups.together,
         "by true pairs alone": sure.together,
@@ -190,7 +190,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
     place = {file.photo: file.name for file in files.values() if file.kind == ORIGINAL}
     originals = {file: place[file.photo] for file in files.values() if file.kind in EDITS}
     console.print(recall(originals, tests))
-    missed = [copy.name for copy, original in originals.items() if not groups.together(copy.name, original)]
+    missed = [copy.name for copy, original in originals.items() if not groups.connected(copy.name, original)]
     console.print(escape(f"missed: {'; '.join(missed) or 'none'}"))
     share = 100 * len(true) / max(1, len(true) + len(false))
     console.print(f"precision: {share:.2f} %, {len(true):,} true pairs and {len(false):,} false ones")

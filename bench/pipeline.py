@@ -180,7 +180,7 @@ class Stream:
                     left.discard(record.relative_path)
                 elif isinstance(record, Duplicates):
                     cost.pairs |= {frozenset((record.candidate, d.relative_path)) for d in record.duplicated}
-            if news := self._supervisor.tend():
+            if news := self._supervisor.restart_dead():
                 raise click.ClickException("; ".join(news))
             if time.monotonic() - began > DEADLINE_S:
                 raise click.ClickException(f"{len(left)} images without a verdict")

@@ -251,7 +251,7 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
     130 interrupted.
     """
-    from cli.produce import Order  # noqa: PLC0415
+    from cli.produce import ProduceOptions  # noqa: PLC0415
     from cli.produce import produce as run  # noqa: PLC0415
     from streams.config import Config  # noqa: PLC0415
     from streams.kafka.admin import reach  # noqa: PLC0415
@@ -262,10 +262,10 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     if as_lines and not wait:
         raise click.UsageError("--json is for --wait")
     config = Config.from_env(environ)
-    order = Order(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
+    options = ProduceOptions(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
     kafka = reach(config.kafka)
     with Pulse(kafka, _say):
-        code = run(kafka, order)
+        code = run(kafka, options)
     raise SystemExit(code)
 
 
@@ -343,13 +343,13 @@ def train(
     log and its plot, and the held-out photos' paths. Ctrl-C leaves a checkpoint.
     """
     _calm_threads()
-    from cli.train import Order, stop_kept  # noqa: PLC0415
+    from cli.train import TrainOptions, stop_kept  # noqa: PLC0415
     from cli.train import train as run  # noqa: PLC0415
     from training.loop import TrainConfig  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(Order(folder, out, model, teacher, exclude, resume, measure), TrainConfig(**numbers))
+        run(TrainOptions(folder, out, model, teacher, exclude, resume, measure), TrainConfig(**numbers))
     except KeyboardInterrupt:
         stop_kept(out)
         raise
@@ -372,10 +372,10 @@ def quantize(
     find their original with either. It is another model: `imagetools reencode` moves a collection to it. Needs
     pip install -e '.[int8]' in the clone; running the model does not.
     """
-    from cli.quantize import Order  # noqa: PLC0415
+    from cli.quantize import QuantizeOptions  # noqa: PLC0415
     from cli.quantize import quantize as run  # noqa: PLC0415
 
-    run(Order(folder, out, model, exclude, size, measure, seed))
+    run(QuantizeOptions(folder, out, model, exclude, size, measure, seed))
 
 
 def _calm_threads() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.outputs import try_picture
+from cli.output_checks import check_picture
 from cli.picture import SIDE, pair_picture
 from imagetools.decode import decode
 from imagetools.features.extract import extract
@@ -23,7 +23,7 @@ _NAMED: Final = 8
 def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
     """Print what the matcher says of A and B; ImageError where one cannot be read."""
     if picture is not None:
-        try_picture(picture, "--picture")
+        check_picture(picture, "--picture")
     # from the same pixels as a stage: the features from a picture decoded at no more than they need
     looks = _look(a), _look(b)
     box = config.width, config.height

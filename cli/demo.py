@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cli.demo_images import as_numbers, measure, prepare, score
 from cli.find import check, find
-from cli.outputs import try_folder
+from cli.output_checks import check_folder
 
 
 def run(folder: Path) -> None:
@@ -19,12 +19,12 @@ def run(folder: Path) -> None:
     """
     console = Console()
     check(os.environ)
-    try_folder(folder, "--folder")
+    check_folder(folder, "--folder")
     for part in ("images", "report"):
         shutil.rmtree(folder / part, ignore_errors=True)
     plan = prepare(folder / "images")
-    findings = find(folder / "images", folder / "report", console=console)
-    pairs = [(alert.candidate, d.relative_path) for alert in findings.alerts for d in alert.duplicated]
+    results = find(folder / "images", folder / "report", console=console)
+    pairs = [(alert.candidate, d.relative_path) for alert in results.alerts for d in alert.duplicated]
     seen = measure(plan, pairs)
     console.print(score(plan, seen))
     numbers = msgspec.json.encode(as_numbers(plan, seen))

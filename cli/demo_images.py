@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.groups import Groups
+from cli.union_find import UnionFind
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
 
@@ -122,12 +122,12 @@ def measure(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Score:
     photo = {path: path for path in plan.originals} | {copy.relative_path: copy.original for copy in plan.copies}
     told = {(min(pair), max(pair)) for pair in pairs}
     true = frozenset(pair for pair in told if photo.get(pair[0], pair[0]) == photo.get(pair[1], pair[1]))
-    groups = Groups(true)
+    groups = UnionFind(true)
     found: dict[str, tuple[Copy, ...]] = {}
     missed: dict[str, tuple[Copy, ...]] = {}
     for kind in KINDS:
         of_kind = [copy for copy in plan.copies if copy.kind == kind]
-        found[kind] = tuple(copy for copy in of_kind if groups.together(copy.relative_path, copy.original))
+        found[kind] = tuple(copy for copy in of_kind if groups.connected(copy.relative_path, copy.original))
         missed[kind] = tuple(copy for copy in of_kind if copy not in found[kind])
     return Score(found, missed, true, frozenset(told - true))
 

@@ -24,13 +24,13 @@ from rich.progress import (
 from rich.text import Text
 
 from cli.announce import announce
-from cli.find_report import Job
-from cli.findings import Findings
-from cli.interrupts import Interrupts
-from cli.offsets import KafkaDied, Offsets
-from cli.outputs import try_report
+from cli.find_report import FindJob
+from cli.find_results import FindResults
+from cli.output_checks import check_report
+from cli.stage_messages import StageMessages
+from cli.stage_progress import KafkaDied, StageProgress
+from cli.stop_signals import StopSignals
 from cli.supervisor import Supervisor
-from cli.waiting import StageNews
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally, find_images
@@ -64,7 +64,7 @@ def find(
     encoders: int = 1,
     matchers: int = 1,
     console: Console | None = None,
-) -> Findings:
+) -> FindResults:
     """Run the whole pipeline over `folder` and write `report`, where one is wanted.
 
     bootstrap  a Kafka to use, under a fresh prefix that is removed afterwards; None: one of its own
@@ -74,34 +74,34 @@ def find(
     """
     console = console or Console()
     check(environ, bootstrap)
-    with Interrupts() as interrupts:
+    with StopSignals() as signals:
         passed = Tally()
         paths = list(find_images(folder, on_skipped=passed.add))
         if not paths:
             raise NothingToDo(f"{shown(str(folder))}: no image in it" + (f"; {passed}" if passed.counts else ""))
         if report is not None:
-            try_report(report)
-        job = Job(folder, report, Findings(len(paths)), passed, console)
+            check_report(report)
+        job = FindJob(folder, report, FindResults(len(paths)), passed, console)
         try:
-            _run(job, paths, interrupts, bootstrap, environ, encoders, matchers)
+            _run(job, paths, signals, bootstrap, environ, encoders, matchers)
         except KeyboardInterrupt:
             job.finish("interrupted")
         except Exception as exc:
-            if job.findings.verdicts:
+            if job.results.verdicts:
                 job.finish(reason_of(exc))
             raise
         else:
-            interrupts.hold("finishing the report")
-            job.finish("interrupted" if interrupts.requested else "")
-        if interrupts.requested:
+            signals.defer("finishing the report")
+            job.finish("interrupted" if signals.requested else "")
+        if signals.requested:
             raise KeyboardInterrupt
-    return job.findings
+    return job.results
 
 
 def _run(
-    job: Job,
+    job: FindJob,
     paths: Sequence[str],
-    interrupts: Interrupts,
+    signals: StopSignals,
     bootstrap: str | None,
     environ: Mapping[str, str],
     encoders: int,
@@ -115,19 +115,19 @@ def _run(
         create_topics(kafka)
         settings = _settings(environ, kafka, bootstrap, folder, home)
         pulse = stack.enter_context(Pulse(kafka, lambda text: console.print(Text(text, style="yellow"))))
-        offsets = stack.enter_context(Offsets(kafka, pulse, own))
-        supervisor = Supervisor(settings, home / "logs", progress=offsets.read)
+        progress = stack.enter_context(StageProgress(kafka, pulse, own))
+        supervisor = Supervisor(settings, home / "logs", progress=progress.read)
         stack.callback(supervisor.stop)
-        interrupts.at_once.append(partial(_kill, supervisor))
+        signals.before_exit.append(partial(_kill, supervisor))
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
             supervisor.start(stage, count)
         topics = (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS, STAGE_STATES)
         follower = Follower(kafka, topics, from_beginning=True, patient=True)
         stack.callback(follower.close)
         announce(kafka, paths)
-        interrupts.hold("stopping the stages" + (", then writing the report of what is done" if job.report else ""))
+        signals.defer("stopping the stages" + (", then writing the report of what is done" if job.report else ""))
         try:
-            _watch(job, offsets, follower, supervisor, interrupts)
+            _watch(job, progress, follower, supervisor, signals)
         except KafkaDied:
             # no batch can be finished any more
             supervisor.stop_s = 0.0
@@ -191,30 +191,32 @@ def _settings(
     return {**_kept(environ, bootstrap), **ours}
 
 
-def _watch(job: Job, offsets: Offsets, follower: Follower, supervisor: Supervisor, interrupts: Interrupts) -> None:
+def _watch(
+    job: FindJob, progress: StageProgress, follower: Follower, supervisor: Supervisor, signals: StopSignals
+) -> None:
     """Show what comes until every image has its verdict."""
-    findings, console = job.findings, job.console
+    results, console = job.results, job.console
 
     def say(news: str) -> None:
         console.print(Text(printable(news), style="yellow"), soft_wrap=True)
 
     shown_at = time.monotonic()
-    stages = StageNews()
-    with _Bars(findings, console) as bars:
-        while not interrupts.requested:
+    stages = StageMessages()
+    with _Bars(results, console) as bars:
+        while not signals.requested:
             for seen in follower.read(POLL_S):
                 if not isinstance(seen.record, StageState):
                     job.take(seen)
                 elif news := stages.take(seen.record):
                     say(news)
-            offsets.look_after_kafka()
-            for news in supervisor.tend():
+            progress.check_kafka()
+            for news in supervisor.restart_dead():
                 say(news)
-            if time.monotonic() - shown_at > POLL_S or findings.done:
+            if time.monotonic() - shown_at > POLL_S or results.done:
                 shown_at = time.monotonic()
-                findings.encoded = offsets.read("encoder") or findings.encoded
+                results.encoded = progress.read("encoder") or results.encoded
                 bars.show()
-            if findings.done:
+            if results.done:
                 break
         else:
             # each stage finishes the batch that it has begun
@@ -228,8 +230,8 @@ def _watch(job: Job, offsets: Offsets, follower: Follower, supervisor: Superviso
 class _Bars:
     """A bar for each stage, with rate and time left; a plain line now and then where there is no terminal."""
 
-    def __init__(self, findings: Findings, console: Console) -> None:
-        self._findings = findings
+    def __init__(self, results: FindResults, console: Console) -> None:
+        self._results = results
         self._console = console
         self._plain_at = time.monotonic()
         self._began = time.monotonic()
@@ -249,7 +251,7 @@ class _Bars:
 
     def __enter__(self) -> "_Bars":
         for stage in STAGES:
-            self._tasks[stage] = self._progress.add_task(stage, total=self._findings.announced, rate="")
+            self._tasks[stage] = self._progress.add_task(stage, total=self._results.announced, rate="")
         self._progress.start()
         return self
 
@@ -260,12 +262,12 @@ class _Bars:
 
     def show(self) -> None:
         """Draw where things stand."""
-        findings = self._findings
-        dead = findings.dead_before_search
+        results = self._results
+        dead = results.dead_before_search
         done = {
-            "encoder": findings.encoded,
-            "search": findings.searched + dead,
-            "matcher": len(findings.verdicts),
+            "encoder": results.encoded,
+            "search": results.searched + dead,
+            "matcher": len(results.verdicts),
         }
         elapsed = max(time.monotonic() - self._began, 1e-3)
         for stage, count in done.items():
@@ -273,4 +275,4 @@ class _Bars:
         if not self._console.is_terminal and time.monotonic() - self._plain_at > PLAIN_EVERY_S:
             self._plain_at = time.monotonic()
             text = ", ".join(f"{stage} {count:,}" for stage, count in done.items())
-            self._console.print(Text(f"of {findings.announced:,} images: {text}"))
+            self._console.print(Text(f"of {results.announced:,} images: {text}"))

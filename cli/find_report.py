@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.alerts import as_json, as_text
-from cli.findings import Findings, Links, Totals, totals
+from cli.find_results import FindResults, Links, Totals, totals
 from cli.json_lines import json_line
 from cli.report import write_report
 from imagetools.decode import ImageRoot
@@ -24,7 +24,7 @@ from streams.kafka.follower import ConsumedMessage
 
 
 @dataclass
-class Job:
+class FindJob:
     """One run over a folder, and where its results go.
 
     report         the report's folder; None: no report is wanted
@@ -33,7 +33,7 @@ class Job:
 
     folder: Path
     report: Path | None
-    findings: Findings
+    results: FindResults
     not_looked_at: Tally
     console: Console
     links: Links = field(init=False)
@@ -44,7 +44,7 @@ class Job:
 
     def take(self, seen: ConsumedMessage) -> None:
         """Count one message, and print it where it is an alert."""
-        self.findings.take(seen)
+        self.results.take(seen)
         if isinstance(seen.record, Duplicates):
             for line in as_text(seen.record, self.links.edit):
                 self.console.print(Text(line), soft_wrap=True)
@@ -57,11 +57,11 @@ class Job:
         CannotWrite where the report cannot be written any more.
         """
         took = time.monotonic() - self.began
-        ended = "" if self.findings.done else ended
-        if ended and not self.findings.verdicts:
+        ended = "" if self.results.done else ended
+        if ended and not self.results.verdicts:
             self._say(f"{_sentence(ended)} before any image was done: everything is stopped, no report was written")
             return
-        sums = totals(self.findings, self.links)
+        sums = totals(self.results, self.links)
         self._say(_summary(sums, took, ended))
         if self.not_looked_at.counts:
             self._say(str(self.not_looked_at))
@@ -95,10 +95,10 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _write(report: Path, job: Job, sums: Totals, took: float, ended: str) -> None:
-    alerts = [_with_links(alert, job.links) for alert in sorted(job.findings.alerts, key=lambda alert: alert.candidate)]
+def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) -> None:
+    alerts = [_with_links(alert, job.links) for alert in sorted(job.results.alerts, key=lambda alert: alert.candidate)]
     _write_lines(report / "alerts.jsonl", alerts)
-    _write_lines(report / "dead-letters.jsonl", job.findings.dead_letters)
+    _write_lines(report / "dead-letters.jsonl", job.results.dead_letters)
     tally = job.not_looked_at
     _write_lines(
         report / "not-looked-at.jsonl",
@@ -108,7 +108,7 @@ def _write(report: Path, job: Job, sums: Totals, took: float, ended: str) -> Non
         "images": f"{sums.done:,} of {sums.images:,}" if ended else sums.images,
         "pairs": sums.pairs,
         **({"the same file by a link": sums.same_file} if sums.same_file else {}),
-        "dead letters": len(job.findings.dead_letters),
+        "dead letters": len(job.results.dead_letters),
         "not looked at": tally.counts.total(),
         "seconds": round(took, 1),
     }

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from cli.announce import Announcer
-from cli.awaited import Awaited
+from cli.pending_verdicts import PendingVerdicts
 from cli.sources import IMAGES_READER, Sources, root_of
 from imagetools.errors import ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
@@ -39,7 +39,7 @@ EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class Order:
+class ProduceOptions:
     """What to announce, and how.
 
     source    a folder, an image, a text file with a path on each line, or - for such lines from standard input
@@ -56,26 +56,26 @@ class Order:
     as_lines: bool = False
 
 
-def produce(kafka: KafkaConfig, order: Order) -> int:
+def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
     """Announce; the exit code. ImageToolsError where nothing can be announced."""
     require_topics(kafka, IMAGES_NEW)
     with closing(StateFollower(kafka)) as states:
-        known = states.now() if order.given else _with_encoder(states)
-        root = root_of(order.given, known)
+        known = states.now() if options.given else _with_encoder(states)
+        root = root_of(options.given, known)
         if root is None:
             _say("the service's folder of images is not known here: paths are taken as they are; --images-dir names it")
-        refused = Refused()
-        sources = Sources(root, gone=order.remove)
-        if order.source == "-":
+        refused = RefusedPaths()
+        sources = Sources(root, gone=options.remove)
+        if options.source == "-":
             paths = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:
-            paths = sources.paths(order.source, on_refused=refused.note, on_skipped=refused.skip)
+            paths = sources.paths(options.source, on_refused=refused.note, on_skipped=refused.skip)
         announcer = Announcer(kafka)
-        if order.wait:
-            with closing(Awaited(kafka)) as awaited:
-                _announce(announcer, paths, order, refused, awaited)
-                return _await(awaited, states, order, refused.code)
-        if _announce(announcer, paths, order, refused) and not order.remove and IMAGES_READER in absent(known):
+        if options.wait:
+            with closing(PendingVerdicts(kafka)) as pending:
+                _announce(announcer, paths, options, refused, pending)
+                return _await(pending, states, options, refused.code)
+        if _announce(announcer, paths, options, refused) and not options.remove and IMAGES_READER in absent(known):
             _say("no encoder runs: it waits in images.new until one does")
         return refused.code
 
@@ -89,7 +89,7 @@ def _with_encoder(states: StateFollower) -> list[StageState]:
 
 
 @dataclass
-class Refused:
+class RefusedPaths:
     """Paths that cannot be announced; the first are named at once.
 
     passed  what else a folder holds: files that are no images, or none that are read
@@ -125,56 +125,60 @@ class Refused:
 
 
 def _announce(
-    announcer: Announcer, paths: Iterable[str], order: Order, refused: Refused, awaited: Awaited | None = None
+    announcer: Announcer,
+    paths: Iterable[str],
+    options: ProduceOptions,
+    refused: RefusedPaths,
+    pending: PendingVerdicts | None = None,
 ) -> int:
     # the time tells this run's announcements from those of all others
     first = int(time.time() * 1000)
-    more = {"tell": awaited.expect} if awaited else {}
+    more = {"tell": pending.expect} if pending else {}
     count = announcer.announce(
-        paths, alert=not order.no_alert and not order.remove, gone=order.remove, first=first, **more
+        paths, alert=not options.no_alert and not options.remove, gone=options.remove, first=first, **more
     )
     refused.close()
     if not count and not refused.count:
-        empty = "no path came" if order.source == "-" else f"no image in {shown(order.source)}"
+        empty = "no path came" if options.source == "-" else f"no image in {shown(options.source)}"
         _say(f"nothing to announce: {empty}")
     else:
-        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{' as gone' if order.remove else ''}")
+        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{' as gone' if options.remove else ''}")
     return count
 
 
-def _await(awaited: Awaited, states: StateFollower, order: Order, code: int) -> int:
+def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOptions, code: int) -> int:
     """Print each verdict as it comes, until all are there; the exit code."""
-    said = Progress(awaited)
+    said = WaitingMessages(pending)
     try:
-        while awaited.open:
-            for decided in awaited.read(0.2):
-                if order.as_lines:
+        while pending.open:
+            for decided in pending.read(0.2):
+                if options.as_lines:
                     sys.stdout.buffer.write(msgspec.json.encode(decided) + b"\n")
                     sys.stdout.buffer.flush()
                 else:
                     click.echo(decided.in_words())
             said.tell(states.now())
     except KeyboardInterrupt:
-        _say(f"interrupted: {awaited.open:,} of {awaited.expected:,} have no verdict yet; they stay announced")
+        _say(f"interrupted: {pending.open:,} of {pending.expected:,} have no verdict yet; they stay announced")
         return EXIT_INTERRUPTED
-    if awaited.dead:
-        _say(f"{awaited.dead:,} of {awaited.expected:,} could not be used")
+    if pending.dead:
+        _say(f"{pending.dead:,} of {pending.expected:,} could not be used")
         return code or EXIT_DEAD_LETTERS
     return code
 
 
 @dataclass
-class Progress:
+class WaitingMessages:
     """Says what is waited for: what is wrong as soon as it is, and how far it is every ten seconds."""
 
-    awaited: Awaited
+    pending: PendingVerdicts
     _told: list[str] = field(default_factory=list)
     _due: float = field(default_factory=lambda: time.monotonic() + EVERY_S)
     _began: float = field(default_factory=time.monotonic)
 
     def tell(self, states: list[StageState]) -> None:
         """Say what is new."""
-        if not self.awaited.open or time.monotonic() < self._began + SAY_AFTER_S:
+        if not self.pending.open or time.monotonic() < self._began + SAY_AFTER_S:
             return
         lines = list(self._lines(states))
         for line in lines:
@@ -183,7 +187,7 @@ class Progress:
         self._told = lines
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_S
-            _say(f"waiting for {self.awaited.open:,} of {self.awaited.expected:,} verdicts")
+            _say(f"waiting for {self.pending.open:,} of {self.pending.expected:,} verdicts")
 
     def _lines(self, states: list[StageState]) -> Iterator[str]:
         yield from (f"no {stage} runs" for stage in absent(states))

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.model_comparison import GALLERY, compare
-from cli.outputs import try_file
+from cli.output_checks import check_file
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, EncoderConfig
@@ -52,7 +52,7 @@ class CannotQuantize(ImageToolsError):
 
 
 @dataclass(frozen=True)
-class Order:
+class QuantizeOptions:
     """What is asked for.
 
     out      the file to write, which ends in .onnx
@@ -72,56 +72,58 @@ class Order:
     seed: int = 0
 
 
-def quantize(order: Order, console: Console | None = None) -> None:
+def quantize(options: QuantizeOptions, console: Console | None = None) -> None:
     """Write the model in int8, and show its speed here, its distance to the model before, and what both find.
 
     CannotQuantize, ModelError and PrerequisiteMissing say what is in the way.
     """
     console = console or Console(stderr=True, markup=False)
-    _require_room(order)
+    _require_room(options)
     require_libraries()
-    name = order.model.name if order.model else DEFAULT_MODEL
-    data = _model(order)
+    name = options.model.name if options.model else DEFAULT_MODEL
+    data = _model(options)
     network = load_network(name, data)
-    before = _encoder(order.model, order.size)
-    held_out, others = _split(order, console)
-    pixels = [one for _, one in islice(_read(order.folder, others, before, console), CALIBRATED_WITH)]
+    before = _encoder(options.model, options.size)
+    held_out, others = _split(options, console)
+    pixels = [one for _, one in islice(_read(options.folder, others, before, console), CALIBRATED_WITH)]
     if len(pixels) < LEAST:
         raise CannotQuantize(
-            f"{order.folder}: {len(pixels)} images that can be read, beside {len(held_out)} to measure with; "
+            f"{options.folder}: {len(pixels)} images that can be read, beside {len(held_out)} to measure with; "
             f"at least {LEAST} are needed for the ranges"
         )
     shown = np.stack(pixels)
     made = in_int8(network, shown, origin=f"{name}:{hashlib.sha256(data).hexdigest()[:12]}")
-    _write(order.out, made)
-    console.print(f"{order.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
-    after = _encoder(order.out, order.size)
+    _write(options.out, made)
+    console.print(f"{options.out} is written: {name} in int8, {len(made) / 1e6:.1f} MB, by {len(pixels)} photos")
+    after = _encoder(options.out, options.size)
     _show_speed(before, after, shown, console)
-    if order.measure:
-        _show_retrieval(order, before, after, held_out, others, console)
+    if options.measure:
+        _show_retrieval(options, before, after, held_out, others, console)
 
 
-def _require_room(order: Order) -> None:
-    if order.out.suffix != ".onnx":
-        raise CannotQuantize(f"{order.out}: a model in int8 is an ONNX file; let its name end in .onnx")
-    if order.out.exists():
-        raise CannotQuantize(f"{order.out}: already there")
-    if not order.out.parent.is_dir():
-        raise CannotQuantize(f"{order.out.parent}: no such folder")
-    try_file(order.out, "--out")
-    if order.model is not None and not order.model.is_file():
-        raise CannotQuantize(f"{order.model}: no such file")
-    if order.model is not None and order.model.suffix == ".onnx":
-        raise CannotQuantize(f"{order.model}: an ONNX file is used as it is; only ResNet state dicts can be quantized")
+def _require_room(options: QuantizeOptions) -> None:
+    if options.out.suffix != ".onnx":
+        raise CannotQuantize(f"{options.out}: a model in int8 is an ONNX file; let its name end in .onnx")
+    if options.out.exists():
+        raise CannotQuantize(f"{options.out}: already there")
+    if not options.out.parent.is_dir():
+        raise CannotQuantize(f"{options.out.parent}: no such folder")
+    check_file(options.out, "--out")
+    if options.model is not None and not options.model.is_file():
+        raise CannotQuantize(f"{options.model}: no such file")
+    if options.model is not None and options.model.suffix == ".onnx":
+        raise CannotQuantize(
+            f"{options.model}: an ONNX file is used as it is; only ResNet state dicts can be quantized"
+        )
 
 
-def _model(order: Order) -> bytes:
-    if order.model is None:
+def _model(options: QuantizeOptions) -> bytes:
+    if options.model is None:
         return (files("imagetools.models") / DEFAULT_MODEL).read_bytes()
     try:
-        return order.model.read_bytes()
+        return options.model.read_bytes()
     except OSError as exc:
-        raise CannotQuantize(f"{order.model}: {exc.strerror}") from exc
+        raise CannotQuantize(f"{options.model}: {exc.strerror}") from exc
 
 
 def _write(out: Path, made: bytes) -> None:
@@ -141,16 +143,16 @@ def _encoder(file: Path | None, size: int) -> Encoder:
     return Encoder.load(EncoderConfig(file.name, file.parent.resolve(), input_size=size))
 
 
-def _split(order: Order, console: Console) -> tuple[list[str], list[str]]:
+def _split(options: QuantizeOptions, console: Console) -> tuple[list[str], list[str]]:
     """Paths to measure with, and all others, mixed."""
     passed = Tally()
-    named = [p for p in find_images(order.folder, on_skipped=passed.add) if not p.startswith(order.exclude)]
+    named = [p for p in find_images(options.folder, on_skipped=passed.add) if not p.startswith(options.exclude)]
     if passed.counts:
         console.print(Text(str(passed)))
     if not named:
-        raise CannotQuantize(f"{order.folder}: no image in it")
-    random.Random(order.seed).shuffle(named)
-    apart = min(HELD_OUT_AT_MOST, len(named) // 10) if order.measure else 0
+        raise CannotQuantize(f"{options.folder}: no image in it")
+    random.Random(options.seed).shuffle(named)
+    apart = min(HELD_OUT_AT_MOST, len(named) // 10) if options.measure else 0
     return named[:apart], named[apart:]
 
 
@@ -203,16 +205,21 @@ def _show_speed(before: Encoder, after: Encoder, pixels: npt.NDArray[np.uint8], 
 
 
 def _show_retrieval(
-    order: Order, before: Encoder, after: Encoder, held_out: Sequence[str], others: Sequence[str], console: Console
+    options: QuantizeOptions,
+    before: Encoder,
+    after: Encoder,
+    held_out: Sequence[str],
+    others: Sequence[str],
+    console: Console,
 ) -> None:
     # of up to 2,000 photos the paths alone are kept
-    asked = [path for path, _ in _read(order.folder, held_out, before, console)]
-    strangers = [path for path, _ in islice(_read(order.folder, others, before, console), GALLERY - len(asked))]
+    asked = [path for path, _ in _read(options.folder, held_out, before, console)]
+    strangers = [path for path, _ in islice(_read(options.folder, others, before, console), GALLERY - len(asked))]
     if not asked:
         console.print("none of the photos that were kept apart can be read: nothing to measure with")
         return
     models = {encoder.config.model: encoder for encoder in (before, after)}
-    found = compare(models, order.folder, asked, strangers, seed=order.seed, console=console)
+    found = compare(models, options.folder, asked, strangers, seed=options.seed, console=console)
     lost = 100 * (found[before.config.model].at(10) - found[after.config.model].at(10))
     console.print(
         f"R@10 changes by {-lost:+.1f} points"

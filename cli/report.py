@@ -14,9 +14,9 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from cli.groups import Groups
-from cli.outputs import make_report_files
+from cli.output_checks import make_report_files
 from cli.picture import Layout, side_by_side
+from cli.union_find import UnionFind
 from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import REPORT_FILES, Tally
@@ -29,7 +29,7 @@ THUMBNAIL_SIDE: Final = 480
 """Pixels of a thumbnail's longer side: what two beside each other take on a wide screen."""
 
 OPEN_PAIRS: Final = 200
-"""Groups start open until so many pairs are shown, so that a long page is up at once."""
+"""Groups start open until this many pairs are shown, so that a long page loads quickly."""
 
 LISTED: Final = 500
 """Rows of what is not looked at that the page shows; the file beside it has more."""
@@ -111,7 +111,7 @@ def write_report(
     """
     files = make_report_files(folder)
     duplicates = _unordered(alerts)
-    groups = Groups(duplicates).members()
+    groups = UnionFind(duplicates).components()
     paths = [path for members in groups for path in members]
     shown = _show_all(folder, images, paths)
     page = _template().render(
@@ -164,7 +164,7 @@ def _grouped(
     before = 0
     for number, members in enumerate(groups):
         of_group = sorted(pairs[number], key=lambda pair: -float(pair.duplicate["score"]))
-        one_file = Groups((pair.left.path, pair.right.path) for pair in of_group if pair.same_file).members()
+        one_file = UnionFind((pair.left.path, pair.right.path) for pair in of_group if pair.same_file).components()
         count = len(members) - sum(len(names) - 1 for names in one_file)
         yield PairGroup(tuple(shown[path] for path in members), tuple(of_group), count, before < OPEN_PAIRS)
         before += min(len(of_group), FIRST_PAIRS)

@@ -102,7 +102,7 @@ class Supervisor:
             self.members.append(member)
             self._launch(member)
 
-    def tend(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Start again what has died; says what happened.
 
         StageRefused where a restart cannot help, StageFailed where earlier restarts did not.

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from cli.model_comparison import compare
-from cli.outputs import try_file
+from cli.output_checks import check_file
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
@@ -37,7 +37,7 @@ class CannotTrain(ImageToolsError):
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainOptions:
     """What is asked for.
 
     out      the file to write; beside it, `NAME.training` holds the run: checkpoint, log, plot, held-out photos
@@ -55,24 +55,24 @@ class Order:
     measure: bool = True
 
 
-def train(order: Order, config: TrainConfig, console: Console | None = None) -> dict[str, Recall]:
+def train(options: TrainOptions, config: TrainConfig, console: Console | None = None) -> dict[str, Recall]:
     """Train, write the model, and show what it finds before and after; the recalls, by these two names.
 
     TooFewPhotos, CannotTrain, ModelError and RunMismatch say what is in the way. KeyboardInterrupt leaves a
     checkpoint, from which `resume` goes on.
     """
     console = console or Console(stderr=True, markup=False)
-    run = order.out.with_name(order.out.name + ".training")
-    _require_room(order, run)
-    network, name = _start(order.model)
-    teacher = _encoder(order.teacher) if order.teacher else None
-    if order.resume:
+    run = options.out.with_name(options.out.name + ".training")
+    _require_room(options, run)
+    network, name = _start(options.model)
+    teacher = _encoder(options.teacher) if options.teacher else None
+    if options.resume:
         photos = stored_photos(run)
     else:
-        photos = _read(order, run, config.seed, console)
+        photos = _read(options, run, config.seed, console)
         (run / HELD_OUT).write_text("".join(f"{path}\n" for path in photos.held_out), "utf-8")
     trainer = Trainer(network, name, photos, run, config, teacher=teacher)
-    if order.resume:
+    if options.resume:
         trainer.resume()
     console.print(
         f"{len(photos):,} photos to train on, {len(photos.held_out)} to measure with; from {name} "
@@ -80,7 +80,7 @@ def train(order: Order, config: TrainConfig, console: Console | None = None) -> 
     )
     with _progress(console) as progress:
         trainer.run(_shown(progress, console))
-    trainer.export(order.out)
+    trainer.export(options.out)
     if trainer.step:
         try:
             draw(run / LOG, run / PLOT)
@@ -88,23 +88,23 @@ def train(order: Order, config: TrainConfig, console: Console | None = None) -> 
             console.print(str(exc))
     for name in (CHECKPOINT, LATEST, PIXELS, NAMES):
         (run / name).unlink(missing_ok=True)
-    console.print(f"{order.out} is written; the log is in {run}")
-    return _compare(order, photos, config.seed, console) if order.measure else {}
+    console.print(f"{options.out} is written; the log is in {run}")
+    return _compare(options, photos, config.seed, console) if options.measure else {}
 
 
-def _require_room(order: Order, run: Path) -> None:
+def _require_room(options: TrainOptions, run: Path) -> None:
     """CannotTrain where a file would be overwritten, or a run to go on with is missing."""
     started = (run / CHECKPOINT).exists()
-    if order.resume and not started:
+    if options.resume and not started:
         raise CannotTrain(f"{run}: no checkpoint to go on from; leave --resume away to begin")
-    if not order.resume and started:
+    if not options.resume and started:
         raise CannotTrain(f"{run}: a run that was interrupted; --resume goes on with it, removing it begins anew")
-    if order.out.exists():
-        raise CannotTrain(f"{order.out}: already there")
-    if not order.out.parent.is_dir():
-        raise CannotTrain(f"{order.out.parent}: no such folder")
-    try_file(order.out, "--out")
-    if not order.resume:
+    if options.out.exists():
+        raise CannotTrain(f"{options.out}: already there")
+    if not options.out.parent.is_dir():
+        raise CannotTrain(f"{options.out.parent}: no such folder")
+    check_file(options.out, "--out")
+    if not options.resume:
         shutil.rmtree(run, ignore_errors=True)
 
 
@@ -128,15 +128,15 @@ def _start(file: Path | None) -> tuple[nn.Module, str]:
     return network, f"{name}:{hashlib.sha256(data).hexdigest()[:12]}"
 
 
-def _read(order: Order, run: Path, seed: int, console: Console) -> Photos:
+def _read(options: TrainOptions, run: Path, seed: int, console: Console) -> Photos:
     passed = Tally()
     with _progress(console) as progress:
         task = progress.add_task("reading photos", total=None)
         photos = read_photos(
-            order.folder,
+            options.folder,
             run,
             seed=seed,
-            exclude=order.exclude,
+            exclude=options.exclude,
             on_read=lambda done, of: progress.update(task, completed=done, total=of),
             on_skipped=lambda exc: console.print(Text(f"left out: {exc}")),
             on_passed_over=passed.add,
@@ -169,10 +169,10 @@ def _shown(progress: Progress, console: Console) -> Callable[[Step], None]:
     return show
 
 
-def _compare(order: Order, photos: Photos, seed: int, console: Console) -> dict[str, Recall]:
+def _compare(options: TrainOptions, photos: Photos, seed: int, console: Console) -> dict[str, Recall]:
     """Retrieval of the held-out photos before and after."""
-    models = {"before": _encoder(order.model), "after": _encoder(order.out)}
-    return compare(models, order.folder, photos.held_out, photos.paths, seed=seed, console=console)
+    models = {"before": _encoder(options.model), "after": _encoder(options.out)}
+    return compare(models, options.folder, photos.held_out, photos.paths, seed=seed, console=console)
 
 
 def stop_kept(out: Path) -> None:

@@ -12,9 +12,9 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
-from cli.own_kafka import OwnKafka
+from cli.stage_messages import StageMessages
+from cli.supervised_kafka import SupervisedKafka
 from cli.supervisor import Supervisor
-from cli.waiting import StageNews
 from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
@@ -29,7 +29,7 @@ from streams.kafka.pulse import Pulse
 from streams.states import StateSender
 from streams.topics import STAGE_STATES
 
-TEND_S = 0.5
+CHECK_EVERY_S = 0.5
 
 LOCAL = "127.0.0.1:9092"
 """The default address of Kafka, as a Kafka of one's own is called."""
@@ -56,7 +56,7 @@ def up(
     sweep()
     data = data.resolve()
     stop = threading.Event()
-    own: OwnKafka | None = None
+    own: SupervisedKafka | None = None
 
     def asked_to_stop(*_: object) -> None:
         stop.set()
@@ -83,7 +83,7 @@ def up(
             "IMAGES_DIR": str(config.images_dir.resolve()),
         }
         if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            own = stack.enter_context(OwnKafka(data / "kafka", port, say, progress))
+            own = stack.enter_context(SupervisedKafka(data / "kafka", port, say, progress))
             settings["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
         kafka = reach(Config.from_env(settings).kafka)
         # a log that a collection has moved to has to be there, and is not made by a slip of the pen
@@ -105,10 +105,10 @@ def up(
         stack.enter_context(Pulse(kafka, say))
         news = stack.enter_context(contextlib.closing(_News(kafka)))
         try:
-            while not stop.wait(TEND_S):
+            while not stop.wait(CHECK_EVERY_S):
                 if own is not None:
-                    _tend(own, supervisor)
-                for text in (*news.read(), *supervisor.tend()):
+                    _keep_running(own, supervisor)
+                for text in (*news.read(), *supervisor.restart_dead()):
                     say(text)
         except KeyboardInterrupt:
             # no batch can be finished without Kafka
@@ -124,9 +124,9 @@ def _check(config: Config, bridge: BridgeConfig) -> None:
     check(bridge)
 
 
-def _tend(own: OwnKafka, supervisor: Supervisor) -> None:
+def _keep_running(own: SupervisedKafka, supervisor: Supervisor) -> None:
     try:
-        own.tend()
+        own.restart_if_dead()
     except Failed:
         # no batch can be finished any more
         supervisor.stop_s = 0.0
@@ -158,7 +158,7 @@ class _News:
         self._kafka = kafka
         # made when it is first read: a Kafka that dies before is started again, and ends nothing
         self._follower: Follower | None = None
-        self._stages = StageNews()
+        self._stages = StageMessages()
         self._last = ""
 
     def read(self) -> list[str]:

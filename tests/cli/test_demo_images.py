@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from cli.demo_images import COPIES_OF_A_KIND, KINDS, LOOKALIKES, Plan, measure, prepare, score
-from cli.groups import Groups
+from cli.union_find import UnionFind
 from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
@@ -131,13 +131,13 @@ class TestScore:
 
 class TestGroups:
     def test_groups_are_connected_components(self) -> None:
-        groups = Groups([("a", "b"), ("c", "d"), ("b", "e"), ("x", "x")])
-        assert groups.members() == [["a", "b", "e"], ["c", "d"], ["x"]]
-        assert groups.together("a", "e")
-        assert not groups.together("a", "c")
-        assert not groups.together("a", "new")
+        groups = UnionFind([("a", "b"), ("c", "d"), ("b", "e"), ("x", "x")])
+        assert groups.components() == [["a", "b", "e"], ["c", "d"], ["x"]]
+        assert groups.connected("a", "e")
+        assert not groups.connected("a", "c")
+        assert not groups.connected("a", "new")
 
     def test_a_long_chain_is_one_group(self) -> None:
         names = [str(number) for number in range(20_000)]
-        assert len(Groups(itertools.pairwise(names)).members()) == 1
-        assert len(Groups(itertools.pairwise(reversed(names))).members()[0]) == 20_000
+        assert len(UnionFind(itertools.pairwise(names)).components()) == 1
+        assert len(UnionFind(itertools.pairwise(reversed(names))).components()[0]) == 20_000

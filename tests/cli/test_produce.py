@@ -221,12 +221,12 @@ def test_wait_says_what_it_waits_for_and_how_many_are_open_when_it_is_interrupte
 
 
 def test_verdicts_of_others_are_not_ones_own(kafka, here):
-    from cli.awaited import Awaited  # noqa: PLC0415
+    from cli.pending_verdicts import PendingVerdicts  # noqa: PLC0415
     from schemas.records import Verdict, VerdictOutcome  # noqa: PLC0415
     from streams.topics import VERDICTS  # noqa: PLC0415
 
-    awaited = Awaited(kafka)
-    awaited.expect(7, "a.png")
+    pending = PendingVerdicts(kafka)
+    pending.expect(7, "a.png")
     send(kafka, IMAGES_NEW, [("a.png", ImageNew(7, "a.png"))])
     send(
         kafka,
@@ -236,11 +236,11 @@ def test_verdicts_of_others_are_not_ones_own(kafka, here):
     decided: list[int] = []
 
     def all_decided() -> bool:
-        decided.extend(one.request_id for one in awaited.read(0.2))
-        return not awaited.open
+        decided.extend(one.request_id for one in pending.read(0.2))
+        return not pending.open
 
     eventually(all_decided)
-    awaited.close()
+    pending.close()
     assert decided == [7]
 
 

@@ -20,7 +20,7 @@ def tend_until(supervisor: Supervisor, deaths: int, deadline_s: float = 60.0) ->
     deadline = time.monotonic() + deadline_s
     while len(news) < deaths:
         assert time.monotonic() < deadline, news
-        news += supervisor.tend()
+        news += supervisor.restart_dead()
         time.sleep(0.02)
     return news
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from cli.waiting import StageNews
+from cli.stage_messages import StageMessages
 from local_kafka.broker import LocalKafka
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -123,7 +123,7 @@ def test_a_pulse_says_once_that_it_stops_and_once_that_it_goes_on(own):
 
 
 def told(*states: tuple[State, str]) -> list[str | None]:
-    news = StageNews()
+    news = StageMessages()
     return [news.take(StageState("search", "search-0", "here", state, reason)) for state, reason in states]
 
 
@@ -143,7 +143,7 @@ def test_one_that_died_while_it_waited_goes_on_when_it_runs_again():
 
 def test_a_long_replay_says_how_far_it_is_now_and_then(monkeypatch):
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0, 13.0])
-    monkeypatch.setattr("cli.waiting.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("cli.stage_messages.time.monotonic", lambda: next(now))
     steps = [(State.STARTING, f"replaying, {percent} %") for percent in (0, 1, 40, 45, 80)]
     line = "search-0 brings its index to where it was: replaying, {} %"
     assert told(*steps) == [None, None, line.format(40), None, line.format(80)]

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.commands import main
-from cli.outputs import try_file, try_folder, try_picture, try_report
+from cli.output_checks import check_file, check_folder, check_picture, check_report
 from cli.report import write_report
 from imagetools.decode import ImageRoot
 from imagetools.errors import CannotWrite
@@ -38,30 +38,30 @@ def test_a_demo_a_picture_and_a_model_that_cannot_be_written_are_refused_first(t
 
 
 def test_a_trial_leaves_nothing_and_changes_nothing(tmp_path):
-    try_folder(tmp_path / "new" / "deep", "--out")
-    try_file(tmp_path / "new" / "file.th", "--out")
+    check_folder(tmp_path / "new" / "deep", "--out")
+    check_file(tmp_path / "new" / "file.th", "--out")
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "deep"]
     (tmp_path / "pair.png").write_text("as it was")
-    try_picture(tmp_path / "pair.png", "--picture")
+    check_picture(tmp_path / "pair.png", "--picture")
     assert (tmp_path / "pair.png").read_text() == "as it was"
     with pytest.raises(CannotWrite, match="is a folder"):
-        try_file(tmp_path / "new", "--out")
+        check_file(tmp_path / "new", "--out")
     with pytest.raises(CannotWrite, match="is a file"):
-        try_folder(tmp_path / "pair.png", "--report")
+        check_folder(tmp_path / "pair.png", "--report")
 
 
 @pytest.mark.parametrize("name", ["report.html", "alerts.jsonl", REPORT_FILES])
 def test_a_report_takes_no_file_that_is_not_of_a_report_of_ours(tmp_path, name):
     (tmp_path / name).mkdir() if name == REPORT_FILES else (tmp_path / name).write_text("mine")
     with pytest.raises(CannotWrite, match=name):
-        try_report(tmp_path)
+        check_report(tmp_path)
     assert not (tmp_path / REPORT_FILES / REPORT_MARK).exists()
 
 
 def test_a_report_in_a_folder_with_other_files_leaves_them(tmp_path):
     (tmp_path / "holiday.jpg").write_text("mine")
     for _ in range(2):
-        try_report(tmp_path)
+        check_report(tmp_path)
     assert (tmp_path / "holiday.jpg").read_text() == "mine"
 
 

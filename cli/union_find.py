@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-class Groups:
+class UnionFind:
     """Connected components of pairs, by union-find with path halving."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
@@ -17,11 +17,11 @@ class Groups:
         if first != second:
             self._parent[second] = first
 
-    def together(self, one: str, two: str) -> bool:
+    def connected(self, one: str, two: str) -> bool:
         """Whether pairs join the two."""
         return self._head(one) == self._head(two)
 
-    def members(self) -> list[list[str]]:
+    def components(self) -> list[list[str]]:
         """Every group, the largest first; within it, and among groups of a size, in the order of their joining."""
         groups: dict[str, list[str]] = {}
         for path in self._parent:

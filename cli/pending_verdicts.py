@@ -19,7 +19,7 @@ class Found(Struct):
     edit: str
 
 
-class Decided(Struct):
+class ImageResult(Struct):
     """What became of one announcement."""
 
     relative_path: str
@@ -44,7 +44,7 @@ def _in_words(found: Found) -> str:
 Key = tuple[int, str]
 
 
-class Awaited:
+class PendingVerdicts:
     """Announcements of one run, from before they are made until each has its verdict.
 
     expected  how many were made
@@ -69,7 +69,7 @@ class Awaited:
         self._open.add((request_id, path))
         self.expected += 1
 
-    def read(self, timeout_s: float) -> Iterator[Decided]:
+    def read(self, timeout_s: float) -> Iterator[ImageResult]:
         """Those that are decided now; waits at most `timeout_s` for the first."""
         for seen in self._follower.read(timeout_s):
             match seen.record:
@@ -86,7 +86,7 @@ class Awaited:
         """Let go of the connection."""
         self._follower.close()
 
-    def _decided(self, key: Key) -> Decided | None:
+    def _decided(self, key: Key) -> ImageResult | None:
         """An alert and its verdict are committed together, but may be read in either order."""
         verdict, found = self._verdicts.get(key), self._alerts.get(key, ())
         if verdict is None or (verdict.outcome is VerdictOutcome.DUPLICATE and not found):
@@ -95,7 +95,7 @@ class Awaited:
         del self._verdicts[key]
         self._alerts.pop(key, None)
         self.dead += verdict.outcome is VerdictOutcome.DEAD_LETTER
-        return Decided(
+        return ImageResult(
             verdict.relative_path,
             key[0],
             verdict.outcome.value,

@@ -11,7 +11,7 @@ from imagetools.folder import BESIDE_THUMBNAILS, REPORT_FILES, REPORT_MARK
 from imagetools.paths import shown
 
 
-def try_folder(folder: Path, option: str) -> None:
+def check_folder(folder: Path, option: str) -> None:
     """Make a folder where there is none, and write a file in it once. CannotWrite."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def try_folder(folder: Path, option: str) -> None:
         raise CannotWrite(f"{option} {shown(str(folder))}: cannot be written: {exc.strerror}") from exc
 
 
-def try_file(file: Path, option: str) -> None:
+def check_file(file: Path, option: str) -> None:
     """Whether a file can be written there; its folder has to be there. CannotWrite."""
     name = f"{option} {shown(str(file))}"
     if file.is_dir():
@@ -40,21 +40,21 @@ def try_file(file: Path, option: str) -> None:
         raise CannotWrite(f"{name}: cannot be written: {exc.strerror}") from exc
 
 
-def try_picture(file: Path, option: str) -> None:
-    """As `try_file`, of a picture whose format the name's ending tells. CannotWrite."""
+def check_picture(file: Path, option: str) -> None:
+    """As `check_file`, of a picture whose format the name's ending tells. CannotWrite."""
     Image.init()
     format_name = Image.registered_extensions().get(file.suffix.lower())
     if format_name is None or format_name not in Image.SAVE:
         raise CannotWrite(f"{option} {shown(str(file))}: no picture can be saved so; let its name end in .png or .jpg")
-    try_file(file, option)
+    check_file(file, option)
 
 
-def try_report(folder: Path) -> None:
+def check_report(folder: Path) -> None:
     """Make a report's folder, and mark the part of it that is ours. CannotWrite.
 
     Other people's files may be in it, and stay; one that has the name of ours is in the way.
     """
-    try_folder(folder, "--report")
+    check_folder(folder, "--report")
     files = folder / REPORT_FILES
     if not (files / REPORT_MARK).exists():
         taken = sorted(name for name in (REPORT_FILES, *BESIDE_THUMBNAILS) if os.path.lexists(folder / name))

@@ -21,7 +21,7 @@ class KafkaDied(Failed):
     """The Kafka that this job started for itself has ended."""
 
 
-class Offsets(AbstractContextManager["Offsets"]):
+class StageProgress(AbstractContextManager["StageProgress"]):
     """The committed offsets of all stages, read without waiting for a Kafka that is away."""
 
     def __init__(self, kafka: KafkaConfig, pulse: Pulse, own: Broker | None = None) -> None:
@@ -47,7 +47,7 @@ class Offsets(AbstractContextManager["Offsets"]):
             # the pulse and the stages report what lasts
             return None
 
-    def look_after_kafka(self) -> None:
+    def check_kafka(self) -> None:
         """KafkaDied where this job's own Kafka has ended."""
         now = time.monotonic()
         if self._own is None or now - self._looked < LOOK_EVERY_S:

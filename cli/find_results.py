@@ -12,7 +12,7 @@ from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
 
 @dataclass
-class Findings:
+class FindResults:
     """What the job has seen so far.
 
     verdicts  by path; one for each announced image in the end
@@ -101,16 +101,16 @@ class Totals:
     dead_letters: int
 
 
-def totals(findings: Findings, links: Links) -> Totals:
+def totals(results: FindResults, links: Links) -> Totals:
     """Count."""
-    outcomes = [verdict.outcome for verdict in findings.verdicts.values()]
-    further = links.further(findings.alerts)
-    linked = sum(bool(links.edit(a.candidate, d.relative_path)) for a in findings.alerts for d in a.duplicated)
+    outcomes = [verdict.outcome for verdict in results.verdicts.values()]
+    further = links.further(results.alerts)
+    linked = sum(bool(links.edit(a.candidate, d.relative_path)) for a in results.alerts for d in a.duplicated)
     return Totals(
-        images=findings.announced,
-        done=len(findings.verdicts),
+        images=results.announced,
+        done=len(results.verdicts),
         duplicates=outcomes.count(VerdictOutcome.DUPLICATE) - len(further),
-        pairs=findings.pairs - linked,
+        pairs=results.pairs - linked,
         same_file=len(further),
         clear=outcomes.count(VerdictOutcome.CLEAR),
         dead_letters=outcomes.count(VerdictOutcome.DEAD_LETTER),

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from cli.commands import main
-from cli.find_report import Job
-from cli.findings import Findings, Links, totals
+from cli.find_report import FindJob
+from cli.find_results import FindResults, Links, totals
 from imagetools.errors import CannotWrite
 from imagetools.folder import Skipped, Tally
 from imagetools.paths import one_file
@@ -27,17 +27,17 @@ def alert(candidate: str, *originals: str) -> Duplicates:
     return Duplicates(1, candidate, tuple(map(duplicate, originals)))
 
 
-def job(folder: Path, announced: int, *alerts: Duplicates, clear: tuple[str, ...] = (), report: bool = True) -> Job:
-    findings = Findings(announced, alerts=list(alerts))
+def job(folder: Path, announced: int, *alerts: Duplicates, clear: tuple[str, ...] = (), report: bool = True) -> FindJob:
+    results = FindResults(announced, alerts=list(alerts))
     for one in alerts:
-        findings.verdicts[one.candidate] = Verdict(1, one.candidate, VerdictOutcome.DUPLICATE)
+        results.verdicts[one.candidate] = Verdict(1, one.candidate, VerdictOutcome.DUPLICATE)
     for path in clear:
-        findings.verdicts[path] = Verdict(1, path, VerdictOutcome.CLEAR)
+        results.verdicts[path] = Verdict(1, path, VerdictOutcome.CLEAR)
     console = Console(file=StringIO(), width=200)
-    return Job(folder, folder.parent / "report" if report else None, findings, Tally(), console)
+    return FindJob(folder, folder.parent / "report" if report else None, results, Tally(), console)
 
 
-def said(of: Job) -> str:
+def said(of: FindJob) -> str:
     assert isinstance(of.console.file, StringIO)
     return of.console.file.getvalue()
 
@@ -74,7 +74,7 @@ def test_two_names_of_one_file_are_told_from_two_files(linked):
     ],
 )
 def test_other_names_of_a_file_are_no_duplicates(linked, alerts, duplicates, pairs, same_file):
-    sums = totals(job(linked, 4, *alerts).findings, Links(linked))
+    sums = totals(job(linked, 4, *alerts).results, Links(linked))
     assert (sums.duplicates, sums.pairs, sums.same_file) == (duplicates, pairs, same_file)
 
 

@@ -17,11 +17,11 @@ class KafkaKeepsDying(Failed):
     """It was started again, and died again."""
 
 
-class OwnKafka(AbstractContextManager["OwnKafka"]):
+class SupervisedKafka(AbstractContextManager["SupervisedKafka"]):
     """Keeps one running from entering to leaving.
 
     bootstrap  host:port for clients
-    starting   whether `tend` is starting it again at the moment
+    starting   whether `restart_if_dead` is starting it again at the moment
     """
 
     def __init__(self, data: Path, port: int, say: Say, progress: Say) -> None:
@@ -40,7 +40,7 @@ class OwnKafka(AbstractContextManager["OwnKafka"]):
     ) -> None:
         self._broker.stop()
 
-    def tend(self) -> None:
+    def restart_if_dead(self) -> None:
         """Start it again where it has died, which takes some seconds; KafkaKeepsDying where that was of no use."""
         while failure := self._broker.failure():
             if time.monotonic() - self._started > STEADY_S:

@@ -13,28 +13,28 @@ from streams.exit_codes import EXIT_INTERRUPTED
 SHOW_CURSOR: Final = "\x1b[?25h"
 
 
-class Interrupts:
+class StopSignals:
     """The first signal is said at once and ends the work in order; a second one ends the process.
 
-    requested  whether the first has come
-    at_once    what is called before the process ends at the second: short, and from a signal handler
+    requested    whether the first has come
+    before_exit  what is called before the process ends at the second: short, and from a signal handler
 
-    Until `hold`, the first signal raises KeyboardInterrupt; after it, `requested` is all that it sets, so that no
+    Until `defer`, the first signal raises KeyboardInterrupt; after it, `requested` is all that it sets, so that no
     message which was just read is lost. Outside the main thread signals are not looked at.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self.at_once: list[Callable[[], object]] = []
-        self._held = False
-        self._says = "stopping"
+        self.before_exit: list[Callable[[], object]] = []
+        self._deferred = False
+        self._message = "stopping"
         self._before: dict[int, object] = {}
 
-    def hold(self, says: str) -> None:
-        """From here on, note the first signal and go on; `says` is what happens then."""
-        self._says, self._held = says, True
+    def defer(self, message: str) -> None:
+        """From here on, note the first signal and go on; `message` says what happens then."""
+        self._message, self._deferred = message, True
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 # what a script starts in the background ignores Ctrl-C, which is meant for others
@@ -52,12 +52,12 @@ class Interrupts:
         if self.requested:
             self._end_at_once()
         self.requested = True
-        _say(f"Interrupted: {self._says}; Ctrl-C again stops at once")
-        if not self._held:
+        _say(f"Interrupted: {self._message}; Ctrl-C again stops at once")
+        if not self._deferred:
             raise KeyboardInterrupt
 
     def _end_at_once(self) -> NoReturn:
-        for call in self.at_once:
+        for call in self.before_exit:
             call()
         _say("Stopped at once" + (SHOW_CURSOR if sys.stderr.isatty() else ""))
         os._exit(EXIT_INTERRUPTED)

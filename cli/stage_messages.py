@@ -10,7 +10,7 @@ REPLAY_EVERY_S = 5.0
 
 
 @dataclass
-class StageNews:
+class StageMessages:
     """Lines about processes that wait for something, and that go on. The supervisor reports their deaths."""
 
     waiting: dict[str, str] = field(default_factory=dict)
