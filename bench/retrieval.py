@@ -30,7 +30,7 @@ from imagetools.errors import ImageError
 from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
-from training.augment import AugmentConfig
+from training.augment.config import AugmentConfig
 from training.photos import Photos, read_photos
 from training.projection import fit_projection
 from training.retrieval import Describer, Vectors, measure

@@ -345,7 +345,7 @@ def train(
     _calm_threads()
     from cli.train import TrainOptions, stop_kept  # noqa: PLC0415
     from cli.train import train as run  # noqa: PLC0415
-    from training.loop import TrainConfig  # noqa: PLC0415
+    from training.config import TrainConfig  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -26,7 +26,7 @@ from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Enc
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally, find_images
-from training.photos import HELD_OUT_AT_MOST
+from training.photos import MAX_HELD_OUT
 from training.quantizing import quantize as in_int8
 from training.quantizing import require_libraries
 
@@ -152,7 +152,7 @@ def _split(options: QuantizeOptions, console: Console) -> tuple[list[str], list[
     if not named:
         raise CannotQuantize(f"{options.folder}: no image in it")
     random.Random(options.seed).shuffle(named)
-    apart = min(HELD_OUT_AT_MOST, len(named) // 10) if options.measure else 0
+    apart = min(MAX_HELD_OUT, len(named) // 10) if options.measure else 0
     return named[:apart], named[apart:]
 
 

@@ -21,7 +21,9 @@ from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally
-from training.loop import CHECKPOINT, LATEST, LOG, Step, TrainConfig, Trainer
+from training.checkpoint import CHECKPOINT, LATEST, LOG
+from training.config import TrainConfig
+from training.loop import Step, Trainer
 from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
 from training.plot import draw
 from training.retrieval import Recall

@@ -1,1 +1,1 @@
-"""Makes and adapts the fingerprint: photos → augmented views → losses → weights, without labels."""
+"""Training of the fingerprint the fingerprint: photos → augmented views → losses → weights, without labels."""

@@ -19,13 +19,13 @@ from imagetools.errors import ImageError, ImageToolsError
 from imagetools.folder import Skipped, find_images
 
 STORED_SIDE: Final = 192
-"""Pixels that each photo is squeezed to: views of 128 then still have detail to crop into. 0.1 MB a photo."""
+"""Side in pixels of a stored photo: 0.1 MB each, and enough detail for crops at a view of 128."""
 
 MIN_PHOTOS: Final = 100
-"""Fewer give a batch too few strangers to be told apart, and too few held-out photos to measure with."""
+"""Fewer give a batch too few negatives, and too few held-out photos to measure with."""
 
-HELD_OUT_AT_MOST: Final = 100
-"""Photos that are measured with and not trained on: a tenth of the folder, up to here."""
+MAX_HELD_OUT: Final = 100
+"""Photos kept for measuring, not for training: a tenth of the folder, up to this number."""
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ PIXELS, NAMES = "photos.npy", "photos.json"
 
 
 class TooFewPhotos(ImageToolsError):
-    """A folder that nothing can be learned from."""
+    """A folder with too few photos to train on."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Photos:
     """Decoded photos.
 
     paths     relative to the folder, sorted
-    pixels    uint8 (n, side, side, 3); on disk, and read as needed
-    aspects   float32 (n,), width by height before they were squeezed
-    held_out  paths that are kept apart to measure with; not among the others
+    pixels    uint8 (n, side, side, 3), memory-mapped
+    aspects   float32 (n,), width / height before squeezing
+    held_out  paths of the photos kept for measuring; not in `paths`
     """
 
     paths: tuple[str, ...]
@@ -52,7 +52,7 @@ class Photos:
     held_out: tuple[str, ...]
 
     def __len__(self) -> int:
-        """How many photos are trained on."""
+        """Return the number of photos to train on."""
         return len(self.paths)
 
 
@@ -67,18 +67,18 @@ def read_photos(
     on_skipped: Callable[[ImageError], None] | None = None,
     on_passed_over: Callable[[Skipped], None] | None = None,
 ) -> Photos:
-    """Decode every photo of a folder into `store`; TooFewPhotos where they are too few.
+    """Decode every photo of a folder into `store`; TooFewPhotos if there are too few.
 
-    exclude         beginnings of paths that are left out
-    on_read         told how many photos are read, of how many
-    on_skipped      told of each image that cannot be read; it is left out
-    on_passed_over  told of all that is not looked at; as `find_images`'s on_skipped
+    exclude         path prefixes to leave out
+    on_read         called with the number of photos read and their total
+    on_skipped      called with the error of each unreadable image, which is left out
+    on_passed_over  called as `find_images` calls its on_skipped
     """
     named = [path for path in find_images(folder, on_skipped=on_passed_over) if not path.startswith(tuple(exclude))]
     if not named:
         raise TooFewPhotos(f"{folder}: no image in it")
     refuse_few(folder, len(named))
-    held_out = set(random.Random(seed).sample(named, min(HELD_OUT_AT_MOST, len(named) // 10)))
+    held_out = set(random.Random(seed).sample(named, min(MAX_HELD_OUT, len(named) // 10)))
     paths = [path for path in named if path not in held_out]
     images = ImageRoot(folder)
 
@@ -114,20 +114,20 @@ def read_photos(
 
 
 def stored_photos(store: Path) -> Photos:
-    """What `read_photos` wrote, whatever became of the folder since; OSError where there is none."""
+    """Return what `read_photos` wrote, without reading the folder again; OSError if there is nothing."""
     names = json.loads((store / NAMES).read_text("utf-8"))
     pixels = np.load(store / PIXELS, mmap_mode="r")[: len(names["paths"])]
     return Photos(tuple(names["paths"]), pixels, np.array(names["aspects"], np.float32), tuple(names["held_out"]))
 
 
 def refuse_few(folder: Path, count: int) -> None:
-    """TooFewPhotos where there are fewer than can be learned from."""
+    """Raise TooFewPhotos below MIN_PHOTOS."""
     if count < MIN_PHOTOS:
         raise TooFewPhotos(f"{folder}: {count} images that can be read; at least {MIN_PHOTOS} are needed to learn from")
 
 
 def _ahead(pool: ThreadPoolExecutor, read: Callable[[str], T], paths: Iterable[str]) -> Iterable[T]:
-    """`pool.map` that keeps a few hundred images in memory, and not all."""
+    """Map like `pool.map`, with no more than a few hundred results in memory."""
     rest = iter(paths)
     while chunk := list(islice(rest, 256)):
         yield from pool.map(read, chunk)

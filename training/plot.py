@@ -1,4 +1,4 @@
-"""The log of a run as a picture."""
+"""A plot of a run's log."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def draw(log: Path, picture: Path) -> None:
 
 
 def _smooth(values: list[float], share: float = 0.05) -> list[float]:
-    """An exponential mean, unbiased at its beginning."""
+    """Return the exponential moving average, without bias at the start."""
     smooth, total, weight = [], 0.0, 0.0
     for value in values:
         total, weight = total + share * (value - total), weight + share * (1 - weight)

@@ -1,7 +1,7 @@
-"""How often an edited copy finds its original among the nearest fingerprints of many photos.
+"""Retrieval: how often an edited copy finds its original among the nearest fingerprints of many photos.
 
-The copies are made by `imagetools.edits` from the files themselves, with Pillow, and not by the augmentations of the
-training: a network is measured on edits as people and programs make them.
+`imagetools.edits` makes the copies from the files, with Pillow; the training's augmentations play no part, so the
+measurement is on edits as people and programs make them.
 """
 
 import random
@@ -23,21 +23,21 @@ from imagetools.fingerprint.parts import find_parts
 Vectors = npt.NDArray[np.float32]
 
 AT = (1, 10, 100)
-"""The numbers of neighbors that recall is given for; 10 is what a stage asks for by default."""
+"""Numbers of neighbors to report recall for; a stage asks for 10 by default."""
 
 BATCH = 64
-"""Images that are read ahead and described together."""
+"""Images that are read and described together."""
 
 
 class Describer(Protocol):
-    """Turns images into vectors that are compared by their cosine. `imagetools.fingerprint.encoder.Encoder` is one."""
+    """Turns images into vectors to compare by cosine, like `imagetools.fingerprint.encoder.Encoder`."""
 
     def prepare(self, image: Image.Image) -> Any:
-        """What is kept of an RGB image; called in threads."""
+        """Return what is needed of an RGB image; called in threads."""
         ...
 
     def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
-        """Unit vectors of what `prepare` gave: float32 (n, d)."""
+        """Return unit vectors of what `prepare` returned: float32 (n, d)."""
         ...
 
 
@@ -45,19 +45,19 @@ class Describer(Protocol):
 class Recall:
     """Ranks of the originals.
 
-    ranks  by edit, one a copy: 1 is the nearest of all photos; a tie counts as its middle
+    ranks  by edit, one for each copy: 1 is the nearest of all photos; a tie counts as its middle
     """
 
     ranks: Mapping[str, npt.NDArray[np.float64]]
 
     def at(self, neighbors: int, edit: str | None = None) -> float:
-        """Share of the copies whose original is among the first `neighbors`, 0 to 1; of one edit or of all."""
+        """Return the share of copies with their original among the first `neighbors`, of one edit or of all."""
         ranks = np.concatenate(list(self.ranks.values())) if edit is None else self.ranks[edit]
         return float((ranks <= neighbors).mean())
 
 
 def ranks_of(copies: Vectors, gallery: Vectors, originals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The rank of each copy's original by dot product, from 1; float64 (n,).
+    """Return the rank of each copy's original by dot product, from 1: float64 (n,).
 
     copies     (n, d)
     gallery    (m, d)
@@ -69,8 +69,8 @@ def ranks_of(copies: Vectors, gallery: Vectors, originals: npt.NDArray[np.int64]
     return found
 
 
-def edited(images: ImageRoot, path: str, edit: str, others: Sequence[str]) -> Image.Image:
-    """One copy of a photo. The same names give the same copy; its second picture is one of `others`."""
+def edited_copy(images: ImageRoot, path: str, edit: str, others: Sequence[str]) -> Image.Image:
+    """Return a copy of a photo; one of `others` is its second picture. The same names give the same copy."""
     rng = random.Random(f"{edit} {path}")
     other = images.open(rng.choice([name for name in others if name != path] or [path]))
     return EDITS[edit](images.open(path), rng, other)
@@ -80,8 +80,8 @@ def edited(images: ImageRoot, path: str, edit: str, others: Sequence[str]) -> Im
 class ByImage:
     """The vectors of many images; an image with parts has several.
 
-    rows    (n, d), those of the first image, then those of the next
-    firsts  (images,), where each image's begin: the whole, then its parts
+    rows    (n, d), image after image: the whole, then its parts
+    firsts  (images,), each image's first row
     """
 
     rows: Vectors
@@ -89,12 +89,12 @@ class ByImage:
 
     @property
     def wholes(self) -> Vectors:
-        """(images, d)."""
+        """The vectors of the whole images: (images, d)."""
         return self.rows[self.firsts]
 
 
 def ranks_with_parts(copies: ByImage, gallery: ByImage, originals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """As `ranks_of`, where two images are as near as the nearest two of their vectors."""
+    """Rank like `ranks_of`, by the nearest two vectors of two images."""
     found = np.empty(len(copies.firsts))
     for i, rows in enumerate(np.split(copies.rows, copies.firsts[1:])):
         scores = np.maximum.reduceat((rows @ gallery.rows.T).max(axis=0), gallery.firsts)
@@ -110,15 +110,15 @@ def measure(
     *,
     with_parts: Collection[str] = (),
 ) -> dict[str, Recall]:
-    """Recall of the originals of all 17 edited copies of each query among the gallery, by describer.
+    """Return, by describer, the recall of the originals of 17 edited copies of each query.
 
     queries  paths of photos, each of them in the gallery too
-    gallery  paths of all photos; the second picture of a collage or a patch is one of them, and stays among them, so
-             that a perfect fingerprint may still put that one first
-    with_parts  describers that are also asked about the pictures inside each image, as the stages are: the recall is
-             given besides, under the name with ", parts too"
+    gallery  paths of all photos, with those that serve as second pictures of collages and patches: a perfect
+             fingerprint may find one of these first
+    with_parts  describers that also see the parts of each image, as in the stages; their recall is reported a second
+             time, under the name with ", parts too"
 
-    Every image is decoded once for all describers.
+    Each image is decoded once for all describers.
     """
     row = {path: i for i, path in enumerate(gallery)}
     originals = np.array([row[path] for path in queries])
@@ -127,7 +127,7 @@ def measure(
     for edit in EDITS:
         copies = _describe(
             describers,
-            [lambda path=path, edit=edit: edited(images, path, edit, gallery) for path in queries],
+            [lambda path=path, edit=edit: edited_copy(images, path, edit, gallery) for path in queries],
             with_parts,
         )
         for name in describers:
@@ -165,7 +165,7 @@ def _describe(
 
 
 def _rank(scores: npt.NDArray[np.float32], original: int) -> float:
-    """The place of one of the scores, from 1; a tie counts as its middle."""
+    """Return the rank of one of the scores, from 1; a tie counts as its middle."""
     own = scores[original]
     return float(1 + (scores > own).sum() + ((scores == own).sum() - 1) / 2)
 

@@ -29,11 +29,14 @@ from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
 from tests.support.streaming import scene
-from training.augment import AugmentConfig, edited, plain
-from training.loop import CHECKPOINT, LATEST, LOG, RunMismatch, TrainConfig, Trainer
+from training.augment.config import AugmentConfig
+from training.augment.views import draw_views, resize_photos
+from training.checkpoint import CHECKPOINT, LATEST, LOG, RunMismatch
+from training.config import TrainConfig
+from training.loop import Trainer
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
 from training.photos import MIN_PHOTOS, Photos, TooFewPhotos, read_photos, stored_photos
-from training.projection import _evened
+from training.projection import equalized
 from training.retrieval import Recall, measure, ranks_of
 
 QUICK = TrainConfig(steps=6, size=32, batch=8, memory=16, rate=1e-3)
@@ -287,14 +290,14 @@ def test_training_brings_copies_nearer_to_their_originals(tmp_path, photos, newb
     config = replace(QUICK, steps=80, batch=24, memory=memory, slow=0.9, rate=3e-3, frozen=0, projection=False)
     config = replace(config, augment=light)
     trainer = Trainer(newborn, "newborn", photos, tmp_path, config)
-    trainer.bfloat16 = bfloat16
+    trainer.describer.bfloat16 = bfloat16
     pixels = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
-    views = edited(pixels, torch.from_numpy(photos.aspects), 32, torch.Generator().manual_seed(99), config.augment)
+    views = draw_views(pixels, torch.from_numpy(photos.aspects), 32, torch.Generator().manual_seed(99), config.augment)
 
     def loss_now() -> float:
         trainer.network.eval()
         with torch.inference_mode():
-            rows = [trainer.network(normalised(p)) for p in (views.pixels, plain(pixels, 32))]
+            rows = [trainer.network(normalised(p)) for p in (views.pixels, resize_photos(pixels, 32))]
         rows = [torch.nn.functional.normalize(part, dim=1) for part in rows]
         return float(contrast(*rows, torch.eye(24, dtype=torch.bool), views.touches | views.shows, 0.1))
 
@@ -363,22 +366,22 @@ def test_evening_out_changes_variances_as_it_says():
     covariance = data.T @ data / 200
     before = np.linalg.eigvalsh(covariance)
     for power in (0.0, 0.5, 1.0):
-        axes = _evened(covariance, power, 0.0)
+        axes = equalized(covariance, power, 0.0)
         np.testing.assert_allclose(axes.T @ covariance @ axes, np.diag(before ** (1 - power)), atol=1e-9)
-    held = _evened(covariance, 1.0, 0.5)
+    held = equalized(covariance, 1.0, 0.5)
     np.testing.assert_allclose(np.diag(held.T @ covariance @ held), before / (before + 0.5 * before.mean()), atol=1e-9)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
 def test_a_new_projection_centres_photos_and_shrinks_what_edits_change(tmp_path, photos, network, bfloat16):
     trainer = Trainer(network, "small", photos, tmp_path, replace(QUICK, steps=0))
-    trainer.bfloat16 = bfloat16
+    trainer.describer.bfloat16 = bfloat16
     trainer.run()
     pixels = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
     rng = torch.Generator().manual_seed(0)
-    views = edited(pixels, torch.from_numpy(photos.aspects), 160, rng, AugmentConfig(plain=0)).pixels
+    views = draw_views(pixels, torch.from_numpy(photos.aspects), 160, rng, AugmentConfig(plain=0)).pixels
     with torch.no_grad():
-        before = [network(normalised(p)) for p in (plain(pixels, 160), views)]
+        before = [network(normalised(p)) for p in (resize_photos(pixels, 160), views)]
     before = [torch.nn.functional.normalize(rows, dim=1) for rows in before]
     with torch.no_grad():
         after = [trainer.network.fc(rows) for rows in before]
