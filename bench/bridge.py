@@ -44,7 +44,7 @@ from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Reques
 from streams import matcher_consumer
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
-from streams.encoding import load
+from streams.encoding import load_encoder
 from streams.kafka.admin import create_topics, reach
 from streams.kafka.follower import Follower
 from streams.service import keep_freed_memory
@@ -158,7 +158,7 @@ class InProcess:
 
     def __init__(self, images: Path, fingerprints: dict[str, Any]) -> None:
         config = Config(images_dir=images, source_dir=images, target_dir=images)
-        self._encoder = EncoderStage(load(config), ImageRoot(images))
+        self._encoder = EncoderStage(load_encoder(config), ImageRoot(images))
         self._matcher = matcher_consumer.make(config)
         self._index = Index()
         change = self._index.change()

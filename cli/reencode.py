@@ -13,7 +13,8 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ModelError
 from schemas.records import Embedding
 from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
-from streams.encoding import load, model_of
+from streams.embeddings_log import log_model
+from streams.encoding import load_encoder
 from streams.kafka.admin import GroupOffsets, commit_first_offsets, create_topics, end_offsets, reach
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
@@ -36,11 +37,11 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     kafka = reach(config.kafka)
     topic = _checked(kafka, target)
     second = replace(kafka, embeddings=target)
-    encoder = load(config)
-    if encoder.model == model_of(kafka):
+    encoder = load_encoder(config)
+    if encoder.model == log_model(kafka):
         raise ModelError(f"MODELS_NAME gives {encoder.model}, which {kafka.topic(EMBEDDINGS.name)} has already")
     made = create_topics(kafka, topics=[topic])
-    if not made and (known := model_of(second)) not in (None, encoder.model):
+    if not made and (known := log_model(second)) not in (None, encoder.model):
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {second.topic(EMBEDDINGS.name)} holds those of {known}"
         )

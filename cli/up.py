@@ -20,7 +20,7 @@ from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.scratch import sweep
 from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
-from streams.encoding import check_log
+from streams.embeddings_log import check_log
 from streams.exit_codes import Failed
 from streams.kafka.admin import create_topics, reach
 from streams.kafka.errors import reason_of

@@ -13,7 +13,8 @@ from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.paths import shown
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
-from streams.encoding import check_log, last_paths, load, model_of, parts_of
+from streams.embeddings_log import check_log, log_model, newest_paths
+from streams.encoding import load_encoder, to_parts
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
@@ -67,7 +68,7 @@ class EncoderStage(Stage[ImageNew]):
                 replies.append(reply_to(request, outcome, str(one)))
             else:
                 replies.append(
-                    reply_to(request, model=self._encoder.model, fingerprint=one.fingerprint, parts=parts_of(one))
+                    reply_to(request, model=self._encoder.model, fingerprint=one.fingerprint, parts=to_parts(one))
                 )
         return replies
 
@@ -98,7 +99,7 @@ class EncoderStage(Stage[ImageNew]):
             if received.record is not None and one is not None:
                 new, model = received.record, self._encoder.model
                 embedding = Embedding(
-                    new.request_id, received.path, one.fingerprint, model, digest, new.alert, parts_of(one)
+                    new.request_id, received.path, one.fingerprint, model, digest, new.alert, to_parts(one)
                 )
             origin = ((ANNOUNCED_IN, str(received.partition).encode()),)
             outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
@@ -131,21 +132,21 @@ def make(config: Config) -> EncoderStage:
 
     ConfigError where DIMENSION is not the model's, or there is no log.
     """
-    encoder = load(config)
+    encoder = load_encoder(config)
     if config.dimension not in (None, encoder.dimension):
         raise ConfigError(
             f"DIMENSION is {config.dimension}, and MODELS_NAME gives {config.models_name}, whose fingerprints have "
             f"{encoder.dimension} numbers: unset DIMENSION"
         )
     check_log(config)
-    known = model_of(config.kafka)
+    known = log_model(config.kafka)
     if known not in (None, encoder.model):
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {config.kafka.topic(EMBEDDINGS.name)} holds those of {known}: "
             "fingerprints of two models cannot be compared; `imagetools reencode` moves a collection to another model"
         )
     log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
-    return EncoderStage(encoder, ImageRoot(config.images_dir), recorded=partial(last_paths, config.kafka))
+    return EncoderStage(encoder, ImageRoot(config.images_dir), recorded=partial(newest_paths, config.kafka))
 
 
 def main(config: Config | None = None) -> None:

@@ -13,7 +13,7 @@ from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from schemas.records import Embedding
-from streams.encoding import parts_of
+from streams.encoding import to_parts
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 
@@ -58,7 +58,7 @@ class ReencoderStage(Stage[Embedding]):
                     fingerprint=one.fingerprint,
                     model=self._encoder.model,
                     alert=False,
-                    parts=parts_of(one),
+                    parts=to_parts(one),
                 )
             outcomes.append((Output(self._target, received.path, embedding, received.timestamp),))
         return outcomes

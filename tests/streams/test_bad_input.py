@@ -15,8 +15,8 @@ from imagetools.matching.config import MatcherConfig
 from schemas.codec import codec
 from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict
 from streams.config import Config, KafkaConfig
+from streams.embeddings_log import newest_paths
 from streams.encoder_consumer import EncoderStage
-from streams.encoding import last_paths
 from streams.matcher_consumer import MatcherStage
 from streams.search_consumer import SearchStage
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, VERDICTS
@@ -316,7 +316,7 @@ def test_after_a_restart_the_log_tells_which_images_should_be_there(kafka, encod
     reader.close()
 
     def away(folder: Path) -> str | None:
-        stage = EncoderStage(encoder, ImageRoot(folder), recorded=lambda: last_paths(kafka))
+        stage = EncoderStage(encoder, ImageRoot(folder), recorded=lambda: newest_paths(kafka))
         try:
             return stage.inputs_away()
         finally:

@@ -155,7 +155,7 @@ def test_another_model_or_dimension_is_a_dead_letter_and_the_rest_goes_on(kafka,
 
 
 def entries(stage: SearchStage) -> dict[str, bytes]:
-    return {entry.relative_path: entry.digest for entry in stage._index.entries()}
+    return {entry.relative_path: entry.digest for entry in stage.log_index.index.entries()}
 
 
 def brought_to(kafka: KafkaConfig, folder: Path, offset: int) -> SearchStage:
@@ -163,7 +163,7 @@ def brought_to(kafka: KafkaConfig, folder: Path, offset: int) -> SearchStage:
     stage = SearchStage(config(kafka, folder))
     for _ in stage.restore(0, offset):
         pass
-    assert stage.offset == offset
+    assert stage.log_index.offset == offset
     return stage
 
 
@@ -175,7 +175,7 @@ def test_a_restart_resumes_from_the_log_and_from_a_snapshot(kafka, tmp_path, cap
         send(kafka, EMBEDDINGS, [(str(i), embedding(str(i), rows[i], i)) for i in range(50)])
         send(kafka, EMBEDDINGS, [("7", None), ("8", embedding("8", rows[55], 99))])
         candidates(reader, 51)
-        held, offset = entries(first), first.offset
+        held, offset = entries(first), first.log_index.offset
     assert offset is not None
     assert "7" not in held
     assert len(list((tmp_path / "one" / "index").glob("index-*"))) == 1, "a snapshot at the end"
@@ -187,7 +187,7 @@ def test_a_restart_resumes_from_the_log_and_from_a_snapshot(kafka, tmp_path, cap
     from_log = brought_to(kafka, tmp_path / "elsewhere", offset)
     assert entries(from_log) == held
     for query in vectors(10, seed=5):
-        assert from_log._index.search(query, 3) == from_snapshot._index.search(query, 3)
+        assert from_log.log_index.index.search(query, 3) == from_snapshot.log_index.index.search(query, 3)
     ahead = brought_to(kafka, tmp_path / "one", 20)
     assert sorted(entries(ahead)) == sorted(str(i) for i in range(20)), "an index ahead of the log is dropped"
     for stage in (from_snapshot, from_log, ahead):

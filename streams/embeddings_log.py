@@ -1,0 +1,65 @@
+"""What the embeddings log holds: its model and dimension, by its first record, and its newest paths."""
+
+import sys
+
+from confluent_kafka import KafkaError, KafkaException
+
+from imagetools.errors import ConfigError
+from schemas.records import Embedding
+from streams.config import Config, KafkaConfig
+from streams.kafka.admin import end_offsets, topic_exists
+from streams.kafka.clients import admin_client
+from streams.kafka.log_reader import LogReader
+from streams.topics import EMBEDDINGS
+
+LOOK_BACK = 50
+"""Offsets before the log's end in which `newest_paths` looks."""
+
+
+def check_log(config: Config) -> None:
+    """Raise ConfigError where DIMENSION is not the log's, or EMBEDDINGS_TOPIC names a log that does not exist."""
+    kafka = config.kafka
+    if kafka.in_second_log and not topic_exists(kafka, EMBEDDINGS):
+        raise ConfigError(
+            f"EMBEDDINGS_TOPIC is {kafka.embeddings}: no topic {kafka.topic(EMBEDDINGS.name)} on {kafka.bootstrap}; "
+            f"`imagetools reencode --to {kafka.embeddings}` makes it"
+        )
+    first = None if config.dimension is None else first_embedding(kafka)
+    if first is not None and len(first.fingerprint) != config.dimension:
+        raise ConfigError(
+            f"DIMENSION is {config.dimension}, and {kafka.topic(EMBEDDINGS.name)} holds fingerprints of "
+            f"{len(first.fingerprint)} numbers: unset it, or follow another log with EMBEDDINGS_TOPIC"
+        )
+
+
+def log_model(kafka: KafkaConfig) -> str | None:
+    """Return the model that made the log's fingerprints; None where the log is empty or missing."""
+    first = first_embedding(kafka)
+    return None if first is None else first.model
+
+
+def first_embedding(kafka: KafkaConfig) -> Embedding | None:
+    """Read the log's first record that is no removal; None where the log has none, or is missing."""
+    try:
+        reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+    try:
+        # to the end of the log, wherever that is
+        held = (received.record for received in reader.read(0, sys.maxsize) if received is not None)
+        return next((record for record in held if record is not None), None)
+    finally:
+        reader.close()
+
+
+def newest_paths(kafka: KafkaConfig) -> list[str]:
+    """Return the paths of images at the log's end, which could be read when they were announced."""
+    end = end_offsets(admin_client(kafka), kafka.topic(EMBEDDINGS.name))[0]
+    reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
+    try:
+        received = (one for one in reader.read(max(0, end - LOOK_BACK), end) if one is not None)
+        return [one.path for one in received if one.record is not None]
+    finally:
+        reader.close()

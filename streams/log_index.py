@@ -1,0 +1,147 @@
+"""The index in step with the embeddings log: brought to an offset, changed batch by batch, saved now and then."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from imagetools.errors import IndexMismatch
+from imagetools.index.change import Change, PutResult
+from imagetools.index.config import IndexConfig
+from imagetools.index.index import Index
+from imagetools.index.state import Entry
+from schemas.records import Embedding, Fingerprint, Part
+from streams.config import Config
+from streams.kafka.log_reader import LogReader
+from streams.snapshots import Snapshots
+from streams.stage import Received
+from streams.topics import ANNOUNCED_IN, EMBEDDINGS
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY_S = 600
+SNAPSHOT_AT_LEAST = 1000
+"""Changes that are worth a snapshot while the stage runs; when it stops, any change is."""
+
+STEP_S = 0.05
+"""How long a step of a replay takes, in which the consumer does not poll."""
+
+
+class LogIndex:
+    """The index of the embeddings log up to one offset.
+
+    index   of all images before `offset`
+    offset  of the log; None: the index stands at none yet
+    """
+
+    def __init__(self, config: Config) -> None:
+        """OSError where INDEX_DIR cannot be made or written."""
+        self._config = config
+        self._index_config = IndexConfig(config.distance_type, config.dimension)
+        self._snapshots = Snapshots(config.index_dir, self._index_config)
+        self.index = Index(self._index_config, self._snapshots.scratch)
+        self.offset: int | None = None
+        self._unsaved = 0
+        self._saved_at = time.monotonic()
+        self._log_id = ""
+
+    def apply(self, change: Change) -> None:
+        """Take a change over into the index; `offset` stays."""
+        self._unsaved += len(change)
+        change.apply()
+
+    def save_if_due(self) -> None:
+        """Write a snapshot where the last one is old and many changes came since."""
+        if self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
+            self._save()
+
+    def restore(self, partition: int, offset: int) -> Iterator[str]:
+        """Bring the index to exactly `offset`: from itself, a snapshot, or the log's beginning.
+
+        Works in steps of about STEP_S and yields how far it is.
+        """
+        reader = LogReader(self._config.kafka, EMBEDDINGS.name, Embedding, partition)
+        try:
+            self._log_id = reader.log_id
+            self._load_for(offset)
+            progress = "replaying, 0 %"
+            yield progress
+            began, first = time.monotonic(), self.offset or 0
+            change, replayed = self.index.change(), 0
+            for received in reader.read(first, offset):
+                if received is not None:
+                    _replay(change, received)
+                    replayed += 1
+                    progress = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
+                if len(change) >= self._config.batch_size:
+                    self.apply(change)
+                    change = self.index.change()
+                if received is None or time.monotonic() - began > STEP_S:
+                    yield progress
+                    began = time.monotonic()
+            self.apply(change)
+            self.offset = offset
+            log.info("search: at offset %d with %d images, %d records replayed", offset, len(self.index), replayed)
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        """Write a snapshot of what is not saved yet, and close the index."""
+        if self._unsaved:
+            self._save()
+        self.index.close()
+        self._snapshots.close()
+
+    def _load_for(self, offset: int) -> None:
+        """Make sure that the index is not ahead of `offset`: keep it, load a snapshot, or start empty."""
+        if self.offset is not None and self.offset <= offset:
+            return
+        self.index.close()
+        loaded = self._snapshots.newest(self._log_id, at_most=offset)
+        self.index, self.offset = loaded or (Index(self._index_config, self._snapshots.scratch), 0)
+        self._unsaved = 0
+
+    def _save(self) -> None:
+        if self.offset is None:
+            return
+        self._snapshots.save(self.index, self._log_id, self.offset)
+        self._unsaved, self._saved_at = 0, time.monotonic()
+
+
+def put_record(change: Change, received: Received[Embedding], nb_neighbors: int = 0) -> PutResult:
+    """Put one record of the log into a change, and say what became of it. IndexMismatch.
+
+    nb_neighbors  to search for where the image is placed; 0: none
+    """
+    record = received.record
+    entry = Entry(
+        order=received.offset,
+        relative_path=received.path,
+        announced=received.timestamp,
+        digest=b"" if record is None else record.digest,
+        source=_announced_in(received),
+    )
+    if record is None:
+        return change.put(entry, None)
+    parts = fingerprints_of(record.parts)
+    return change.put(entry, record.fingerprint, model=record.model, parts=parts, nb_neighbors=nb_neighbors)
+
+
+def fingerprints_of(parts: Sequence[Part]) -> list[Fingerprint]:
+    """Return the fingerprint of each part."""
+    return [part.fingerprint for part in parts]
+
+
+def _replay(change: Change, received: Received[Embedding]) -> None:
+    try:
+        put_record(change, received)
+    except IndexMismatch as exc:
+        # it became a dead letter when it came
+        log.debug("offset %d: %s", received.offset, exc)
+
+
+def _announced_in(received: Received[Embedding]) -> int:
+    """The partition of images.new where an image was announced; -1 where the record does not say."""
+    for name, value in received.headers:
+        if name == ANNOUNCED_IN and value is not None and value.isdigit():
+            return int(value)
+    return -1
