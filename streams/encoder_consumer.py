@@ -1,15 +1,15 @@
-"""images.new → embeddings: give every new image its fingerprint, and whoever asks one for an image of theirs."""
+"""images.new → embeddings: compute the fingerprint of every new image, and of images in requests."""
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import cpu_count
 
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
-from imagetools.fingerprint.encoder import Encoder, Prepared
+from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.paths import shown
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
@@ -43,7 +43,7 @@ class EncoderStage(Stage[ImageNew]):
         *,
         recorded: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`recorded` gives paths of images that were read before this process began."""
+        """`recorded` returns paths of images that were read before this process started."""
         self._encoder = encoder
         self._images = images
         self._known = KnownImages(images, recorded)
@@ -53,84 +53,82 @@ class EncoderStage(Stage[ImageNew]):
         self._slicer = BatchSlicer(self._scheduler, self.batch_size)
 
     def run(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
-        """An embedding for each image, null for each that is gone."""
-        return self._slicer.map(self._run, batch)
+        """Make an embedding of each image, null for each that is gone."""
+        return self._slicer.map(self._encode, batch)
 
-    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """The fingerprint of each image that is asked about."""
-        asked = [request for request in requests if isinstance(request, EncodeRequest)]
-        with self._scheduler.request():
-            described = self._encoder.describe(list(self._pool.map(self._look_at, asked)))
-        replies = []
-        for request, one in zip(asked, described, strict=True):
-            if isinstance(one, ImageError):
-                outcome = ReplyOutcome.MISSING if isinstance(one, MissingImage) else ReplyOutcome.REFUSED
-                replies.append(reply_to(request, outcome, str(one)))
-            else:
-                replies.append(
-                    reply_to(request, model=self._encoder.model, fingerprint=one.fingerprint, parts=to_parts(one))
-                )
-        return replies
+    def _encode(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
+        # the threads read on while the network runs
+        described = self._encoder.describe(self._pool.map(self._read, batch))
+        return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
+
+    def _read(self, received: Received[ImageNew]) -> Prepared | ImageError | None:
+        """Read and decode an image; None where it is gone."""
+        if received.record is None:
+            return None
+        try:
+            data = self._images.read(received.path)
+            self._known.note(received.path)
+            digest = hashlib.sha256(data).digest()
+            return self._encoder.read(data, received.path, self._images.config, digest=digest)
+        except ImageError as exc:
+            return exc
+
+    def _outcome(self, received: Received[ImageNew], described: Described | ImageError | None) -> Outcome:
+        if isinstance(described, ImageError):
+            return described
+        embedding, new = None, received.record
+        if new is not None and described is not None:
+            embedding = Embedding(
+                new.request_id,
+                received.path,
+                described.fingerprint,
+                self._encoder.model,
+                described.digest,
+                new.alert,
+                to_parts(described),
+            )
+        announced_in = (ANNOUNCED_IN, str(received.partition).encode())
+        return (Output(EMBEDDINGS, received.path, embedding, received.timestamp, (announced_in,)),)
 
     def inputs_away(self) -> str | None:
-        """Why the folder of images is away or another one; None where images that were read before are there."""
+        """Say why no image can be read, as where another folder is mounted; None where known images can."""
         return self._known.away()
 
     def close(self) -> None:
         """End the decoding threads."""
         self._pool.shutdown()
 
-    def _run(self, batch: Sequence[Received[ImageNew]]) -> list[Outcome]:
-        digests: list[bytes] = []
+    # requests
 
-        def prepared() -> Iterator[Prepared | ImageError | None]:
-            for digest, one in self._pool.map(self._read, batch):
-                digests.append(digest)
-                yield one
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """Compute the fingerprint of each requested image."""
+        asked = [request for request in requests if isinstance(request, EncodeRequest)]
+        with self._scheduler.request():
+            described = self._encoder.describe(list(self._pool.map(self._read_requested, asked)))
+        return [self._reply(request, one) for request, one in zip(asked, described, strict=True)]
 
-        # the threads read on while the network runs
-        described = self._encoder.describe(prepared())
-        outcomes: list[Outcome] = []
-        for received, digest, one in zip(batch, digests, described, strict=True):
-            if isinstance(one, ImageError):
-                outcomes.append(one)
-                continue
-            embedding = None
-            if received.record is not None and one is not None:
-                new, model = received.record, self._encoder.model
-                embedding = Embedding(
-                    new.request_id, received.path, one.fingerprint, model, digest, new.alert, to_parts(one)
-                )
-            origin = ((ANNOUNCED_IN, str(received.partition).encode()),)
-            outcomes.append((Output(EMBEDDINGS, received.path, embedding, received.timestamp, origin),))
-        return outcomes
-
-    def _read(self, received: Received[ImageNew]) -> tuple[bytes, Prepared | ImageError | None]:
-        """Digest and pixels; None where the image is gone, and no digest where there are no pixels."""
-        if received.record is None:
-            return b"", None
-        try:
-            data = self._images.read(received.path)
-            self._known.note(received.path)
-            return hashlib.sha256(data).digest(), self._encoder.read(data, received.path, self._images.config)
-        except ImageError as exc:
-            return b"", exc
-
-    def _look_at(self, request: EncodeRequest) -> Prepared | ImageError:
+    def _read_requested(self, request: EncodeRequest) -> Prepared | ImageError:
         try:
             if request.image is not None:
-                data, name = request.image, "the image"
-            else:
-                data, name = self._images.read(request.relative_path), shown(request.relative_path)
-            return self._encoder.read(data, name, self._images.config)
+                return self._encoder.read(request.image, "the image", self._images.config)
+            data = self._images.read(request.relative_path)
+            return self._encoder.read(data, shown(request.relative_path), self._images.config)
         except ImageError as exc:
             return exc
 
+    def _reply(self, request: EncodeRequest, described: Described | ImageError) -> Reply:
+        if isinstance(described, ImageError):
+            outcome = ReplyOutcome.MISSING if isinstance(described, MissingImage) else ReplyOutcome.REFUSED
+            return reply_to(request, outcome, str(described))
+        return reply_to(
+            request, model=self._encoder.model, fingerprint=described.fingerprint, parts=to_parts(described)
+        )
+
 
 def make(config: Config) -> EncoderStage:
-    """The stage, ready to run; ModelError where the model cannot be used, or is another one than the log's.
+    """Make the stage, ready to run; ModelError where the model cannot be used, or is not the log's.
 
-    ConfigError where DIMENSION is not the model's, or there is no log.
+    ConfigError where DIMENSION is not the model's, or EMBEDDINGS_TOPIC names no log.
     """
     encoder = load_encoder(config)
     if config.dimension not in (None, encoder.dimension):

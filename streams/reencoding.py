@@ -1,6 +1,6 @@
-"""embeddings → a second log: the fingerprint of every image anew, by another model.
+"""embeddings → a second log: recompute the fingerprint of every image with another model.
 
-Silent: what is written alerts nobody, since search has looked at it in the first log.
+The new records are silent, since search has seen their images in the first log.
 """
 
 import logging
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class ReencoderStage(Stage[Embedding]):
-    """Follows the log; an image that can no longer be read is no longer in the second one, with a warning.
+    """Copies the log with other fingerprints. An image that can no longer be read is left out, with a warning.
 
-    left_out  how many those were
+    left_out  how many images
     """
 
     source = EMBEDDINGS
@@ -31,7 +31,7 @@ class ReencoderStage(Stage[Embedding]):
     tombstones = True
 
     def __init__(self, encoder: Encoder, images: ImageRoot, target: Topic, *, limit: int = 0) -> None:
-        """limit: so many images in a row that cannot be read are the folder's fault, a ConfigError; 0: never."""
+        """limit: when this many images in a row cannot be read, the folder is at fault, a ConfigError; 0: never."""
         self.name = stage_name(target)
         self._encoder = encoder
         self._images = images
@@ -42,39 +42,9 @@ class ReencoderStage(Stage[Embedding]):
         self._pool = ThreadPoolExecutor(cpu_count() or 1, "decode")
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
-        """Each record with another fingerprint; removals as they are."""
+        """Give each record another fingerprint; removals stay as they are."""
         described = self._encoder.describe(self._pool.map(self._read, batch))
-        outcomes: list[Outcome] = []
-        for received, one in zip(batch, described, strict=True):
-            if isinstance(one, ImageError):
-                log.warning("left out: %s", one)
-                self._count(one)
-            embedding = None
-            if received.record is not None and isinstance(one, Described):
-                self._unread = 0
-                # the digest stays that of the announcement: bytes that have changed since are news when announced
-                embedding = replace(
-                    received.record,
-                    fingerprint=one.fingerprint,
-                    model=self._encoder.model,
-                    alert=False,
-                    parts=to_parts(one),
-                )
-            outcomes.append((Output(self._target, received.path, embedding, received.timestamp),))
-        return outcomes
-
-    def close(self) -> None:
-        """End the decoding threads."""
-        self._pool.shutdown()
-
-    def _count(self, error: ImageError) -> None:
-        self.left_out += 1
-        self._unread += 1
-        if self._limit and self._unread >= self._limit:
-            raise ConfigError(
-                f"{self._unread} images in a row cannot be read, the last: {error}. Is IMAGES_DIR right? "
-                f"Those are missing from {self._target.name} now: begin anew with another name for it"
-            )
+        return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
 
     def _read(self, received: Received[Embedding]) -> Prepared | ImageError | None:
         if received.record is None:
@@ -84,12 +54,42 @@ class ReencoderStage(Stage[Embedding]):
         except ImageError as exc:
             return exc
 
+    def _outcome(self, received: Received[Embedding], described: Described | ImageError | None) -> Outcome:
+        embedding = None
+        if isinstance(described, ImageError):
+            self._leave_out(described)
+        elif received.record is not None and described is not None:
+            self._unread = 0
+            # the digest of the announcement stays: bytes that have changed since are news once they are announced
+            embedding = replace(
+                received.record,
+                fingerprint=described.fingerprint,
+                model=self._encoder.model,
+                alert=False,
+                parts=to_parts(described),
+            )
+        return (Output(self._target, received.path, embedding, received.timestamp),)
+
+    def _leave_out(self, error: ImageError) -> None:
+        log.warning("left out: %s", error)
+        self.left_out += 1
+        self._unread += 1
+        if self._limit and self._unread >= self._limit:
+            raise ConfigError(
+                f"{self._unread} images in a row cannot be read, the last: {error}. Is IMAGES_DIR right? "
+                f"They are missing from {self._target.name} now: start again with another name for it"
+            )
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._pool.shutdown()
+
 
 def second_log(name: str) -> Topic:
-    """A log as the first one is kept."""
+    """Make the topic of a second log, kept as the first one is."""
     return replace(EMBEDDINGS, name=name)
 
 
 def stage_name(target: Topic) -> str:
-    """The stage's, and so its group's: each second log has a reader of its own."""
+    """Name the stage that fills a second log, and so its group: each log has its own."""
     return f"reencoder.{target.name}"

@@ -19,45 +19,50 @@ from imagetools.fingerprint.engines import Engine, ModelFile, open_engine
 from imagetools.fingerprint.parts import PartBox, find_parts
 
 BATCH_SIZE = 32
-"""Images that go through the network at once; larger ones gain nothing on a processor and cost memory."""
-
-
-Other = TypeVar("Other")
+"""Images that go through the network at once; larger batches gain nothing on a processor and cost memory."""
 
 MAX_MAGNIFICATION = 4
-"""A part is read at most so many times as fine as the whole."""
+"""A part is decoded at most this many times as fine as the whole."""
+
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """An image as the network takes it.
+    """An image's pixels, ready for the network.
 
-    whole  uint8 (size, size, 3)
-    parts  the pictures inside it, each with its pixels as those of the whole
+    whole   uint8 (size, size, 3)
+    parts   the pictures inside it, each with pixels of the same shape
+    digest  SHA-256 of the file, empty where `read` got none
     """
 
     whole: npt.NDArray[np.uint8]
     parts: tuple[tuple[PartBox, npt.NDArray[np.uint8]], ...] = ()
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Described:
-    """An image's fingerprint, float32 (dimension,), and that of each picture inside it."""
+    """An image's fingerprint, and that of each picture inside it; each is float32 (dimension,).
+
+    digest  as in `Prepared`
+    """
 
     fingerprint: npt.NDArray[np.float32]
     parts: tuple[tuple[PartBox, npt.NDArray[np.float32]], ...] = ()
+    digest: bytes = b""
 
 
 class Encoder:
     """Turns images into fingerprints. `encode` may be called from one thread at a time.
 
-    model      what made a fingerprint: file name, twelve digits of the file's SHA-256, input size
+    model      names what makes the fingerprints: file name, twelve digits of the file's SHA-256, input size
     engine     what runs the model
     dimension  of a fingerprint
     """
 
     def __init__(self, engine: Engine, model: str, config: EncoderConfig) -> None:
-        """Use `load`, unless the engine is at hand."""
+        """Use `load`, unless the engine is open already."""
         self.config = config
         self.model = model
         self.engine = engine
@@ -65,10 +70,10 @@ class Encoder:
 
     @classmethod
     def load(cls, config: EncoderConfig | None = None) -> "Encoder":
-        """The encoder of a model file: a torchvision ResNet-18, 34, 50 or 101 state dict, TorchScript, or ONNX.
+        """Load the encoder of a model file: a torchvision ResNet-18, 34, 50 or 101 state dict, TorchScript, or ONNX.
 
         ModelError where the file is missing, is none of these, or holds numbers that are not finite. State dicts are
-        read with weights_only: nothing in them is run.
+        read with weights_only: nothing in them runs.
         """
         config = config or EncoderConfig()
         data = _read_model(config.model, config.folder)
@@ -78,31 +83,32 @@ class Encoder:
         return cls(engine, f"{config.model}:{digest}:{config.input_size}", config)
 
     def prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """An RGB image as the network takes it: uint8 (size, size, 3). Thread-safe."""
+        """Resize an RGB image for the network: uint8 (size, size, 3). Thread-safe."""
         side = self.config.input_size
         return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
-    def read(self, data: bytes, name: str, config: DecodeConfig = DEFAULT_CONFIG) -> Prepared:
-        """The bytes of an image file as the network takes them, parts included; ImageError. Thread-safe.
+    def read(self, data: bytes, name: str, config: DecodeConfig = DEFAULT_CONFIG, *, digest: bytes = b"") -> Prepared:
+        """Decode an image file and find its parts, ready for the network; ImageError. Thread-safe.
 
-        name  what errors call it
+        name    of the image, for errors
+        digest  of the file, for `describe` to hand on
         """
         side = self.config.input_size
         image = decode(data, name, box=(side, side), config=config)
         parts = find_parts(image)
         if parts and ORIGINAL_SIZE in image.info:
-            # so that the smallest of them has as many pixels as the network takes
+            # fine enough for the smallest part to have as many pixels as the network takes
             least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
             finer = min(MAX_MAGNIFICATION * side, round(side / least))
             fine = decode(data, name, box=(finer, finer), config=config)
         else:
             fine = image
-        return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts))
+        return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts), digest)
 
     def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
-        """The fingerprints of what `read` gave, and anything else as it is, in place.
+        """Compute the fingerprints of what `read` returned, in place; anything else stays as it is.
 
-        What other threads read meanwhile is not waited for.
+        Takes the images as they come, so that other threads can read ahead while the network runs.
         """
         taken: list[Prepared | Other] = []
 
@@ -116,20 +122,20 @@ class Encoder:
 
         rows = iter(self.encode_prepared(pixels()))
         return [
-            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts))
+            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts), image.digest)
             if isinstance(image, Prepared)
             else image
             for image in taken
         ]
 
     def encode(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """Fingerprints of RGB images: float32 (n, dimension), finite, of unit length."""
+        """Compute the fingerprints of RGB images: float32 (n, dimension), finite, of unit length."""
         return self.encode_prepared(self.prepare(image) for image in images)
 
     def encode_prepared(self, pixels: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Fingerprints of what `prepare` gave: float32 (n, dimension), finite, of unit length.
+        """Compute the fingerprints of what `prepare` returned: float32 (n, dimension), finite, of unit length.
 
-        Takes BATCH_SIZE at a time from `pixels`: what other threads prepare meanwhile is not waited for.
+        Takes BATCH_SIZE at a time from `pixels`, so that other threads can prepare ahead while the network runs.
         """
         coming = iter(pixels)
         batches: list[npt.NDArray[np.float32]] = []
@@ -140,13 +146,13 @@ class Encoder:
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # a vector of zeros has no direction: give it one, so that every image has a fingerprint
+    # a vector of zeros has no direction: it gets one, so that every image has a fingerprint
     vectors = np.where(lengths > 0, vectors, 1.0)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 def model_file(name: str, folder: Path | None) -> Any:
-    """The file of a model, in the folder or else in the package; ModelError where there is none."""
+    """Find a model file, in the folder or else in the package; ModelError where there is none."""
     if not name or Path(name).name != name:
         raise ModelError(f"MODELS_NAME is {name!r}: it is the name of a file, not a path")
     places: list[Any] = [folder / name] if folder else []
