@@ -1,7 +1,7 @@
-"""Checksums over a folder, so that what is read is what was written.
+"""Checksums over a folder, which tell whether its files are as they were written.
 
-They lie in the folder as `SHA256SUMS`, which `sha256sum -c` checks, too. SHA-256 because processors have instructions
-for it: of a snapshot of 100,000 fingerprints, 134 MB, it takes a tenth of a second.
+They stand in the folder as `SHA256SUMS`, a file that `sha256sum -c` also checks. Processors have instructions for
+SHA-256: a snapshot of 100,000 fingerprints, 134 MB, takes a tenth of a second.
 """
 
 import hashlib
@@ -20,15 +20,15 @@ _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[^\n]+)\n")
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files below a folder into it."""
+    """Write the checksums of all files below a folder into the folder."""
     sums = {name: _digest(folder / name) for name in _files(folder)}
     (folder / SUMS).write_text(_text(sums), "utf-8")
 
 
 def copy_sealed(source: Path, target: Path) -> None:
-    """Copy what `seal` saw into another folder; the copy is what is checked, so it can be opened safely.
+    """Copy a sealed folder's files into another, and check the copies.
 
-    SnapshotDamaged where a file is missing, too many, changed or no plain file; OSError where one cannot be read now.
+    SnapshotDamaged where a file is missing, added, changed or no plain file; OSError where one cannot be read now.
     """
     names = _files(source)
     if SUMS not in names:
@@ -50,7 +50,7 @@ def copy_sealed(source: Path, target: Path) -> None:
 def _sums(file: Path) -> Mapping[str, str]:
     text = file.read_bytes().decode("utf-8", "replace")
     sums = {match["name"]: match["digest"] for match in _LINE.finditer(text)}
-    # anything between the lines, a line twice or in another place: not what `seal` wrote
+    # `seal` wrote sorted lines and nothing else: no other text, no line twice
     if not sums or _text(sums) != text:
         raise SnapshotDamaged(f"{file.parent}: cannot be read: {SUMS} is not what was saved")
     return sums
@@ -61,7 +61,7 @@ def _text(sums: Mapping[str, str]) -> str:
 
 
 def _files(folder: Path) -> set[str]:
-    """Names of all files below a folder, relative to it. SnapshotDamaged where anything is no plain file."""
+    """Return the names of all files below a folder, relative to it. SnapshotDamaged where one is no plain file."""
     return {str(path.relative_to(folder)) for path in _walk(folder)}
 
 
@@ -82,6 +82,6 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _digest(file: Path) -> str:
-    # O_NOFOLLOW: a link put there meanwhile is not taken
+    # O_NOFOLLOW: a link that was put there meanwhile is refused
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW)) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

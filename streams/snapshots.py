@@ -1,6 +1,6 @@
-"""Snapshots of the index in INDEX_DIR: a folder each, named by the log's identity and offset.
+"""Snapshots of the index in INDEX_DIR: one folder each, named by the log's identity and offset.
 
-A snapshot that is not what was saved is set aside under `….damaged`, and an older one or the log takes its place.
+A damaged snapshot is renamed to `….damaged`, and an older one or the log takes its place.
 """
 
 import logging
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 KEPT = 2
 KEPT_DAMAGED = 2
-"""Snapshots that were set aside stay for a person to look at, the newest ones."""
+"""The newest damaged snapshots stay for a person to look at."""
 
 MAX_AGE_MS = 25 * DAY_MS
-"""Well below the 30 days that the log keeps the tombstones which an older snapshot would miss."""
+"""Well below the 30 days for which the log keeps removals; an older snapshot would miss some."""
 
 NAME = re.compile(r"index-(?P<log>[\w-]+)-(?P<offset>\d+)")
 DAMAGED = ".damaged"
 
 
 class Snapshots:
-    """Saves and loads the index; several processes may share the folder."""
+    """Saves and loads the index. Several processes may share the folder."""
 
     def __init__(self, folder: Path, config: IndexConfig) -> None:
-        """OSError where the folder cannot be made or written."""
+        """Make the folder where it is missing; OSError where it cannot be made or written."""
         self._folder = folder
         self._config = config
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,11 +39,11 @@ class Snapshots:
 
     @property
     def scratch(self) -> Path:
-        """A folder of this process for NGT's own files."""
+        """The folder of this process alone, for NGT's files."""
         return self._scratch.folder
 
     def newest(self, log_id: str, *, at_most: int) -> tuple[Index, int] | None:
-        """The index of the newest usable snapshot of that log, and its offset; None where there is none."""
+        """Load the newest usable snapshot of a log: the index and its offset; None where there is none."""
         for offset, folder in reversed(self._of(log_id)):
             if offset > at_most:
                 continue
@@ -64,7 +64,7 @@ class Snapshots:
         return None
 
     def save(self, index: Index, log_id: str, offset: int) -> None:
-        """Write a snapshot; all but the newest ones go. Where it cannot be written, the log has everything."""
+        """Write a snapshot and remove old ones. An error is only logged, since the log holds everything."""
         began = time.monotonic()
         draft = self.scratch / f"index-{log_id}-{offset}"
         try:
@@ -90,7 +90,7 @@ class Snapshots:
             self._scratch.remove(folder.with_name(folder.name + DAMAGED))
             folder.rename(folder.with_name(folder.name + DAMAGED))
         except OSError as exc:
-            # another process may have set it aside first, or the folder be read-only
+            # another process may have renamed it first, or the folder is read-only
             log.warning("%s: stays where it is: %s", folder, exc.strerror or exc)
         aside = sorted(self._folder.glob(f"index-*{DAMAGED}"), key=_changed)
         for old in aside[:-KEPT_DAMAGED]:
@@ -102,7 +102,7 @@ class Snapshots:
 
 
 def _changed(path: Path) -> float:
-    """When it was renamed, or otherwise changed; 0 where it is gone."""
+    """Return when it was renamed or otherwise changed; 0 where it is gone."""
     try:
         return path.lstat().st_ctime
     except OSError:

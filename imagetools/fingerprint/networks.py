@@ -1,7 +1,7 @@
 """Model files → torch networks that turn normalised pixels into vectors.
 
-Two kinds of file are read: a torchvision ResNet state dict, with a `Projection` or without, by weights_only, so that
-nothing in it is run; and a TorchScript archive, which is a program of torch's own operators and no Python.
+Two kinds of file are read: a torchvision ResNet state dict, with or without a `Projection`, by weights_only, so that
+nothing in it runs; and a TorchScript archive, a program of torch's own operators without any Python.
 """
 
 import io
@@ -25,15 +25,14 @@ ARCHITECTURES: dict[tuple[str, tuple[int, ...]], Any] = {
     ("bottleneck", (3, 4, 6, 3)): resnet.resnet50,
     ("bottleneck", (3, 4, 23, 3)): resnet.resnet101,
 }
-"""By kind of block and number of blocks in each of the four layers (He et al. 2016, table 1)."""
-
+"""By kind of block, and number of blocks in each of the four layers (He et al. 2016, table 1)."""
 
 PROJECTION = "projection."
-"""What the names of a projection's tensors begin with; `fc.`, where a torchvision ResNet has it, is a classifier's."""
+"""Prefix of a projection's tensors in a state dict; `fc.` is the prefix of torchvision's classifier."""
 
 
 class Projection(nn.Module):
-    """A linear map of unit vectors, in place of a ResNet's classifier: centred and stretched, copies are told better.
+    """A linear map of unit vectors, where a ResNet has its classifier. It centres and stretches them for copies.
 
     weight  (dimension, width), width as the network's own
     bias    (dimension,)
@@ -45,20 +44,21 @@ class Projection(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dimension))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, width) → float32 (n, dimension), under autocast, too.
+        """Map (n, width) → float32 (n, dimension), also under autocast.
 
-        What all photos have in common is subtracted here, and in bfloat16 its rounding would stay. By torch, over 91
-        photos, a bfloat16 fingerprint is 5.2e-5 from that in float32 (1 − cosine); with a bfloat16 projection, 8.4e-5.
+        The bias subtracts what all photos have in common, and in bfloat16 the rounding of that large part would remain.
+        Over 91 photos in torch, a bfloat16 fingerprint is 5.2e-5 from the float32 one (1 − cosine); with the projection
+        in bfloat16, too, 8.4e-5.
         """
         device = rows.device.type
-        # only where there is one to leave: an exported network would have it as an operator
+        # only under autocast: an exported network would contain it as an operator
         exactly = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
         with exactly:
             return functional.linear(functional.normalize(rows.float(), dim=1), self.weight, self.bias)
 
 
 class FromPixels(nn.Module):
-    """A network with its normalisation: uint8 (n, side, side, 3), RGB → float32 (n, dimension), of any length."""
+    """A network with its normalisation: uint8 (n, side, side, 3), RGB → float32 (n, dimension), not of unit length."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -69,15 +69,15 @@ class FromPixels(nn.Module):
         self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The vectors."""
+        """Compute the vectors."""
         vectors: torch.Tensor = self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.deviation)
         return vectors.flatten(1)
 
 
 def load_network(name: str, data: bytes) -> nn.Module:
-    """The network in a file's bytes, in evaluation mode, its weights float32.
+    """Load the network in a file's bytes, in evaluation mode, with float32 weights.
 
-    name  what errors call it
+    name  of the file, for errors
     ModelError where it is neither a state dict of a ResNet-18, 34, 50 or 101 nor TorchScript, or holds numbers that
     are not finite.
     """
@@ -91,7 +91,7 @@ def load_network(name: str, data: bytes) -> nn.Module:
 
 @torch.inference_mode()
 def dimension_of(name: str, network: nn.Module, side: int) -> int:
-    """How long a network's vectors are, for images of side × side pixels. ModelError where it gives none."""
+    """Return the length of a network's vectors, for images of side × side pixels. ModelError where it gives none."""
     try:
         vectors = network(torch.zeros(1, 3, side, side))
     except RuntimeError as exc:
@@ -102,7 +102,7 @@ def dimension_of(name: str, network: nn.Module, side: int) -> int:
 
 
 def _is_torchscript(data: bytes) -> bool:
-    """Both kinds are zip archives; only TorchScript has a folder of code."""
+    """Tell a TorchScript archive from weights: both are zip archives, and only TorchScript has a folder of code."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return any(entry.split("/")[1:2] == ["code"] for entry in archive.namelist())
@@ -121,9 +121,9 @@ def _scripted(name: str, data: bytes) -> nn.Module:
 def _weights(name: str, data: bytes) -> object:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # torch names no set of errors for bytes that are no weights: struct, pickle, zip and runtime errors were seen
+    # torch documents no errors for bytes that are no weights: struct, pickle, zip and runtime errors occur
     except Exception as exc:
-        # what follows in torch's message advises to load it without safeguards
+        # the rest of torch's message advises to load the file without safeguards
         raise ModelError(f"{name}: not a file of weights: {_first_line(exc).split('. In PyTorch')[0]}") from exc
 
 

@@ -1,9 +1,9 @@
 """The pictures inside a picture: cells of a collage, the photo in a screenshot, what a frame or a letterbox encloses.
 
-A fingerprint of the whole tells little of a photo that fills a quarter of it. Whoever puts pictures together leaves
-straight seams along the axes, which hardly any photograph has over its full width or height: the image is cut at them,
-and at lines of one colour, again and again (the recursive X-Y cut of Nagy and Seth, 1984, which reads documents so).
-What is left and has a seam or the image's border on all four sides is a part.
+A fingerprint of the whole says little about a photo that fills a quarter of it. Pictures that were put together meet
+in straight seams along the axes, which few photographs have over their full width or height. The image is cut at such
+seams, and at lines of one colour, recursively (the X-Y cut of Nagy and Seth, 1984, for pages of text). A piece with a
+seam or the image's border on all four sides is a part.
 """
 
 from collections.abc import Iterator
@@ -15,35 +15,35 @@ import numpy.typing as npt
 from PIL import Image
 
 SIDE: Final = 192
-"""Pixels of the square in which seams are sought; the thin white line of a collage is two wide there."""
+"""Pixels of the square that is searched for seams; the thin white line of a collage is two pixels wide there."""
 
 STEP: Final = 28
-"""Levels of 255 that a pixel's two neighbors differ by across a seam, or that a line differs from both."""
+"""Levels of 255 by which the pixels on both sides of a seam differ, or a line differs from both its sides."""
 
 COVERED: Final = 0.9
-"""Share of a seam's length at which there is such a step: with PEAK, in 100 % of collages with a line between their
-cells, and in 3 % of photographs."""
+"""Share of a seam's length that has such a step. With PEAK, 100 % of collages with a line between their cells have a
+seam, and 3 % of photographs."""
 
 PEAK: Final = 0.35
-"""How much more than beside the seam; else it is texture."""
+"""How much larger that share is than beside the seam; otherwise it is texture."""
 
 SIDE_COVERED: Final = 0.6
-"""The same share along each side of a part, which the cut is known to run along."""
+"""The same share along each side of a part; less is enough where a cut runs."""
 
 FLAT: Final = 20
-"""Levels between the darkest and the brightest pixel of a line of one colour, in each channel."""
+"""Levels between the darkest and the brightest pixel of a line of one colour, in any channel."""
 
 SLIGHT: Final = 10
 """Levels by which a pixel differs from an area of one colour beside it."""
 
 MIN_SIDE: Final = 0.15
-"""Of the image's width and height: less of a photo is not worth a search."""
+"""Share of the image's width and height; a smaller piece is not worth a search."""
 
 MAX_AREA: Final = 0.85
-"""Of the image's area: the fingerprint of the whole tells more than that of a larger part."""
+"""Share of the image's area; the fingerprint of the whole covers a larger part."""
 
 MAX_PARTS: Final = 9
-"""Parts of one image: those that hold no others first, and of these the largest."""
+"""Parts of one image: first those that hold no others, the largest first."""
 
 _DEPTH: Final = 6
 
@@ -63,7 +63,7 @@ class PartBox:
         return (self.right - self.left) * (self.bottom - self.top)
 
     def cut(self, image: Image.Image) -> Image.Image:
-        """What the part shows, of the image itself or of another size of it; a pixel at least."""
+        """Cut the part out of the image, in any size of it; at least one pixel."""
         width, height = image.size
         left, top = min(round(self.left * width), width - 1), min(round(self.top * height), height - 1)
         right, bottom = max(left + 1, round(self.right * width)), max(top + 1, round(self.bottom * height))
@@ -71,13 +71,13 @@ class PartBox:
 
 
 def find_parts(image: Image.Image) -> list[PartBox]:
-    """The parts of an RGB image, at most MAX_PARTS; none of most photographs. Thread-safe."""
+    """Find the parts of an RGB image, at most MAX_PARTS; most photographs have none. Thread-safe."""
     return _Seams(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)).parts()
 
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """Rows y0 to y1 and columns x0 to x1 of the square, ends not included."""
+    """Rows y0 to y1 and columns x0 to x1 of the square, without the ends."""
 
     y0: int
     x0: int
@@ -85,7 +85,7 @@ class _Box:
     x1: int
 
     def along(self, axis: int, start: int, end: int) -> "_Box":
-        """The same, from start to end of its own rows (axis 0) or columns (1)."""
+        """Take the box's rows (axis 0) or columns (1) from start to end, counted within the box."""
         if axis == 0:
             return _Box(self.y0 + start, self.x0, self.y0 + end, self.x1)
         return _Box(self.y0, self.x0 + start, self.y1, self.x0 + end)
@@ -104,7 +104,7 @@ class _Box:
 
 
 class _Seams:
-    """The square, and where steps are in it."""
+    """The square, and the steps in it: places where neighboring pixels differ."""
 
     def __init__(self, square: Image.Image) -> None:
         planes = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
@@ -115,7 +115,7 @@ class _Seams:
     def parts(self) -> list[PartBox]:
         whole = _Box(0, 0, SIDE, SIDE)
         found = [box for box in self._cut(whole, _DEPTH) if box.area <= MAX_AREA * whole.area]
-        # a row of a collage is cut into its cells, which tell more
+        # a row of a collage is also cut into its cells, which are the better parts
         last = [box for box in found if not any(box.holds(other) for other in found)]
         first = sorted(found, key=lambda box: (box not in last, -box.area))[:MAX_PARTS]
         return [PartBox(box.x0 / SIDE, box.y0 / SIDE, box.x1 / SIDE, box.y1 / SIDE) for box in first]
@@ -127,12 +127,12 @@ class _Seams:
             return
         if depth:
             yield from self._within(box, depth)
-        # what was cut may be one photo all the same
+        # a box that was cut may still be one photo
         if self._enclosed(box):
             yield box
 
     def _within(self, box: _Box, depth: int) -> Iterator[_Box]:
-        """The parts that a box is cut into: at seams, or else at lines of one colour."""
+        """The parts of the pieces that a box is cut into: at seams, or else at lines of one colour."""
         for pieces in (self._at_seams(box, 0), self._at_seams(box, 1)):
             if pieces != [box]:
                 for piece in pieces:
@@ -145,7 +145,7 @@ class _Seams:
                 return
 
     def _trimmed(self, box: _Box) -> _Box:
-        """Less the lines of one colour around it."""
+        """The box without the lines of one colour around it."""
         for axis in (0, 1):
             other = np.flatnonzero(~self._flat(box, axis))
             if not len(other):
@@ -154,7 +154,7 @@ class _Seams:
         return box
 
     def _at_seams(self, box: _Box, axis: int) -> list[_Box]:
-        """The box in pieces, between the seams across this axis."""
+        """The pieces of a box between the seams across this axis; the box itself where there is none."""
         steps = self._steps[axis][box.y0 : box.y1, box.x0 : box.x1]
         covered = np.count_nonzero(steps, axis=1 - axis) / box.length(1 - axis)
         if covered.max() <= COVERED:
@@ -168,25 +168,25 @@ class _Seams:
         return self._between(box, axis, self._flat(box, axis))
 
     def _between(self, box: _Box, axis: int, lines: npt.NDArray[np.bool_]) -> list[_Box]:
-        """The pieces of a box without these lines; pieces that are too small are left out. Itself where not cut."""
+        """The pieces of a box between these lines, without those that are too small; itself where none is left."""
         if not lines.any():
             return [box]
         ends = np.flatnonzero(np.diff(np.concatenate(([True], lines, [True])).astype(np.int8)))
         runs = ends.reshape(-1, 2)
         pieces = [box.along(axis, int(start), int(end)) for start, end in runs]
-        # a run along the border is no cut
+        # lines along the border cut nothing
         if len(pieces) == 1:
             return [box]
         return [piece for piece in pieces if piece.length(axis) >= MIN_SIDE * SIDE] or [box]
 
     def _flat(self, box: _Box, axis: int) -> npt.NDArray[np.bool_]:
-        """Which rows (axis 0) or columns (1) are of one colour."""
+        """Tell which rows (axis 0) or columns (1) are of one colour."""
         piece = self._planes[:, box.y0 : box.y1, box.x0 : box.x1]
         across = 2 - axis
         return np.asarray((piece.max(axis=across) - piece.min(axis=across)).max(axis=0) <= FLAT)
 
     def _enclosed(self, box: _Box) -> bool:
-        """Whether a seam, the image's border, or an area of one colour runs along each side."""
+        """Tell whether a seam, the image's border, or an area of one colour runs along each side."""
         rows = self._steps[0][:, box.x0 : box.x1], self._planes[:, :, box.x0 : box.x1]
         columns = self._steps[1][box.y0 : box.y1].T, self._planes[:, box.y0 : box.y1].transpose(0, 2, 1)
         return (
@@ -198,7 +198,7 @@ class _Seams:
 
 
 def _runs_along(steps: npt.NDArray[np.bool_], planes: npt.NDArray[np.uint8], outside: int, inside: int) -> bool:
-    """Whether the rows outside and inside are on two sides of a seam, or the one outside is beyond the border."""
+    """Tell whether the rows outside and inside lie on both sides of a seam, or the outer one beyond the border."""
     if not 0 <= outside < SIDE:
         return True
     first = min(outside, inside)
@@ -208,7 +208,7 @@ def _runs_along(steps: npt.NDArray[np.bool_], planes: npt.NDArray[np.uint8], out
     line = planes[:, outside]
     if (line.max(axis=1) - line.min(axis=1)).max() > FLAT:
         return False
-    # beside one colour little is enough
+    # beside an area of one colour a smaller step is enough
     colour = np.median(line, axis=1).astype(np.int16)
     further = inside + (inside - outside)
     differs = [
@@ -219,17 +219,17 @@ def _runs_along(steps: npt.NDArray[np.bool_], planes: npt.NDArray[np.uint8], out
 
 
 def _steps(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Where the rows above and below differ, or a row differs from both: bool (rows, columns) of (3, rows, columns)."""
+    """Find where the rows above and below differ, or a row from both: (3, rows, columns) → bool (rows, columns)."""
     found = np.zeros(planes.shape[1:], bool)
     np.greater(_apart(planes[:, :-2], planes[:, 2:]), STEP, out=found[1:-1])
-    # in whole levels of 255, and so in a byte each
+    # halved, so that sums fit in a byte
     halves = planes >> 1
     found[2:-2] |= _apart(planes[:, 2:-2], halves[:, :-4] + halves[:, 4:]) > STEP
     return found
 
 
 def _apart(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The largest difference of the three channels, pixel by pixel."""
+    """Compute the largest difference of the three channels, pixel by pixel."""
     difference = np.maximum(one, other)
     difference -= np.minimum(one, other)
     return np.asarray(np.maximum(np.maximum(difference[0], difference[1]), difference[2]))
