@@ -1,4 +1,4 @@
-"""A collection moves to another model on a real Kafka: nothing is announced anew, no alert is repeated or lost."""
+"""A collection moves to another model on a real Kafka: nothing is announced again, and no alert is repeated or lost."""
 
 from collections.abc import Callable
 from dataclasses import replace

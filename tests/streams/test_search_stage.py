@@ -1,4 +1,4 @@
-"""The search stage on a real Kafka: what it finds, and that its index is what the log says at its offset."""
+"""The search stage on a real Kafka: what it finds, and that its index is in step with the log."""
 
 import time
 from dataclasses import replace
@@ -159,7 +159,7 @@ def entries(stage: SearchStage) -> dict[str, bytes]:
 
 
 def brought_to(kafka: KafkaConfig, folder: Path, offset: int) -> SearchStage:
-    """A stage that has restored itself to an offset."""
+    """Make a stage and restore it to an offset."""
     stage = SearchStage(config(kafka, folder))
     for _ in stage.restore(0, offset):
         pass
@@ -197,7 +197,7 @@ def test_a_restart_resumes_from_the_log_and_from_a_snapshot(kafka, tmp_path, cap
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_two_members_take_over_from_each_other_under_load(kafka, tmp_path, protocol):
-    """Ownership goes back and forth while embeddings come; every image has its candidates once, and all before it."""
+    """Ownership moves back and forth while embeddings come; each image gets its candidates once, all before it."""
     rows, copies = vectors(200), 3
     reader = Reader(kafka, CANDIDATES)
     order = [

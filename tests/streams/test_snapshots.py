@@ -1,4 +1,4 @@
-"""Snapshots that are damaged, in every way: one is never read wrongly, ends nothing, and costs time alone."""
+"""Damaged snapshots of every kind: none is read wrongly, none ends the stage, and all cost only time."""
 
 import logging
 import os

@@ -144,7 +144,7 @@ def test_a_converted_model_is_kept_by_its_content_and_serves_the_next_start(scri
     assert len(list(kept.iterdir())) == 2
 
 
-def test_a_kept_model_that_is_damaged_is_converted_anew(scripted, tmp_path, caplog):
+def test_a_kept_model_that_is_damaged_is_converted_again(scripted, tmp_path, caplog):
     kept = tmp_path / "kept"
     first = load(scripted, "model.pt", "openvino", kept=kept).encode(scenes(2))
     (place,) = kept.iterdir()

@@ -1,4 +1,4 @@
-"""The index against brute force, and against what NGT does to equal vectors."""
+"""The index against brute force, and with equal vectors, which NGT alone would lose."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def random_vectors(n: int, d: int = 64, seed: int = 0) -> np.ndarray:
 def brute_force(
     vectors: dict[str, np.ndarray], query: np.ndarray, k: int, distance_type: str
 ) -> list[tuple[str, float]]:
-    """The reference: every distance, in double precision."""
+    """The reference: all distances, in double precision."""
 
     def score(v: np.ndarray) -> float:
         a, b = v.astype(np.float64), query.astype(np.float64)
@@ -122,14 +122,14 @@ def test_equal_bytes_are_found_even_where_the_fingerprints_drifted_apart(index):
     assert {hit.relative_path for hit in index.search(a, 1)} == {"a", "b"}
 
 
-def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
+def test_an_image_is_found_by_its_parts_and_by_those_of_the_query(index):
     whole, left, right, photo, crop = random_vectors(5)
     index.add("collage", whole, order=0, parts=[left, right])
     index.add("photo", photo, order=1)
-    # the photo came first, and is a part of who asks
+    # the photo came first, and is a part of the query
     hits = index.change().search(crop, 1, parts=[photo])
     assert hits[0] == Hit("photo", pytest.approx(1.0, abs=1e-6))
-    # the collage came first, and who asks is a part of it
+    # the collage came first, and the query is a part of it
     assert [n.relative_path for n in index.search(whole, 1)] == ["collage"]
     for part in (left, right):
         assert [n.relative_path for n in index.search(part, 1)] == ["collage", "photo"], "on top of the nearest whole"
@@ -142,7 +142,7 @@ def test_an_image_is_found_by_its_parts_and_by_those_of_who_asks(index):
     assert index.search(left, 3)[0].score < 0.9
 
 
-def test_who_is_near_by_a_part_takes_nobodys_place(index):
+def test_hits_by_parts_displace_no_other_hits(index):
     rows = random_vectors(40)
     for n in range(20):
         index.add(f"whole {n}", rows[n], order=n)
@@ -270,7 +270,7 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
 
 
 SHOWN = st.lists(st.integers(0, 5), min_size=1, max_size=3)
-"""Which of six vectors an image has: of the whole, and of its parts."""
+"""Which of six vectors an image has: that of the whole, then those of its parts."""
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "apply", "drop"]), st.integers(0, 7), SHOWN), max_size=40)
 
 
