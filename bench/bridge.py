@@ -39,7 +39,7 @@ from imagetools.folder import find_images
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
 from local_kafka.broker import LocalKafka
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request
 from streams import matcher_consumer
 from streams.config import Config, KafkaConfig

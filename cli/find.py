@@ -36,7 +36,7 @@ from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally, find_images
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
-from local_kafka.broker import Broker, broker
+from local_kafka.provider import Broker, provide_broker
 from schemas.records import StageState
 from streams.config import Config, KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics, reach
@@ -152,7 +152,7 @@ def _cluster(
 ) -> Iterator[tuple[KafkaConfig, Broker | None]]:
     """A Kafka to work on, and the process behind it where it is this job's own; otherwise under a fresh prefix."""
     if bootstrap is None:
-        with broker(progress=lambda text: console.print(Text(text + " …"))) as own:
+        with provide_broker(progress=lambda text: console.print(Text(text + " …"))) as own:
             yield reach(KafkaConfig(own.bootstrap)), own
         return
     prefix = f"find-{uuid.uuid4().hex[:8]}."

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 
-from local_kafka.broker import Broker
+from local_kafka.provider import Broker
 from streams.config import KafkaConfig
 from streams.exit_codes import Failed
 from streams.kafka.admin import GroupOffsets

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from cli.supervisor import BACKOFF_S, GIVE_UP, STEADY_S
-from local_kafka.broker import BrokerUnavailable, LocalKafka
+from local_kafka.broker import LocalKafka
+from local_kafka.node import BrokerUnavailable
 from streams.exit_codes import Failed
 
 Say = Callable[[str], None]

@@ -1,91 +1,38 @@
-"""A real Kafka of one's own: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
+"""A real Kafka: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
 
 import json
 import os
 import time
-import uuid
-from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import PrerequisiteMissing
-from imagetools.last_words import kept, last_words
+from imagetools.last_words import last_words
 from imagetools.scratch import Scratch, sweep
-from local_kafka.container import ContainerKafka, NoContainer
-from local_kafka.java import Identity, JavaProcess, Program, Progress, fetch, free_ports, is_free, quiet
+from local_kafka.node import FRUGAL, KAFKA, LOGGING, START_S, BrokerUnavailable, configure, format_data, log_path
+from local_kafka.ports import free_ports, is_free
+from local_kafka.process import Identity, JavaProcess
+from local_kafka.programs import Progress, fetch, quiet
 
-VERSION = "4.4.0"
-KAFKA = Program(
-    f"Apache Kafka {VERSION}",
-    # Kafka logs through slf4j 1.7 and brings no backend; the simple one writes to the standard error output
-    (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36"),
-    megabytes=43,
-)
-
-START_S = 60.0
 STARTED = "Kafka Server started"
 TAKEN = "Address already in use"
 ATTEMPTS = 5
 HEAP = "512m"
-FRUGAL = "-XX:TieredStopAtLevel=1"
-"""A broker for one machine: over 3,000 images in a minute, thorough compiling took a third of its processor time."""
-
-NODE_SETTINGS = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    # one node cannot keep three copies, which the defaults ask for
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    # the defaults of 50 are made for clusters; each is a folder to make, and to load after a restart
-    "offsets.topic.num.partitions": "4",
-    "transaction.state.log.num.partitions": "4",
-    # a misspelt topic is an error, not a new topic
-    "auto.create.topics.enable": "false",
-    # members come one after the other here: wait for none, and notice soon that one has died
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
-    "group.consumer.min.session.timeout.ms": "1000",
-    "group.consumer.min.heartbeat.interval.ms": "200",
-    "group.consumer.session.timeout.ms": "6000",
-    "group.consumer.heartbeat.interval.ms": "1000",
-    # the transaction of a stage that was killed holds up the readers until it is found to be out of time
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    # a year: a service that was switched off for a holiday goes on where it was
-    "offsets.retention.minutes": "525600",
-}
-"""What differs from Kafka's defaults."""
-
-LOGGING = [
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
-    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
-]
-
-
-class BrokerUnavailable(PrerequisiteMissing):
-    """No Kafka can be had; the message says what is missing and how to get it."""
 
 
 class LocalKafka:
-    """A real single-node Apache Kafka of one's own.
+    """A real Apache Kafka of one node.
 
     bootstrap  host:port for clients
     pid        of the Java virtual machine
-    data_dir   holds its data, its log (kafka.log) and, while it runs, its state (kafka.json)
+    data_dir   holds the data, the log (kafka.log) and, while it runs, the state (kafka.json)
 
-    It ends with the process that started it, even when that is killed, unless it was started detached.
+    It ends with the process that started it, even if that is killed, unless it was started detached.
     """
 
     def __init__(
@@ -113,14 +60,14 @@ class LocalKafka:
         detached: bool = False,
         progress: Progress = quiet,
     ) -> "LocalKafka":
-        """Start it; returns when it answers.
+        """Start a broker; return when it answers.
 
-        data_dir    the same folder again: goes on with its data, at the same port where that is free.
-                    None: a temporary folder, gone when the broker has ended
+        data_dir    a folder used before: continues with its data, at the same port if that is free.
+                    None: a temporary folder, removed when the broker ends
         port        None: a free one
-        properties  broker settings beside NODE_SETTINGS, which they override
-        detached    outlives this process; `stop_detached` ends it
-        BrokerUnavailable when it cannot be fetched or does not start; the message is the error in its log.
+        properties  broker settings that override NODE_SETTINGS
+        detached    the broker outlives this process; `stop_detached` ends it
+        BrokerUnavailable if it cannot be fetched or does not start; the message quotes its log.
         """
         if detached and data_dir is None:
             raise ValueError("a detached broker needs a folder, by which it is found again")
@@ -168,9 +115,9 @@ class LocalKafka:
             ports = usual if attempt == 0 and usual and all(map(is_free, usual)) else free_ports(2)
             if port is not None:
                 ports[0] = port
-            _configure(folder, ports, properties)
+            configure(folder, ports, properties)
             removed = scratch.path if scratch else None
-            _format(folder, class_path, removed)
+            format_data(folder, class_path, removed)
             process = JavaProcess(
                 [f"-Xmx{HEAP}", FRUGAL, *LOGGING, "-cp", class_path, "kafka.Kafka", str(folder / "server.properties")],
                 log=folder / "kafka.log",
@@ -186,11 +133,11 @@ class LocalKafka:
                 output, words = process.output(), process.words()
             if TAKEN not in output:
                 break
-        raise BrokerUnavailable(f"{KAFKA.title} does not start: {words}; its log: {_lasting(folder, scratch)}")
+        raise BrokerUnavailable(f"{KAFKA.title} does not start: {words}; its log: {log_path(folder, scratch)}")
 
     @classmethod
     def attach(cls, data_dir: Path) -> "LocalKafka | None":
-        """The broker that runs with this folder's data, whoever started it; None when none does."""
+        """Return the broker that runs on this folder's data, from whatever process; None if there is none."""
         state = _read_state(data_dir)
         if state is None:
             return None
@@ -199,7 +146,7 @@ class LocalKafka:
 
     @classmethod
     def stop_detached(cls, data_dir: Path) -> bool:
-        """Stop the broker of this folder; False when none runs."""
+        """Stop the broker of this folder; return False if none runs."""
         broker = cls.attach(data_dir)
         if broker is None:
             return False
@@ -207,18 +154,18 @@ class LocalKafka:
         return True
 
     def alive(self) -> bool:
-        """Whether it runs still."""
+        """Return whether it still runs."""
         return self._identity.alive()
 
     def failure(self) -> str:
-        """How it ended, in one line with the path of its log; empty while it runs."""
+        """Return how it ended, in one line with the path of its log; empty while it runs."""
         if self.alive():
             return ""
         how = self._process.ending() if self._process is not None else last_words(self.data_dir / "kafka.log")
-        return f"Kafka died ({how}); its log: {_lasting(self.data_dir, self._scratch)}"
+        return f"Kafka died ({how}); its log: {log_path(self.data_dir, self._scratch)}"
 
     def stop(self) -> None:
-        """End it and wait until it has: SIGTERM, and SIGKILL after a deadline. Idempotent."""
+        """Stop it and wait until it has ended: SIGTERM, then SIGKILL after a deadline. Idempotent."""
         if self._process is not None:
             self._process.stop()
         else:
@@ -235,87 +182,8 @@ class LocalKafka:
         self.stop()
 
 
-class Broker(Protocol):
-    """A Kafka, wherever it runs."""
-
-    bootstrap: str
-
-    def failure(self) -> str:
-        """How it ended, in one line with the path of its log; empty while it runs."""
-
-
-@contextmanager
-def broker(data_dir: Path | None = None, *, progress: Progress = quiet) -> Iterator[Broker]:
-    """A Kafka for the length of a `with`: in a container where a Docker engine answers, otherwise a LocalKafka.
-
-    data_dir  its data outlast it; always a LocalKafka then
-    BrokerUnavailable where neither can be had.
-    """
-    container: ContainerKafka | None = None
-    reason = "was not asked"
-    if data_dir is None:
-        try:
-            container = ContainerKafka(VERSION, NODE_SETTINGS, progress)
-        except NoContainer as exc:
-            reason = str(exc)
-    if container is not None:
-        with container:
-            yield container
-        return
-    try:
-        local = LocalKafka.start(data_dir, progress=progress)
-    except BrokerUnavailable as exc:
-        raise BrokerUnavailable(
-            f"{exc}\nA Docker engine would do as well, but: {reason}\n"
-            "Or name a broker that runs already: KAFKA_BOOTSTRAP_SERVERS, or the command's own flag."
-        ) from exc
-    with local:
-        yield local
-
-
-def _configure(folder: Path, ports: list[int], properties: Mapping[str, str]) -> None:
-    broker, controller = (f"127.0.0.1:{port}" for port in ports)
-    settings = {
-        **NODE_SETTINGS,
-        "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-        "controller.quorum.bootstrap.servers": controller,
-        "log.dirs": str(folder / "data"),
-        **properties,
-    }
-    text = "".join(f"{name}={value}\n" for name, value in settings.items())
-    (folder / "server.properties").write_text(text.replace("\\", "\\\\"))
-
-
-def _format(folder: Path, class_path: str, scratch: Path | None) -> None:
-    """Give an empty data folder its cluster id; one that has it is left alone."""
-    if (folder / "data" / "meta.properties").exists():
-        return
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-    tool = JavaProcess(
-        [
-            "-Xmx128m", FRUGAL, *LOGGING, "-cp", class_path, "kafka.tools.StorageTool", "format",
-            "--standalone", "--cluster-id", cluster, "--config", str(folder / "server.properties"),
-        ],
-        log=folder / "kafka.log",
-        scratch=scratch,
-    )  # fmt: skip
-    deadline = time.monotonic() + START_S
-    while tool.alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    tool.stop(0)
-    if not (folder / "data" / "meta.properties").exists():
-        log = _lasting(folder, scratch)
-        raise BrokerUnavailable(f"{KAFKA.title} cannot prepare {folder}: {tool.words()}; its log: {log}")
-
-
-def _lasting(folder: Path, scratch: Scratch | Path | None) -> Path:
-    """Where the log can be read, also after a temporary folder is gone."""
-    return kept(folder / "kafka.log") if scratch else folder / "kafka.log"
-
-
 def _answers(process: JavaProcess, port: int) -> bool:
-    """Wait until the broker serves clients; False when it has ended or takes too long."""
+    """Wait until the broker serves clients; return False if it ends or takes too long."""
     deadline = time.monotonic() + START_S
     while STARTED not in process.output():
         if not process.alive() or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A throw-away Kafka in a container, where a Docker engine answers."""
+"""A temporary Kafka in a container of a local Docker engine."""
 
 import logging
 import socket
@@ -9,39 +9,41 @@ from types import TracebackType
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from local_kafka.java import Progress, free_ports, quiet
+from local_kafka.ports import free_ports
+from local_kafka.programs import Progress, quiet
 
 IMAGE = "apache/kafka"
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 START_S = 60.0
 CONTROLLER_PORT = 29093
 
-silent = logging.Logger("silent", logging.CRITICAL)  # librdkafka's remarks while the broker is not up yet
+# librdkafka logs failed connections until the broker is up
+silent = logging.Logger("silent", logging.CRITICAL)
 
 
 class NoContainer(Exception):
-    """No engine answers, or the container did not start; the message says why."""
+    """No engine answers, or the container does not start; the message says why."""
 
 
 class ContainerKafka:
-    """One Kafka in one container; it is removed with the process that started it, by testcontainers' own reaper.
+    """A Kafka in a container, which testcontainers' reaper removes when the starting process ends.
 
     bootstrap  host:port for clients
     """
 
     def __init__(self, version: str, settings: Mapping[str, str], progress: Progress = quiet) -> None:
-        """Start it; NoContainer where that cannot be.
+        """Start the container; NoContainer if that fails.
 
-        version   of Apache Kafka, the image's tag
-        settings  of the broker, by Kafka's own names
+        version   Apache Kafka's version, the image's tag
+        settings  of the broker, by Kafka's names
         """
-        # imported here: they take .3 s, and whoever names a broker needs neither
+        # imported here: they take .3 s, and a named broker needs neither
         from docker.errors import DockerException  # noqa: PLC0415
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415
         from testcontainers.core.docker_client import get_docker_host  # noqa: PLC0415
         from testcontainers.core.exceptions import ContainerStartException  # noqa: PLC0415
 
-        _knock(get_docker_host() or DEFAULT_ENGINE)
+        _check_socket(get_docker_host() or DEFAULT_ENGINE)
         with ExitStack() as undo:
             try:
                 (port,) = free_ports(1)
@@ -60,7 +62,7 @@ class ContainerKafka:
             undo.pop_all()
 
     def failure(self) -> str:
-        """How it ended, in one line; empty while it runs."""
+        """Return how it ended, in one line; empty while it runs."""
         from docker.errors import DockerException  # noqa: PLC0415
 
         try:
@@ -86,24 +88,27 @@ class ContainerKafka:
         self.stop()
 
 
-def _knock(engine: str) -> None:
-    """NoContainer where nobody listens at a local engine's socket; the client library would leak its own."""
+def _check_socket(engine: str) -> None:
+    """Raise NoContainer if nothing listens on the engine's local socket.
+
+    docker's client would find out, too, but leaks a socket then.
+    """
     if not engine.startswith("unix://"):
         return
-    with socket.socket(socket.AF_UNIX) as knocking:
+    with socket.socket(socket.AF_UNIX) as probe:
         try:
-            knocking.connect(engine.removeprefix("unix://"))
+            probe.connect(engine.removeprefix("unix://"))
         except OSError as exc:
             raise NoContainer(f"{engine}: {exc.strerror}") from exc
 
 
 def environment_name(setting: str) -> str:
-    """The variable by which the image takes a setting: log.dirs is KAFKA_LOG_DIRS."""
+    """Return the variable that the image reads a setting from: log.dirs is KAFKA_LOG_DIRS."""
     return "KAFKA_" + setting.upper().replace(".", "_")
 
 
 def _listeners(outside: str, port: int) -> dict[str, str]:
-    # a client connects anew to what is advertised, so this has to be the address that is seen from outside
+    # clients reconnect to the advertised address, so it must be the one that is reachable from outside
     return {
         "listeners": f"PLAINTEXT://:{port},CONTROLLER://localhost:{CONTROLLER_PORT}",
         "advertised.listeners": f"PLAINTEXT://{outside}",

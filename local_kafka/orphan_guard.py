@@ -1,13 +1,13 @@
-"""Run one command, and end it when the process that asked for it is gone.
+"""Run a command, and end it when the parent process is gone.
 
-Run as a script, with the standard library alone, in a session of its own, so that Ctrl-C does not reach the command:
+A script on the standard library alone. It runs in its own session, so that Ctrl-C does not reach the command:
 
     orphan_guard.py [--detach] [--scratch DIR] --log FILE --parent PID -- COMMAND…
 
-It prints the command's process id. Its standard input is a pipe that the parent holds open: its end, which even SIGKILL
-of the parent brings about, is the signal to end the command.
-With --detach it leaves the command running and exits.
-With --scratch the folder goes with it then: a parent that lives removes what it made itself.
+It prints the command's process id. Its standard input is a pipe that the parent holds open; when the pipe ends, even
+by SIGKILL of the parent, the guard ends the command.
+--detach   exit and leave the command running
+--scratch  remove this folder if the parent is gone; a living parent removes it itself
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Python between fork and exec is safe here: this process has one thread at this point
+            # safe between fork and exec: this process still has a single thread
             preexec_fn=None if args.detach else _die_with_the_guard,  # noqa: PLW1509
         )
     print(command.pid, flush=True)
@@ -51,7 +51,7 @@ def main() -> None:
         os._exit(0)
     threading.Thread(target=_exit_with, args=(command,), daemon=True).start()
     while os.getppid() == args.parent:
-        # a child that the parent forked may hold the pipe open as well, so the parent's id counts too
+        # a forked child of the parent may hold the pipe open, too, so check the parent's id as well
         if select.select([sys.stdin], [], [], CHECK_S)[0]:
             break
     parent_gone.set()

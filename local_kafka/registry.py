@@ -1,4 +1,4 @@
-"""A real schema registry of one's own: Apicurio Registry, in memory, on 127.0.0.1; it speaks Confluent's API."""
+"""A real schema registry with Confluent's API: Apicurio Registry, in memory, on 127.0.0.1."""
 
 import re
 import time
@@ -8,7 +8,9 @@ from types import TracebackType
 
 from imagetools.errors import PrerequisiteMissing
 from imagetools.scratch import Scratch
-from local_kafka.java import JavaProcess, Program, Progress, fetch, free_ports, quiet
+from local_kafka.ports import free_ports
+from local_kafka.process import JavaProcess
+from local_kafka.programs import Program, Progress, fetch, quiet
 
 VERSION = "3.3.3"
 REGISTRY = Program(
@@ -26,27 +28,27 @@ HEAP = "256m"
 
 SETTINGS = [
     "-Dquarkus.http.host=127.0.0.1",
-    # fixed to be on when it was built; left alone it would listen on every address
+    # always on in this build, and on every address by default
     "-Dquarkus.management.host=127.0.0.1",
     "-Dquarkus.banner.enabled=false",
-    # with it, one 404 in 30 to 200 is logged and never sent; without it, one answer in 300,000
+    # with the access log, one 404 in 30 to 200 is logged but never sent; without it, one answer in 300,000
     "-Dquarkus.http.access-log.enabled=false",
-    # as Confluent's registry does when nobody has said otherwise
+    # the default of Confluent's registry
     "-Dapicurio.rules.global.compatibility=BACKWARD",
 ]
 
 
 class RegistryUnavailable(PrerequisiteMissing):
-    """No schema registry can be had; the message says what is missing and how to get it."""
+    """No schema registry can be started; the message says what is missing and how to get it."""
 
 
 class LocalRegistry:
-    """A schema registry that forgets everything when it ends.
+    """A schema registry that keeps its schemas in memory only.
 
     url  for SCHEMA_REGISTRY_URL, or any client of Confluent's registry
     pid  of the Java virtual machine
 
-    It ends with the process that started it, even when that is killed.
+    It ends with the process that started it, even if that is killed.
     """
 
     def __init__(self, url: str, process: JavaProcess, scratch: Scratch) -> None:
@@ -57,9 +59,9 @@ class LocalRegistry:
 
     @classmethod
     def start(cls, *, progress: Progress = quiet) -> "LocalRegistry":
-        """Start it on a free port; returns when it answers.
+        """Start a registry on a free port; return when it answers.
 
-        RegistryUnavailable when it cannot be fetched or does not start; the message shows the end of its log.
+        RegistryUnavailable if it cannot be fetched or does not start; the message shows the end of its log.
         """
         try:
             program = fetch(REGISTRY, progress) / "quarkus-run.jar"
@@ -96,7 +98,7 @@ class LocalRegistry:
         raise RegistryUnavailable(f"{REGISTRY.title} does not start; the end of its log:\n{tail}")
 
     def stop(self) -> None:
-        """End it and wait until it has: SIGTERM, and SIGKILL after a deadline. Idempotent."""
+        """Stop it and wait until it has ended: SIGTERM, then SIGKILL after a deadline. Idempotent."""
         self._process.stop()
         self._scratch.close()
 
@@ -110,13 +112,13 @@ class LocalRegistry:
 
 
 def _answers(process: JavaProcess, url: str) -> bool:
-    """Wait until the registry serves clients; False when it has ended or takes too long."""
-    # 127.0.0.1 is never behind a proxy, whatever the environment says
+    """Wait until the registry serves clients; return False if it ends or takes too long."""
+    # no proxy, whatever the environment says: this is 127.0.0.1
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_S
-    # its own word first: who answers at this address might be another program
+    # its own log first: another program might answer at this address
     while STARTED not in process.output():
-        # it takes its time to give up
+        # with the port taken, it runs on for a while before it ends
         if not process.alive() or TAKEN.search(process.output()) or time.monotonic() > deadline:
             return False
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from local_kafka.broker import broker
+from local_kafka.provider import provide_broker
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 
@@ -50,7 +50,7 @@ def bootstrap() -> Iterator[str]:
     if named:
         yield named
         return
-    with broker() as own:
+    with provide_broker() as own:
         yield own.bootstrap
 
 

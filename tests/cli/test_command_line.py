@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import ImageOps
 
 from cli.commands import main
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from streams.topics import IMAGES_NEW
 from tests.support.streaming import Reader, scene
 

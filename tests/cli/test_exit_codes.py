@@ -161,7 +161,7 @@ def test_a_wrong_setting_ends_a_command_before_anything_is_started(words, name, 
 
     # a stage reads the variables of this process: it would be found by its own broker, which is not there
     for place in (
-        "cli.find.broker", "cli.find.reach", "cli.up.reach", "local_kafka.broker.LocalKafka.start",
+        "cli.find.provide_broker", "cli.find.reach", "cli.up.reach", "local_kafka.broker.LocalKafka.start",
         "streams.kafka.admin.reach", "cli.reencode.reach", "cli.demo.prepare", "streams.service._run",
         "subprocess.Popen",
     ):  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.commands import main
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
 from streams.states import StateReporter, read_states

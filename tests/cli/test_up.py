@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from cli.announce import announce
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
 from streams.kafka.admin import GroupOffsets, create_topics

@@ -17,7 +17,7 @@ import pytest
 from imagetools.features.store import FeatureStore
 from imagetools.matching.config import MatcherConfig
 from local_kafka.broker import LocalKafka
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from tests.support.streaming import group_pairs, scene, write_groups
 
 COMMAND = [sys.executable, "-m", "imagetools"]

@@ -16,7 +16,7 @@ from http_bridge.image_state import ImageState
 from http_bridge.image_states import ImageStates
 from http_bridge.image_store import FILE
 from imagetools.errors import ConfigError
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from schemas.records import Duplicate, Duplicates, ImageNew, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics

@@ -18,9 +18,12 @@ from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 import local_kafka.broker
-from local_kafka.broker import NODE_SETTINGS, VERSION, BrokerUnavailable, LocalKafka, broker
+from local_kafka.broker import LocalKafka
 from local_kafka.container import ContainerKafka, NoContainer
-from local_kafka.java import Identity, free_ports
+from local_kafka.node import NODE_SETTINGS, VERSION, BrokerUnavailable
+from local_kafka.ports import free_ports
+from local_kafka.process import Identity
+from local_kafka.provider import provide_broker
 from local_kafka.registry import LocalRegistry
 
 TIMEOUT_S = 30.0
@@ -204,7 +207,7 @@ def test_where_no_broker_can_be_had_both_reasons_are_told(tmp_path: Path, monkey
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{nobody}")
     with (
         pytest.raises(BrokerUnavailable, match=r"(?s)could not be fetched.*Docker.*refused.*Or name a broker"),
-        broker(),
+        provide_broker(),
     ):
         pass
 

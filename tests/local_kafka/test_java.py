@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from imagetools.errors import PrerequisiteMissing
-from local_kafka.java import Identity, JavaProcess, Program, fetch, free_ports, is_free
+from local_kafka.ports import free_ports, is_free
+from local_kafka.process import Identity, JavaProcess
+from local_kafka.programs import Program, fetch
 
 WEB_SERVER = ["-Xmx32m", "-m", "jdk.httpserver", "-b", "127.0.0.1", "-p", "0"]
 """A Java program that runs until it is ended, and starts in a moment."""
@@ -24,7 +26,7 @@ WEB_SERVER = ["-Xmx32m", "-m", "jdk.httpserver", "-b", "127.0.0.1", "-p", "0"]
 STARTER = """
 import os, signal, sys
 from pathlib import Path
-from local_kafka.java import JavaProcess
+from local_kafka.process import JavaProcess
 scratch = Path(sys.argv[1])
 java = JavaProcess(sys.argv[3:], log=scratch / "log", scratch=scratch)
 if sys.argv[2] == "with a child":
@@ -111,7 +113,7 @@ def test_a_killed_guard_takes_the_program_along(web_server: JavaProcess) -> None
 def test_a_detached_program_outlives_its_starter(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from local_kafka.java import JavaProcess
+from local_kafka.process import JavaProcess
 java = JavaProcess({WEB_SERVER!r}, log=Path({str(tmp_path / "log")!r}), detached=True)
 print(java.identity.pid, java.identity.started)
 """

@@ -103,7 +103,7 @@ def test_the_environment_is_read_in_one_file_of_the_stream():
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     # a broker of one's own is started with the environment of its starter, which no setting is read from
-    assert readers - {"java.py", "broker.py", "registry.py", "container.py"} == {"config.py"}
+    assert readers - {"process.py", "broker.py", "registry.py", "container.py"} == {"config.py"}
 
 
 LOADED = "import sys; {}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"

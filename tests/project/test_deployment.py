@@ -29,8 +29,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from cli.commands import main
-from local_kafka.broker import KAFKA, VERSION, LocalKafka
-from local_kafka.java import JavaProcess, fetch, free_ports, java
+from local_kafka.broker import LocalKafka
+from local_kafka.node import KAFKA, VERSION
+from local_kafka.ports import free_ports
+from local_kafka.process import JavaProcess
+from local_kafka.programs import fetch, java
 from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.topics import DUPLICATES, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups

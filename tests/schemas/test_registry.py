@@ -17,7 +17,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, Schema
 from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, MessageError, RegistryAway
 from imagetools.fingerprint.encoder import Encoder
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import ConfluentCodec, codec, published_schemas
 from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Record, State, Verdict, VerdictOutcome

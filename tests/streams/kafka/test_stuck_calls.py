@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from local_kafka.java import free_ports
+from local_kafka.ports import free_ports
 from streams.config import KafkaConfig
 from streams.kafka import stuck_calls
 from streams.kafka.stuck_calls import StuckCalls
