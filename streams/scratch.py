@@ -1,8 +1,8 @@
-"""A folder of one process inside a folder that several may share, and the end of those whose process is gone.
+"""Folders of single processes inside a folder that several processes share.
 
-Its owner holds a lock (flock) while it runs, and the system releases it however the process ends; the
-lock is seen from other containers on the machine and, on NFS, from other machines. What has no lock, since the file
-system has none or an earlier version made it, goes when nothing in it has changed for UNLOCKED_S.
+A process holds a lock (flock) in its folder while it runs, and the system releases the lock however the process ends;
+other containers on the machine see it and, on NFS, other machines. The next process removes folders without an owner.
+A folder without a lock, as on a file system that has none, goes once nothing in it has changed for UNLOCKED_S.
 """
 
 import fcntl
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 PREFIX = ".running-"
 LOCK = "lock"
 LEFT = (f"{PREFIX}*", ".index-*")
-"""What a killed process leaves; the second is what versions before the lock wrote snapshots in."""
+"""What a killed process leaves; versions before the lock wrote snapshots in the second."""
 
 UNLOCKED_S = 25 * 24 * 60 * 60.0
-"""What has no lock may belong to an earlier version that still runs; a snapshot as old as this is not used any more."""
+"""A folder without a lock may belong to an earlier version that still runs; no snapshot as old as this is used."""
 
 
-class Scratch:
-    """A folder of this process's own."""
+class ProcessFolder:
+    """A folder that this process alone writes to."""
 
     def __init__(self, shared: Path) -> None:
-        """OSError where it cannot be made."""
+        """Make the folder, and remove those whose process is gone. OSError where it cannot be made."""
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=shared))
         self._lock = _lock(self.folder)
         for pattern in LEFT:
@@ -39,8 +39,8 @@ class Scratch:
                     log.info("removed %s, which a process that is gone had left", other)
 
     def remove(self, path: Path) -> None:
-        """Remove a file or a folder, at once for those who look at it; one that is not there is no error."""
-        # moved first, so that nobody reads one that is half gone
+        """Remove a file or a folder, which others see vanish at once; one that is not there is no error."""
+        # moved first, so that nobody reads a folder that is half gone
         gone = self.folder / f"gone-{uuid.uuid4().hex}"
         try:
             path.rename(gone)
@@ -53,7 +53,7 @@ class Scratch:
             gone.unlink()
 
     def close(self) -> None:
-        """Remove the folder, and let go of its lock."""
+        """Remove the folder and release its lock."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -61,7 +61,7 @@ class Scratch:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock on the folder, held until it is closed; None where the file system has none."""
+    """Lock the folder until the descriptor is closed; None where the file system has no locks."""
     draft = folder / f"{LOCK}.new"
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -70,13 +70,13 @@ def _lock(folder: Path) -> int | None:
         log.info("%s: no locks (%s); what is left there by processes that are gone stays", folder.parent, exc.strerror)
         os.close(descriptor)
         return None
-    # under its name only now: nobody finds it without its lock
+    # renamed once it is locked, so that nobody finds it unlocked
     draft.rename(folder / LOCK)
     return descriptor
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether the process that made the folder is gone."""
+    """Tell whether the process that made the folder is gone."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _is_left(folder: Path) -> bool:
 
 
 def _age_s(folder: Path) -> float:
-    """Since anything in it last changed."""
+    """Return the seconds since anything in the folder last changed."""
     try:
         changed = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
     except OSError:

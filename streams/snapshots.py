@@ -11,7 +11,7 @@ from pathlib import Path
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
 from imagetools.index.index import Index
-from streams.scratch import Scratch
+from streams.scratch import ProcessFolder
 from streams.topics import DAY_MS
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Snapshots:
         self._folder = folder
         self._config = config
         folder.mkdir(parents=True, exist_ok=True)
-        self._scratch = Scratch(folder)
+        self._scratch = ProcessFolder(folder)
 
     @property
     def scratch(self) -> Path:

@@ -8,7 +8,7 @@ from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector
 from imagetools.index.graph import Graph
 from imagetools.index.search import Hit, search
-from imagetools.index.state import Entry, State
+from imagetools.index.state import Entry, IndexState
 from imagetools.index.view import View
 
 
@@ -41,7 +41,7 @@ class Change:
     Nothing reaches the index until `apply`; a change that is dropped leaves no trace. One change at a time.
     """
 
-    def __init__(self, state: State, graph: Graph) -> None:
+    def __init__(self, state: IndexState, graph: Graph) -> None:
         """Use `Index.change`."""
         self._view = View(state, graph)
 

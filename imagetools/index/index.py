@@ -16,7 +16,7 @@ from imagetools.index.config import IndexConfig
 from imagetools.index.distance import Vector
 from imagetools.index.graph import Graph
 from imagetools.index.search import Hit
-from imagetools.index.state import Entry, State
+from imagetools.index.state import Entry, IndexState
 
 
 class Index:
@@ -27,7 +27,7 @@ class Index:
         self.config = config or IndexConfig()
         self._home = tempfile.TemporaryDirectory(prefix="index-", dir=folder, ignore_cleanup_errors=True)
         self._graph = Graph(Path(self._home.name, snapshot.GRAPH), self.config)
-        self._state = State()
+        self._state = IndexState()
 
     def __len__(self) -> int:
         """Return the number of images."""

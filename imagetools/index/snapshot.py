@@ -14,7 +14,7 @@ from imagetools.checksums import copy_sealed, seal
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import IndexConfig
 from imagetools.index.graph import Graph
-from imagetools.index.state import Entry, Placement, State
+from imagetools.index.state import Entry, IndexState, Placement
 
 FORMAT = 3
 """Version of the files; `read` refuses any other. Versions before 3 had no checksums."""
@@ -25,7 +25,7 @@ _HEAD = "index.json"
 _DIGEST_BYTES = 32
 
 
-def write(folder: Path, graph: Graph, state: State, info: dict[str, Any]) -> None:
+def write(folder: Path, graph: Graph, state: IndexState, info: dict[str, Any]) -> None:
     """Write the index into a new `folder`, all or nothing; `info` is the caller's. FileExistsError."""
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -50,7 +50,7 @@ def write(folder: Path, graph: Graph, state: State, info: dict[str, Any]) -> Non
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, State, dict[str, Any]]:
+def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexState, dict[str, Any]]:
     """Read a saved index and its info; the graph stands in `home` and runs there, `saved` stays as it is.
 
     SnapshotDamaged where it is not what was saved; IndexMismatch where it is of another format, dimension or distance
@@ -65,7 +65,7 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, State, di
         raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {config.distance_type}")
     if config.dimension not in (None, head["dimension"]):
         raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {config.dimension}")
-    state = State()
+    state = IndexState()
     state.model = head["model"]
     for placement in _read_entries(home / _ENTRIES):
         state.attach(placement)

@@ -30,7 +30,7 @@ class Placement:
     nodes: tuple[int, ...]
 
 
-class State:
+class IndexState:
     """The images of the index: by path, by node and by digest.
 
     model  what made the fingerprints; None until the first one that names it

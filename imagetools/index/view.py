@@ -11,7 +11,7 @@ import numpy.typing as npt
 from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector, cosines, distances, score_of
 from imagetools.index.graph import Graph
-from imagetools.index.state import Entry, Placement, State
+from imagetools.index.state import Entry, IndexState, Placement
 
 SAME_NODE = 1e-4
 """Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
@@ -24,7 +24,7 @@ class View:
     model  what made the fingerprints; None until the first one that names it
     """
 
-    def __init__(self, state: State, graph: Graph) -> None:
+    def __init__(self, state: IndexState, graph: Graph) -> None:
         self.model = state.model
         self._state = state
         self._graph = graph
