@@ -1,6 +1,7 @@
-"""What the bridge's tests share: a bridge in a process of its own, and the stages that it asks."""
+"""Starts bridges in processes of their own, and the stages that answer them."""
 
 import functools
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from streams import encoder_consumer, matcher_consumer, search_consumer
 from streams.config import Config, KafkaConfig
 from streams.exit_codes import EXIT_REFUSED
@@ -21,6 +24,10 @@ from streams.stage import Stage
 from tests.support.streaming import running
 
 ENCODER, SEARCH, MATCHER = "/api-image-encoder", "/api-contextual-search", "/api-instance-matching"
+UPLOADS = "/v1/duplicates"
+NOWHERE = KafkaConfig("127.0.0.1:1")
+"""A broker that no bridge can reach."""
+
 DEADLINE_S = 60.0
 START = """
 import sys
@@ -29,11 +36,11 @@ from http_bridge.server import main
 from streams.config import BridgeConfig
 main(replace(BridgeConfig.from_env(), contract_ports=(0, 0, 0)))
 """
-"""The bridge on ports of its own choice, where `imagetools bridge` takes the documented ones."""
+"""Runs the bridge on free ports instead of the documented ones."""
 
 
 def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
-    """What the condition gives once it is true; AssertionError where it is not in time."""
+    """Wait until the condition is true, and return its value; AssertionError after the deadline."""
     deadline = time.monotonic() + deadline_s
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -56,9 +63,9 @@ class Answer:
 
 @dataclass
 class Bridge:
-    """A bridge that runs.
+    """A running bridge.
 
-    ports  of encoder, search and matcher; or the one port
+    ports  of encoder, search and matcher, or the one port
     """
 
     process: "subprocess.Popen[bytes]"
@@ -79,7 +86,7 @@ class Bridge:
         port: int | None = None,
         headers: Mapping[str, str] = {},
     ) -> Answer:
-        """One request; a body that is no bytes is sent as JSON."""
+        """Send one request; a body that is not bytes is sent as JSON."""
         connection = HTTPConnection("127.0.0.1", port or self.ports[0], timeout=DEADLINE_S)
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
@@ -96,14 +103,14 @@ class Bridge:
         return self.ask("GET", path, **more)
 
     def wait_ready(self) -> "Bridge":
-        """Until Kafka is reached, and replies, too."""
+        """Wait until the bridge is connected to Kafka."""
         eventually(lambda: self.get("/readyz").status == 200)
         return self
 
 
 @contextmanager
 def bridge(kafka: KafkaConfig, folder: Path, *, images: Path | None = None, **environ: str) -> Iterator[Bridge]:
-    """A bridge process; its log is in the folder."""
+    """Run a bridge process; its log is in the folder."""
     log = folder / f"bridge-{time.monotonic_ns()}.log"
     settings = _settings(kafka, images or folder / "images", environ)
     with log.open("wb") as out:
@@ -128,7 +135,7 @@ def bridge(kafka: KafkaConfig, folder: Path, *, images: Path | None = None, **en
 
 
 def refused_start(kafka: KafkaConfig, **environ: str) -> str:
-    """What a bridge says that refuses to start."""
+    """Return the error output of a bridge that cannot start."""
     settings = _settings(kafka, Path(), environ)
     run = subprocess.run(
         [sys.executable, "-c", START], env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False
@@ -150,17 +157,40 @@ def _settings(kafka: KafkaConfig, images: Path, environ: Mapping[str, str]) -> d
 
 
 def stages(kafka: KafkaConfig, images: Path, index: Path) -> list[Stage[Any]]:
-    """The three, ready to run."""
+    """Make the three stages."""
     config = Config(kafka=kafka, images_dir=images, source_dir=images, target_dir=images, index_dir=index)
     return [encoder_consumer.make(config), search_consumer.make(config), matcher_consumer.make(config)]
 
 
 @contextmanager
 def answering(kafka: KafkaConfig, *stages: Stage[Any]) -> Iterator[None]:
-    """The stages, each in a thread with its request server."""
+    """Run the stages, each in a thread with its request server."""
     with ExitStack() as stack:
         for stage in stages:
             stack.enter_context(
                 running(stage, kafka=kafka, request_server=functools.partial(RequestServer, stage, kafka))
             )
         yield
+
+
+@dataclass
+class Service:
+    """A bridge with Kafka and all stages; three of its images are announced."""
+
+    kafka: KafkaConfig
+    images: Path
+    bridge: Bridge
+    folder: Path
+
+
+def fingerprint_of(asked: Bridge, path: str) -> list[float]:
+    answer = asked.post(ENCODER, {"request_id": 1, "relative_path": path})
+    assert answer.status == 200, answer.body
+    vector: list[float] = answer.json["response"]["fingerprint"]
+    return vector
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG", **options)
+    return out.getvalue()
