@@ -1,10 +1,10 @@
-// Alerts and dead letters as they come, the newest first.
+// Shows alerts and dead letters, the newest first.
 
 import { html, pictureOf } from "./dom.js";
 import { pair, pairs } from "./pair.js";
 
-const KEPT = 100;
-const KEPT_DEAD = 10;
+const MAX_ALERTS = 100;
+const MAX_DEAD_LETTERS = 10;
 const seen = new Set();
 
 function card(alert) {
@@ -16,8 +16,8 @@ function card(alert) {
     ...pairs(alert.duplicated, make));
 }
 
-// A dead letter: the path, and why it could not be used. Reasons begin with the path, which stands there already.
-function setAside(letter) {
+// A reason often begins with the path, which is shown already.
+function deadLetter(letter) {
   const path = letter.relative_path;
   const reason = letter.error_message.startsWith(`${path}: `) ? letter.error_message.slice(path.length + 2) : letter.error_message;
   return html("li", { class: "new", title: letter.error_type },
@@ -26,23 +26,23 @@ function setAside(letter) {
       html("time", { datetime: letter.time }, new Date(letter.time).toLocaleTimeString())));
 }
 
-// Calls `onLink` with whether the stream is open, `onDead` for each dead letter.
-export function watch(list, none, dead, onLink, onDead) {
+// Calls `onOpen` with whether the stream is open, and `onDead` for each dead letter.
+export function watch(list, none, dead, onOpen, onDead) {
   const source = new EventSource("/v1/duplicates/stream?recent=30");
-  source.onopen = () => onLink(true);
-  source.onerror = () => onLink(false);
+  source.onopen = () => onOpen(true);
+  source.onerror = () => onOpen(false);
   source.addEventListener("alert", (event) => {
     if (seen.has(event.lastEventId)) return;
     seen.add(event.lastEventId);
     none.hidden = true;
     list.prepend(card(JSON.parse(event.data)));
-    while (list.children.length > KEPT) list.lastChild.remove();
+    while (list.children.length > MAX_ALERTS) list.lastChild.remove();
   });
   source.addEventListener("dead-letter", (event) => {
     if (seen.has(event.lastEventId)) return;
     seen.add(event.lastEventId);
-    dead.prepend(setAside(JSON.parse(event.data)));
-    while (dead.children.length > KEPT_DEAD) dead.lastChild.remove();
+    dead.prepend(deadLetter(JSON.parse(event.data)));
+    while (dead.children.length > MAX_DEAD_LETTERS) dead.lastChild.remove();
     onDead();
   });
 }

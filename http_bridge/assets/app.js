@@ -2,24 +2,24 @@ import { watch } from "./alerts.js";
 import { listen } from "./ask.js";
 import { follow } from "./stages.js";
 
-const at = (name) => document.getElementById(name);
+const byId = (name) => document.getElementById(name);
 const state = { open: false, trouble: "" };
 
-function tell() {
-  const link = at("link");
-  const well = state.open && !state.trouble;
-  link.textContent = well ? "live" : state.trouble ? "interrupted" : "connecting …";
-  link.className = `pill ${well ? "good" : state.trouble ? "bad" : ""}`;
-  at("trouble").hidden = !state.trouble;
-  if (at("trouble").textContent !== state.trouble) at("trouble").textContent = state.trouble;
+function showConnection() {
+  const link = byId("link");
+  const live = state.open && !state.trouble;
+  link.textContent = live ? "live" : state.trouble ? "interrupted" : "connecting …";
+  link.className = `pill ${live ? "good" : state.trouble ? "bad" : ""}`;
+  byId("trouble").hidden = !state.trouble;
+  if (byId("trouble").textContent !== state.trouble) byId("trouble").textContent = state.trouble;
 }
 
-function count(letters) {
+function showCount(letters) {
   if (!letters) return;
-  at("aside").hidden = !letters;
-  at("dead-count").textContent = letters === 1 ? "One announcement." : `${letters.toLocaleString("en")} announcements.`;
+  byId("aside").hidden = false;
+  byId("dead-count").textContent = letters === 1 ? "One announcement." : `${letters.toLocaleString("en")} announcements.`;
 }
 
-watch(at("alerts"), at("none"), at("dead"), (open) => { state.open = open; tell(); }, () => { at("aside").hidden = false; });
-follow(at("stages"), (trouble) => { state.trouble = trouble || ""; tell(); }, count);
-listen(at("file"), at("answer"));
+watch(byId("alerts"), byId("none"), byId("dead"), (open) => { state.open = open; showConnection(); }, () => { byId("aside").hidden = false; });
+follow(byId("stages"), (trouble) => { state.trouble = trouble || ""; showConnection(); }, showCount);
+listen(byId("file"), byId("answer"));

@@ -1,20 +1,20 @@
-// The OpenAPI document as a page.
+// Shows the OpenAPI document as a page.
 
 import { html } from "./dom.js";
 
-function shape(schema, components, depth = 0) {
+function sample(schema, components, depth = 0) {
   if (schema.$ref) {
     const inner = components[schema.$ref.split("/").pop()];
-    return depth > 3 ? {} : shape(inner, components, depth + 1);
+    return depth > 3 ? {} : sample(inner, components, depth + 1);
   }
-  if (schema.anyOf) return shape(schema.anyOf.find((one) => one.type !== "null"), components, depth);
+  if (schema.anyOf) return sample(schema.anyOf.find((one) => one.type !== "null"), components, depth);
   if ("const" in schema) return schema.const;
   if (schema.enum) return schema.enum[0];
   switch (schema.type) {
     case "object":
-      return Object.fromEntries(Object.entries(schema.properties ?? {}).map(([name, one]) => [name, shape(one, components, depth + 1)]));
+      return Object.fromEntries(Object.entries(schema.properties ?? {}).map(([name, one]) => [name, sample(one, components, depth + 1)]));
     case "array":
-      return [shape(schema.items ?? {}, components, depth + 1)];
+      return [sample(schema.items ?? {}, components, depth + 1)];
     default:
       return { integer: 0, number: 0.5, boolean: true, string: "…" }[schema.type] ?? null;
   }
@@ -24,7 +24,7 @@ function content(title, contents, components) {
   return Object.entries(contents ?? {}).flatMap(([kind, { schema, example }]) => {
     const heading = html("p", { class: "soft" }, `${title}: `, html("code", {}, kind));
     if (kind !== "application/json") return [heading];
-    return [heading, html("pre", { tabindex: 0 }, JSON.stringify(example ?? shape(schema, components), null, 1))];
+    return [heading, html("pre", { tabindex: 0 }, JSON.stringify(example ?? sample(schema, components), null, 1))];
   });
 }
 
@@ -48,5 +48,5 @@ try {
       operation(path, method, item[method], item.parameters ?? [], found.components.schemas)));
   place.replaceChildren(html("p", {}, found.info.description), ...operations);
 } catch (error) {
-  place.replaceChildren(html("p", { class: "trouble", role: "alert" }, "The document cannot be read: the bridge does not answer."));
+  place.replaceChildren(html("p", { class: "trouble", role: "alert" }, "The bridge does not answer, so its interface cannot be shown."));
 }

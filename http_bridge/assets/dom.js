@@ -1,4 +1,4 @@
-// Elements from plain values. Text is always a text node: nothing that a server or a file name says becomes markup.
+// Builds elements from plain values. Text becomes a text node, never markup, whatever a server or a file name contains.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,7 +19,7 @@ export function svg(tag, attributes = {}, ...children) {
   return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-// A path below the folder of images, as the address of its picture.
+// The URL of the picture of a path below the folder of images.
 export function pictureOf(path, side) {
   return `/v1/pictures/${path.split("/").map(encodeURIComponent).join("/")}?side=${side}`;
 }

@@ -1,7 +1,7 @@
-// Where one picture lies in the other, from the pairs of matching points alone.
+// Computes where one picture lies in the other, from the pairs of matching points alone.
 
-// The affine map that takes the points of `from` nearest to those of `to`, least squares; null where they do not say.
-// A map is [a, b, c, d, e, f]: (x, y) goes to (a x + b y + c, d x + e y + f).
+// The least-squares affine map of the points of `from` to those of `to`; null if they do not determine one.
+// A map [a, b, c, d, e, f] takes (x, y) to (a x + b y + c, d x + e y + f).
 export function fit(from, to) {
   if (from.length < 3) return null;
   const mean = (points, axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length;
@@ -13,7 +13,7 @@ export function fit(from, to) {
     xu += x * u; yu += y * u; xv += x * v; yv += y * v;
   });
   const determinant = xx * yy - xy * xy;
-  // points on one line say nothing across it
+  // points on one line determine no map
   if (determinant < 1e-3 * (xx + yy) ** 2 / 4) return null;
   const [a, b] = [(xu * yy - yu * xy) / determinant, (yu * xx - xu * xy) / determinant];
   const [d, e] = [(xv * yy - yv * xy) / determinant, (yv * xx - xv * xy) / determinant];
@@ -24,7 +24,7 @@ export function apply([a, b, c, d, e, f], [x, y]) {
   return [a * x + b * y + c, d * x + e * y + f];
 }
 
-// A convex polygon cut to the unit square (Sutherland and Hodgman 1974).
+// Clips a convex polygon to the unit square (Sutherland and Hodgman 1974).
 export function clip(polygon) {
   const edges = [[0, 1, 0], [0, -1, 1], [1, 1, 0], [1, -1, 1]];
   return edges.reduce((points, [axis, sign, bound]) => {
@@ -43,7 +43,7 @@ export function clip(polygon) {
 
 const FRAME = [[0, 0], [1, 0], [1, 1], [0, 1]];
 
-// The part of each picture that the other shows, as polygons in the unit square; points are x, y here, x, y there.
+// The regions of both pictures that the other one shows, as polygons in the unit square. Each point is x, y here, x, y there.
 export function regions(points) {
   const here = points.map((point) => point.slice(0, 2));
   const there = points.map((point) => point.slice(2, 4));

@@ -1,11 +1,11 @@
-// Two pictures side by side in one drawing: the matched region outlined, a line for each pair of matching points.
+// Draws two pictures side by side, with the matched regions outlined and a line for each pair of matching points.
 
 import { html, pictureOf, svg } from "./dom.js";
 import { regions } from "./geometry.js";
 
 const HEIGHT = 800;
 const GAP = 40;
-// pictures as long and thin as a screenshot still get a fair share
+// limits of a box's aspect ratio, so that a long screenshot does not squeeze the other picture
 const SHAPES = [0.5, 2];
 
 function load(address) {
@@ -17,7 +17,7 @@ function load(address) {
   });
 }
 
-// The box that a picture of this shape is drawn in, from `left` on.
+// The box for a picture with this aspect ratio, starting at `left`.
 function boxOf(shape, left) {
   const width = HEIGHT * Math.min(SHAPES[1], Math.max(SHAPES[0], shape));
   const scale = Math.min(width / shape, HEIGHT);
@@ -70,12 +70,12 @@ function evidence(found) {
   return found.points.length ? `${found.inliers} matching points, ${agrees}` : `too plain for matching points, ${agrees}`;
 }
 
-// A figure of the candidate beside one of its duplicates. `address` is the candidate's picture, `name` what it is called.
+// A figure of the candidate beside one of its duplicates; `address` is the URL of the candidate's picture.
 export function pair(address, name, link, found) {
   const label = `${name} beside ${found.relative_path}: ${found.edit || "duplicate"}`;
   const drawing = svg("svg", { class: "picture", role: "img", "aria-label": label, viewBox: `0 0 ${2 * HEIGHT + GAP} ${HEIGHT}` });
   draw(drawing, [address, pictureOf(found.relative_path, 640)], found);
-  const score = html("span", { class: found.score >= 0.9 ? "score sure" : "score", title: "How sure: 1 is certain" }, found.score.toFixed(2));
+  const score = html("span", { class: found.score >= 0.9 ? "score sure" : "score", title: "Certainty; 1 is certain" }, found.score.toFixed(2));
   return html("figure", { class: "pair" }, drawing,
     html("figcaption", {},
       html("div", { class: "names" },
@@ -85,7 +85,7 @@ export function pair(address, name, link, found) {
         html("span", { class: "evidence" }, evidence(found)))));
 }
 
-// The first pairs, and the others behind a fold that draws them when it is opened.
+// Shows the first pairs; the others are drawn when their fold is opened.
 export function pairs(all, make, first = 1) {
   const nodes = all.slice(0, first).map(make);
   const rest = all.slice(first);

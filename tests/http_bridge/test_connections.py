@@ -41,7 +41,7 @@ class TestNoHttp:
             (head("POST", "/nothing", "Expect: nonsense", length=0), 417, "nonsense"),
         ],
     )
-    def test_it_is_told_in_the_envelope(self, offline: Bridge, data: bytes, status: int, word: str) -> None:
+    def test_the_error_comes_in_the_envelope(self, offline: Bridge, data: bytes, status: int, word: str) -> None:
         assert word in reason(connect(offline, data), status)
         assert "Traceback" not in offline.log.read_text()
 

@@ -40,11 +40,11 @@ class TestUploads:
             ("1.png", "the same file")
         ]
 
-    def test_a_picture_like_no_other_has_none(self, service: Service) -> None:
+    def test_a_new_picture_has_no_duplicates(self, service: Service) -> None:
         answer = service.bridge.post("/v1/duplicates", png(scene(77)))
         assert answer.json["response"]["duplicated"] == []
 
-    def test_a_form_will_do_as_well(self, service: Service) -> None:
+    def test_a_form_works_as_well(self, service: Service) -> None:
         data = (service.images / "1.png").read_bytes()
         for name in ("image", "anything"):
             head = f'--edge\r\nContent-Disposition: form-data; name="{name}"; filename="x.png"\r\n\r\n'.encode()
@@ -55,7 +55,7 @@ class TestUploads:
         answer = service.bridge.post("/v1/duplicates", b"--edge--\r\n", headers=kind)
         assert (answer.status, answer.json["global_status"]) == (422, 0)
 
-    def test_a_large_upload_is_told_by_the_size_it_came_in(self, service: Service) -> None:
+    def test_a_large_upload_is_described_at_its_original_size(self, service: Service) -> None:
         large = scene(61, (3200, 2400))
         large.save(service.images / "large.jpg", quality=90)
         assert service.bridge.post("/v1/images", {"relative_path": "large.jpg", "alert": False}).status == 202
@@ -69,7 +69,7 @@ class TestUploads:
 
             assert eventually(edit) == said
 
-    def test_it_is_stored_nowhere(self, service: Service) -> None:
+    def test_it_is_not_stored(self, service: Service) -> None:
         def standing() -> tuple[set[Path], int]:
             reader = Reader(service.kafka, IMAGES_NEW).settled()
             reader.close()
@@ -79,7 +79,7 @@ class TestUploads:
         assert service.bridge.post("/v1/duplicates", png(scene(0))).status == 200
         assert standing() == before
         answer = service.bridge.post("/v1/duplicates", png(scene(0)))
-        assert len(answer.json["response"]["duplicated"]) == 2, "it is not among its own duplicates"
+        assert len(answer.json["response"]["duplicated"]) == 2, "an upload is not among its own duplicates"
 
     def test_twenty_megabytes_fit_and_more_do_not(self, service: Service) -> None:
         rng = np.random.default_rng(3)
@@ -102,7 +102,7 @@ class TestUploads:
         assert "pixels" in answer.json["error_message"]
 
     @pytest.mark.parametrize(("data", "status"), [(b"", 422), (b"no image", 415), (png(scene(1))[:2000], 422)])
-    def test_what_is_no_image_is_named(self, service: Service, data: bytes, status: int) -> None:
+    def test_bytes_that_are_not_an_image_are_named(self, service: Service, data: bytes, status: int) -> None:
         answer = service.bridge.post("/v1/duplicates", data)
         assert (answer.status, answer.json["global_status"]) == (status, 0)
         assert answer.json["error_message"].startswith("the image: ")

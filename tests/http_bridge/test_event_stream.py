@@ -51,7 +51,7 @@ def test_a_wrong_number_of_past_alerts_is_refused(service: Service, query: str) 
     assert answer.json["error_message"].startswith("recent")
 
 
-def test_alerts_come_as_events_and_none_is_missed_or_told_twice(kafka: KafkaConfig, tmp_path: Path) -> None:
+def test_alerts_come_as_events_and_none_is_missed_or_sent_twice(kafka: KafkaConfig, tmp_path: Path) -> None:
     images = tmp_path / "images"
     write_groups(images, 3)
     with answering(kafka, *stages(kafka, images, tmp_path / "index")), bridge(kafka, tmp_path) as asked:

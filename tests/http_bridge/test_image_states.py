@@ -44,7 +44,7 @@ def state_of(states: ImageStates, path: str, state: str) -> ImageState:
     return found
 
 
-def test_each_state_is_told(kafka, tmp_path):
+def test_each_state_is_reported(kafka, tmp_path):
     with view(kafka, tmp_path / "view") as states:
         assert states.state("a.jpg") is None
         send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(5, "a.jpg"))])
@@ -115,7 +115,7 @@ def test_topics_may_be_read_in_any_order(kafka):
         assert all(one and one.duplicated for one in found[1:])
 
 
-def test_it_goes_on_at_its_offsets_and_starts_anew_for_other_topics(kafka, tmp_path, caplog):
+def test_it_goes_on_at_its_offsets_and_starts_again_for_other_topics(kafka, tmp_path, caplog):
     folder = tmp_path / "view"
     send(kafka, IMAGES_NEW, [(f"{n}.jpg", ImageNew(n, f"{n}.jpg")) for n in range(50)])
     with view(kafka, folder) as states:

@@ -24,7 +24,7 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
     ):
         asked.wait_ready()
 
-        def told(state: str, reason: str) -> bool:
+        def reported(state: str, reason: str) -> bool:
             stages = asked.get("/v1/status").json["response"]["stages"]
             found = [one for stage in stages if stage["stage"] == "encoder" for one in stage["states"]]
             return [(one["process"], one["state"], one["reason"], one["restarts"]) for one in found] == [
@@ -32,12 +32,12 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
             ]
 
         reporter.tell(State.WAITING, "the folder is away")
-        eventually(lambda: told("waiting", "the folder is away"))
+        eventually(lambda: reported("waiting", "the folder is away"))
         text = asked.get("/metrics").body.decode()
         assert 'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 1.0' in text
         assert 'imagetools_stage_restarts{process="encoder-0",stage="encoder"} 2.0' in text
         reporter.tell(State.RUNNING)
-        eventually(lambda: told("running", ""))
+        eventually(lambda: reported("running", ""))
         assert (
             'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()
         )

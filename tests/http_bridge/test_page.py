@@ -108,7 +108,7 @@ def test_nothing_yet_then_an_alert_while_watching_then_an_image_of_ones_own(
     with opened(browser, asked) as page:
         expect(page.locator("#link")).to_have_text("live")
         expect(page.locator("#none")).to_contain_text("No alert yet")
-        expect(page.locator(".standing h3")).to_have_text(["encoder1 process", "search1 process", "matcher1 process"])
+        expect(page.locator(".stage h3")).to_have_text(["encoder1 process", "search1 process", "matcher1 process"])
 
         announce(kafka, asked, "0.png", "0 resized.jpg")
         card = page.locator("#alerts .card")

@@ -38,10 +38,10 @@ def reason(client: socket.socket, status: int) -> str:
     assert found == status, body
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Server"] == "imagetools"
-    told = json.loads(body)
-    assert set(told) == {"global_status", "error_message", "response"}
-    assert (told["global_status"], told["response"]) == (0, {})
-    return str(told["error_message"])
+    envelope = json.loads(body)
+    assert set(envelope) == {"global_status", "error_message", "response"}
+    assert (envelope["global_status"], envelope["response"]) == (0, {})
+    return str(envelope["error_message"])
 
 
 def send_request(to: Bridge, method: str, path: str, body: bytes, *headers: str | bytes) -> socket.socket:

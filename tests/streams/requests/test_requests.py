@@ -39,7 +39,7 @@ VECTOR = np.eye(1, 32, dtype=np.float32)[0]
 
 
 class Echo(Stage[Any]):
-    """Takes the encoder's place: answers with the path that it was asked for, and notes it."""
+    """Stands in for the encoder; replies with the path of the request, and records it."""
 
     name = "encoder"
     source = IMAGES_NEW
@@ -64,7 +64,7 @@ class Echo(Stage[Any]):
 
 
 def with_client(kafka: KafkaConfig, work: Callable[[RequestClient], Awaitable[T]]) -> T:
-    """What the work gives, asked by an client that is connected."""
+    """Run the work with a connected client, and return its result."""
 
     async def run() -> T:
         client = RequestClient(kafka)
@@ -87,7 +87,7 @@ def test_many_at_a_time_get_their_own_replies(kafka: KafkaConfig) -> None:
         assert with_client(kafka, ask_all) == [str(n) for n in range(200)]
 
 
-def test_what_waits_is_answered_by_a_stage_that_comes_and_what_is_late_is_dropped(kafka: KafkaConfig) -> None:
+def test_a_stage_that_starts_answers_waiting_requests_and_drops_late_ones(kafka: KafkaConfig) -> None:
     stage = Echo()
 
     async def ask(client: RequestClient) -> str:
@@ -103,7 +103,7 @@ def test_what_waits_is_answered_by_a_stage_that_comes_and_what_is_late_is_droppe
     assert stage.asked == ["early"]
 
 
-def test_replies_to_another_and_to_nobody_are_passed_over(kafka: KafkaConfig) -> None:
+def test_replies_to_others_and_to_nobody_are_skipped(kafka: KafkaConfig) -> None:
     """A predecessor's replies, and another bridge's, may lie in any partition."""
 
     async def ask(client: RequestClient) -> str:
@@ -126,7 +126,7 @@ def test_replies_to_another_and_to_nobody_are_passed_over(kafka: KafkaConfig) ->
     assert with_client(kafka, ask) == "mine"
 
 
-def test_a_fault_while_answering_is_told_and_the_stage_goes_on(kafka: KafkaConfig) -> None:
+def test_a_fault_while_answering_is_reported_and_the_stage_goes_on(kafka: KafkaConfig) -> None:
     async def ask(client: RequestClient) -> list[Reply]:
         return [await client.request(EncodeRequest, 30, relative_path=path) for path in ("a fault", "fine")]
 
@@ -137,7 +137,7 @@ def test_a_fault_while_answering_is_told_and_the_stage_goes_on(kafka: KafkaConfi
     assert "made to fail" not in failed.error_message
 
 
-def test_what_is_no_request_is_passed_over(kafka: KafkaConfig) -> None:
+def test_a_message_that_is_not_a_request_is_skipped(kafka: KafkaConfig) -> None:
     topic = kafka.topic(ENCODE_REQUESTS.name)
     producer = Producer(kafka.client())
     deadline = datetime.now(UTC) + timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""Who works next: never two at a time, a request before the next slice, and half of the time for each."""
+"""Slices of a batch and requests: never two at a time, requests first, and half of the time for each."""
 
 import threading
 import time
