@@ -21,10 +21,8 @@ from http_bridge.pages import Pages
 from http_bridge.stage_client import STAGE_CLIENT, StageClient
 from imagetools.decode import ImageRoot
 from streams.config import BridgeConfig
+from streams.kafka.clients import MAX_BACKOFF_MS
 from streams.requests.client import RequestClient
-
-MAX_BACKOFF_MS = 1000
-"""Between attempts to reconnect to a broker; librdkafka's default is ten seconds."""
 
 MAX_THREADS = 4
 

@@ -1,6 +1,7 @@
 """Errors as HTTP: which status stands for which."""
 
 from aiohttp import web
+from confluent_kafka import KafkaException
 
 from imagetools.errors import (
     ImageError,
@@ -11,7 +12,8 @@ from imagetools.errors import (
     UnsupportedImage,
 )
 from schemas.records import ReplyOutcome
-from streams.kafka.errors import BrokerAway
+from streams.config import KafkaConfig
+from streams.kafka.errors import BrokerAway, with_remedy
 from streams.requests.client import NotAnswered, RequestTooLarge
 
 MAX_PARSER_CHARS = 200
@@ -66,6 +68,11 @@ def as_http_error(exc: Exception) -> HttpError | None:
         if isinstance(exc, kind):
             return HttpError(status, str(exc), headers)
     return None
+
+
+def kafka_trouble(kafka: KafkaConfig, exc: Exception) -> str:
+    """Say why Kafka or the registry cannot be used, and what to do."""
+    return str(with_remedy(kafka, exc) if isinstance(exc, KafkaException) else exc)
 
 
 def first_line(message: str) -> str:

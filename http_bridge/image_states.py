@@ -12,13 +12,13 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from http_bridge.errors import kafka_trouble
 from http_bridge.image_state import ImageState, announced_state, image_state
 from http_bridge.image_store import FOLLOWED, ImageStore
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from streams.config import KafkaConfig
 from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
 from streams.kafka.clients import admin_client
-from streams.kafka.errors import with_remedy
 from streams.kafka.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ImageStates:
                 self.trouble = "the states of the images are being read again"
                 self._store.recreate(exc)
             except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
-                trouble = str(with_remedy(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
+                trouble = kafka_trouble(self._kafka, exc)
                 if trouble != self.trouble:
                     log.warning("states of the images: %s", trouble)
                 self.trouble = trouble

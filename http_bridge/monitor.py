@@ -9,13 +9,13 @@ from confluent_kafka import KafkaException
 from msgspec import Struct
 
 from http_bridge.alert_feed import ALERT_FEED
+from http_bridge.errors import kafka_trouble
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
 from streams.kafka.admin import reach
-from streams.kafka.errors import with_remedy
 from streams.kafka.lag import LagSampler, StageLag
 from streams.requests.client import RequestClient
 from streams.states import StateFollower
@@ -125,7 +125,7 @@ class Monitor:
                 self._closing.wait(SAMPLE_S)
 
     def _note(self, exc: Exception) -> None:
-        trouble = str(with_remedy(self._kafka, exc) if isinstance(exc, KafkaException) else exc)
+        trouble = kafka_trouble(self._kafka, exc)
         if trouble != self._trouble:
             log.warning("%s", trouble)
         self.stages, self.processes, self._trouble = [], [], trouble

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from streams.config import KafkaConfig
-from streams.topics import VERDICTS, create, delete
+from streams.kafka.admin import create_topics, delete_topics
+from streams.topics import VERDICTS
 from tests.support.bridging import NOWHERE, Bridge, Service, answering, bridge, fingerprint_of, stages
 from tests.support.streaming import Reader, write_groups
 
@@ -16,7 +17,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A bridge, the stages and three announced images; once for the package, since it takes seconds to start."""
     folder = tmp_path_factory.mktemp("service")
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
-    create(kafka)
+    create_topics(kafka)
     images = folder / "images"
     write_groups(images, 3)
     (images / "note.txt").write_text("no image")
@@ -28,7 +29,7 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         verdicts.until(lambda seen: len(seen.seen["verdicts"]) == 3)
         verdicts.close()
         yield Service(kafka, images, found, folder)
-    delete(kafka)
+    delete_topics(kafka)
 
 
 @pytest.fixture(scope="package")

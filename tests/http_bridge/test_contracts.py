@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from imagetools.decode import ImageRoot
+from imagetools.features.extract import extract
 from imagetools.fingerprint.encoder import Encoder
-from imagetools.matching.verify import MatcherConfig, extract, verify
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.verify import verify
 from streams.config import BridgeConfig
 from tests.support.bridging import (
     ENCODER,

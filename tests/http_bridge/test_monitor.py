@@ -31,12 +31,12 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
                 ("encoder-0", state, reason, 2)
             ]
 
-        reporter.tell(State.WAITING, "the folder is away")
+        reporter.report(State.WAITING, "the folder is away")
         eventually(lambda: reported("waiting", "the folder is away"))
         text = asked.get("/metrics").body.decode()
         assert 'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 1.0' in text
         assert 'imagetools_stage_restarts{process="encoder-0",stage="encoder"} 2.0' in text
-        reporter.tell(State.RUNNING)
+        reporter.report(State.RUNNING)
         eventually(lambda: reported("running", ""))
         assert (
             'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()

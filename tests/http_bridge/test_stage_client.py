@@ -13,8 +13,9 @@ from local_kafka.broker import LocalKafka
 from schemas.records import ImageNew
 from streams import encoder_consumer
 from streams.config import Config, KafkaConfig
+from streams.kafka.admin import create_topics, delete_topics, end_offsets
 from streams.search_consumer import SearchStage
-from streams.topics import EMBEDDINGS, IMAGES_NEW, create, delete, end_offsets
+from streams.topics import EMBEDDINGS, IMAGES_NEW
 from tests.support.bridging import (
     ENCODER,
     MATCHER,
@@ -93,7 +94,7 @@ class TestStagesAndKafkaAway:
         port = int(broker.bootstrap.rpartition(":")[2])
         body = {"request_id": 1, "relative_path": "0.png"}
         try:
-            create(kafka)
+            create_topics(kafka)
             encoder = encoder_consumer.make(Config(kafka=kafka, images_dir=images))
             with answering(kafka, encoder), bridge(kafka, tmp_path) as asked:
                 asked.wait_ready()
@@ -118,9 +119,9 @@ class TestStagesAndKafkaAway:
             answer = early.post(ENCODER, {"request_id": 1, "relative_path": "0.png"})
             assert answer.status == 503
             assert eventually(lambda: "topics create" in early.get("/readyz").json["status"])
-            create(kafka)
+            create_topics(kafka)
             early.wait_ready()
-        delete(kafka)
+        delete_topics(kafka)
 
 
 def test_a_request_overtakes_a_backlog(kafka: KafkaConfig, tmp_path: Path) -> None:
