@@ -34,8 +34,8 @@ from rich.table import Table
 from bench.pipeline import SHARED, made_photos
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
 from local_kafka.broker import LocalKafka

@@ -31,13 +31,14 @@ from rich.table import Table
 from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import STAGES, find
 from cli.find_results import FindResults
-from imagetools.decode import ImageRoot, decode
+from imagetools.decode import decode
 from imagetools.features.extract import extract
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
+from imagetools.image_root import ImageRoot
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
 from imagetools.matching.config import MatcherConfig

@@ -37,8 +37,8 @@ from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, Photos
 from cli.demo_images import LOOKALIKES
 from cli.find import find
 from cli.union_find import UnionFind
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
+from imagetools.image_root import ImageRoot
 
 SAMPLED = 10
 """Photos to edit, where the folder has none held out."""

@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 from imagetools.matching.verify import ImageOpener
 from imagetools.overlays import OVERLAYS
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
-from imagetools.decode import ImageRoot
 from imagetools.edits import padding
 from imagetools.fingerprint.parts import PartBox, find_parts
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 from imagetools.overlays import screenshot
 
 SIZE = (600, 450)

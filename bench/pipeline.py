@@ -29,11 +29,11 @@ from rich.table import Table
 
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.decode import ImageRoot
 from imagetools.features.extract import Features, extract
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
+from imagetools.image_root import ImageRoot
 from imagetools.index.index import Index
 from imagetools.index.search import Hit
 from imagetools.index.state import Entry
@@ -44,7 +44,7 @@ from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.kafka.admin import create_topics, reach
 from streams.kafka.follower import Follower
-from streams.matcher_consumer import CACHED_BYTES, HANDFUL
+from streams.matcher_consumer import HANDFUL, MAX_CACHED_BYTES
 from streams.service import keep_freed_memory
 from streams.topics import DUPLICATES, VERDICTS
 
@@ -77,7 +77,7 @@ class PlainLoop:
         self._images = ImageRoot(images)
         self._encoder = Encoder.load()
         self._index = Index()
-        self._features: LRUCache[str, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda seen: seen.nbytes)
+        self._features: LRUCache[str, Features] = LRUCache(MAX_CACHED_BYTES, getsizeof=lambda seen: seen.nbytes)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
         self._matchers = ThreadPoolExecutor(min(config.nb_workers, usable_cores()))
         self._order = itertools.count()

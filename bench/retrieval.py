@@ -24,12 +24,12 @@ from torch.nn import functional
 
 from bench.pairs import HELD_OUT, SAMPLES, SHARED
 from cli.model_comparison import compared
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ImageError
 from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 from training.augment.config import AugmentConfig
 from training.photos import Photos, read_photos
 from training.projection import fit_projection

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SHARED
-from imagetools.decode import ImageRoot
 from imagetools.features.store import FILE, FeatureStore
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.records import Candidates, Neighbor, Verdict
 from streams.config import Config

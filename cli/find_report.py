@@ -15,9 +15,9 @@ from cli.alerts import as_json, as_text
 from cli.find_results import FindResults, Links, Totals, totals
 from cli.json_lines import json_line
 from cli.report import write_report
-from imagetools.decode import ImageRoot
 from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
+from imagetools.image_root import ImageRoot
 from imagetools.paths import printable, shown
 from schemas.records import Duplicates
 from streams.kafka.follower import ConsumedMessage

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
+from imagetools.image_root import ImageRoot
 from training.retrieval import AT, Describer, Recall, measure
 
 GALLERY = 2_000

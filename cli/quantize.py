@@ -20,12 +20,12 @@ from rich.text import Text
 
 from cli.model_comparison import GALLERY, compare
 from cli.output_checks import check_file
-from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally, find_images
+from imagetools.image_root import ImageRoot
 from training.photos import MAX_HELD_OUT
 from training.quantizing import quantize as in_int8
 from training.quantizing import require_libraries

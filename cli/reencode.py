@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ModelError
+from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
 from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.embeddings_log import log_model

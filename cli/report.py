@@ -17,9 +17,9 @@ from PIL import Image
 from cli.output_checks import make_report_files
 from cli.picture import Layout, side_by_side
 from cli.union_find import UnionFind
-from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import REPORT_FILES, Tally
+from imagetools.image_root import ImageRoot
 from imagetools.paths import printable
 
 DATA: Final = ("alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json")

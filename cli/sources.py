@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from imagetools.decode import IMAGE_SUFFIXES, ImageRoot
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
 from imagetools.folder import Skipped, find_images, format_not_read
+from imagetools.formats import IMAGE_SUFFIXES
+from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.records import StageState
 

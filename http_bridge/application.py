@@ -19,7 +19,7 @@ from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
 from http_bridge.stage_client import STAGE_CLIENT, StageClient
-from imagetools.decode import ImageRoot
+from imagetools.image_root import ImageRoot
 from streams.config import BridgeConfig
 from streams.kafka.clients import MAX_BACKOFF_MS
 from streams.requests.client import RequestClient

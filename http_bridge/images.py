@@ -18,8 +18,8 @@ from http_bridge.errors import HttpError
 from http_bridge.image_state import ImageStateAnswer
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
-from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
+from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.codec import codec
 from schemas.records import ImageNew

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from imagetools.decode import IMAGE_SUFFIXES, SIGNATURE_BYTES, begins_like_an_image
 from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.formats import IMAGE_SUFFIXES, SIGNATURE_BYTES, begins_like_an_image
 from imagetools.paths import require_path, require_utf8, shown
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import cpu_count
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
+from imagetools.image_root import ImageRoot
 from imagetools.paths import shown
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import Skipped, find_images
+from imagetools.image_root import ImageRoot
 
 REMEMBERED = 16
 LOOKED_AT = 100

@@ -1,23 +1,20 @@
-"""candidates → duplicates, verdicts: verify each pair, and say what became of every image; and pairs asked about."""
+"""candidates → duplicates, verdicts: verify each pair, and give a verdict on every image; answer requests for pairs."""
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeVar
 
 import cv2
-from cachetools import LRUCache
 
-from imagetools.decode import ORIGINAL_SIZE, ImageRoot, decode
+from imagetools.decode import ORIGINAL_SIZE, decode
 from imagetools.errors import ImageError, MissingImage
+from imagetools.features.cache import FeatureCache
 from imagetools.features.extract import Features, extract
-from imagetools.features.store import FeatureStore, state_of
+from imagetools.features.store import FeatureStore
 from imagetools.hardware import usable_cores
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import ImageOpener, Verification, verify
-from imagetools.paths import shown
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -38,27 +35,25 @@ from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
 
-T = TypeVar("T")
-U = TypeVar("U")
-
-CACHED_BYTES = 512 * 1024 * 1024
-"""Of features that are kept: some 4,000 images at the default box, fewer at a larger one."""
+MAX_CACHED_BYTES = 512 * 1024 * 1024
+"""Of features in memory: some 4,000 images at the default box, fewer at a larger one."""
 
 HANDFUL = 8
 """Pairs that a thread takes at a time."""
 
-Seen = Features | ImageError
-Key = tuple[Path, str, str]
-"""Root, path in it, and what tells the state of the file."""
+FeaturesOrError = Features | ImageError
+
+Comparison = Duplicate | ImageError | None
+"""A pair's evidence; why one of its pictures cannot be opened again; or None: no duplicate."""
 
 
 class MatcherStage(Stage[Candidates]):
-    """Verifies each candidate with its neighbors; a candidate that cannot be read becomes its ImageError, in place."""
+    """Verifies each candidate with its neighbors; the outcome of one that cannot be read is its ImageError."""
 
     name = "matcher"
     source = CANDIDATES
     kind = Candidates
-    # one with hundreds of neighbors holds up only itself
+    # so that a request with hundreds of neighbors holds up no other
     answer_threads = 4
     reads_images = True
 
@@ -72,9 +67,11 @@ class MatcherStage(Stage[Candidates]):
         target: ImageRoot | None = None,
         store: FeatureStore | None = None,
     ) -> None:
-        """`source` and `target` are the roots of requests' candidates and neighbors; by default that of the stream.
+        """Prepare the threads and the cache of features.
 
-        store  keeps features when the stage ends, and those that memory has no room for; the stage closes it
+        source  root of requests' candidates; by default that of the stream
+        target  root of requests' neighbors; the same
+        store   keeps features beyond memory and beyond this process; the stage closes it
         """
         self._config = config
         self._images = images
@@ -83,131 +80,93 @@ class MatcherStage(Stage[Candidates]):
         self._target = target or images
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "match")
-        # as many threads as are wanted may wait for files; more at work than cores would only contend
+        # any number of threads may wait for files; more that compute than there are cores would only contend
         self._computing = min(workers, usable_cores())
-        self._cores = threading.BoundedSemaphore(self._computing)
         self._comparers = ThreadPoolExecutor(self._computing, "compare")
         # OpenCV and the threads take any number of images at a time
         self._scheduler = SliceScheduler(exclusive=False)
         self._extracting = BatchSlicer(self._scheduler, 8 * workers)
         self._comparing = BatchSlicer(self._scheduler, 64 * workers)
-        self._cache: LRUCache[Key, Features] = LRUCache(CACHED_BYTES, getsizeof=lambda features: features.nbytes)
-        self._cache_lock = threading.Lock()
-        self._store = store
+        self._cache = FeatureCache(
+            config, store=store, max_bytes=MAX_CACHED_BYTES, max_computing=self._computing, on_read=self._note
+        )
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
     def run(self, batch: Sequence[Received[Candidates]]) -> Sequence[Outcome]:
-        """An alert where there are duplicates, and a verdict for every candidate."""
-        asked = [received.record for received in batch if received.record is not None]
-        seen = self._look_at(_to_compare(asked))
-        pairs = [(record, n) for record in asked if _readable(seen, record.candidate) for n in record.neighbors]
-        compared = self._comparing.map(lambda piece: self._compare_all(seen, piece), pairs)
+        """Return an alert where there are duplicates, and a verdict for every candidate."""
+        records = [received.record for received in batch if received.record is not None]
+        features = self._all_features(_paths_to_compare(records))
+        pairs = [
+            (record, neighbor)
+            for record in records
+            if not isinstance(features.get(record.candidate), ImageError)
+            for neighbor in record.neighbors
+        ]
+        compared = self._comparing.map(lambda piece: self._compare_all(features, piece), pairs)
         found: dict[int, dict[str, Duplicate | ImageError]] = {}
         for (record, neighbor), one in zip(pairs, compared, strict=True):
             if one is not None:
                 found.setdefault(id(record), {})[neighbor.relative_path] = one
-        return [self._conclude(record, seen, found.get(id(record), {})) for record in asked]
+        return [self._conclude(record, features, found.get(id(record), {})) for record in records]
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """Which neighbors show each candidate's picture; one that cannot be read is left out and named."""
+        """Return which neighbors show each candidate's picture; one that cannot be read is left out and named."""
         return [self._answer(request) for request in requests if isinstance(request, MatchRequest)]
 
     def inputs_away(self) -> str | None:
-        """Why the folder of images is away or another one; None where images that were read before are there."""
+        """Return why the folder of images is away or another one; None where images read before are still there."""
         return self._known.away()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and close the store."""
         self._pool.shutdown()
         self._comparers.shutdown()
-        if self._store is not None:
-            self._store.close()
+        self._cache.close()
 
-    def _map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        return list(self._pool.map(function, items))
+    def _note(self, root: ImageRoot, path: str) -> None:
+        if root is self._images:
+            self._known.note(path)
 
-    def _look_at(self, paths: list[str]) -> dict[str, Seen]:
-        """The features of each image, or why it has none."""
+    def _all_features(self, paths: list[str]) -> dict[str, FeaturesOrError]:
         found = self._extracting.map(
-            lambda piece: self._map(lambda path: self._features(self._images, path), piece), paths
+            lambda piece: list(self._pool.map(lambda path: self._features(self._images, path), piece)), paths
         )
         return dict(zip(paths, found, strict=True))
 
-    def _features(self, root: ImageRoot, path: str) -> Seen:
-        # only a path that `read` has found to be inside the root is kept, so that it is not resolved again here
-        state = state_of(root.folder, path)
-        if state is None:
-            # `read` says what is wrong
-            return self._computed(root, path)
-        key = root.folder, path, state
-        with self._cache_lock:
-            known = self._cache.get(key)
-        if known is not None:
-            return known
-        features: Features | None = None
-        if self._store is not None:
-            # more threads at it would hand the interpreter to each other more than they read
-            with self._cores:
-                features = self._store.get(*key)
-        if features is None:
-            computed = self._computed(root, path)
-            # of a file that has changed while it was read nobody knows which state was seen
-            if isinstance(computed, ImageError) or state_of(root.folder, path) != state:
-                return computed
-            features = computed
-            if self._store is not None:
-                self._store.put(*key, features)
-        if features.nbytes <= CACHED_BYTES:
-            with self._cache_lock:
-                self._cache[key] = features
-        return features
-
-    def _computed(self, root: ImageRoot, path: str) -> Seen:
+    def _features(self, root: ImageRoot, path: str) -> FeaturesOrError:
         try:
-            data = root.read(path)
-            if root is self._images:
-                self._known.note(path)
-            with self._cores:
-                return extract(decode(data, shown(path), box=self._box, config=root.config), self._config)
+            return self._cache.get(root, path)
         except ImageError as exc:
             return exc
 
     def _compare_all(
-        self, seen: dict[str, Seen], pairs: Sequence[tuple[Candidates, Neighbor]]
-    ) -> list[Duplicate | ImageError | None]:
-        # one by one, handing a pair to a thread would cost a tenth of what most pairs do
+        self, features: dict[str, FeaturesOrError], pairs: Sequence[tuple[Candidates, Neighbor]]
+    ) -> list[Comparison]:
+        # handing over pairs one by one would cost a tenth of what most pairs take
         size = max(1, min(HANDFUL, len(pairs) // self._computing))
         handfuls = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-        done = self._comparers.map(lambda some: [self._compare(seen, *pair) for pair in some], handfuls)
+        done = self._comparers.map(lambda some: [self._compare(features, *pair) for pair in some], handfuls)
         return [one for handful in done for one in handful]
 
-    def _compare(self, seen: dict[str, Seen], record: Candidates, neighbor: Neighbor) -> Duplicate | ImageError | None:
+    def _compare(self, features: dict[str, FeaturesOrError], record: Candidates, neighbor: Neighbor) -> Comparison:
         if neighbor.identical:
             return Duplicate(
                 neighbor.relative_path, 1.0, 0, 1.0, coverage_candidate=1.0, coverage_neighbor=1.0, edit="the same file"
             )
-        ours, theirs = seen[record.candidate], seen[neighbor.relative_path]
+        ours, theirs = features[record.candidate], features[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
-        looks = self._look(self._images, record.candidate), self._look(self._images, neighbor.relative_path)
-        return self._checked(neighbor.relative_path, ours, theirs, looks)
+        openers = _opener(self._images, record.candidate), _opener(self._images, neighbor.relative_path)
+        return self._verify(neighbor.relative_path, ours, theirs, openers)
 
-    def _look(self, root: ImageRoot, path: str) -> ImageOpener:
-        return lambda box: root.open(path, box=box)
-
-    def _checked(
-        self, path: str, candidate: Features, neighbor: Features, looks: tuple[ImageOpener, ImageOpener]
-    ) -> Duplicate | ImageError | None:
-        """The pair's verdict, or why one of two drawn pictures, whose features are known, cannot be opened again."""
+    def _verify(
+        self, path: str, candidate: Features, neighbor: Features, openers: tuple[ImageOpener, ImageOpener]
+    ) -> Comparison:
         try:
-            return _duplicate(path, verify(candidate, neighbor, self._config, looks))
+            return _duplicate(path, verify(candidate, neighbor, self._config, openers))
         except ImageError as exc:
             return exc
-
-    @property
-    def _box(self) -> tuple[int, int]:
-        return self._config.width, self._config.height
 
     def _answer(self, request: MatchRequest) -> Reply:
         with self._scheduler.request():
@@ -215,54 +174,52 @@ class MatcherStage(Stage[Candidates]):
         if isinstance(candidate, ImageError):
             outcome = ReplyOutcome.MISSING if isinstance(candidate, MissingImage) else ReplyOutcome.REFUSED
             return reply_to(request, outcome, str(candidate))
-        root, look = self._target, self._look(self._source, request.candidate)
+        root, opener = self._target, _opener(self._source, request.candidate)
         if (image := request.image) is not None:
-            root, look = self._images, lambda box: decode(image, "the image", box=box, config=self._images.config)
+            root, opener = self._images, lambda box: decode(image, "the image", box=box, config=self._images.config)
         paths = list(dict.fromkeys(request.neighbors))
-        seen: list[Duplicate | ImageError | None] = []
-        while len(seen) < len(paths):
-            piece = paths[len(seen) : len(seen) + self._workers]
+        compared: list[Comparison] = []
+        while len(compared) < len(paths):
+            piece = paths[len(compared) : len(compared) + self._workers]
             with self._scheduler.request():
-                seen += self._map(lambda path: self._verified(candidate, look, root, path), piece)
-        errors = [one for one in seen if isinstance(one, ImageError)]
-        duplicates = [one for one in seen if isinstance(one, Duplicate)]
+                compared += self._pool.map(lambda path: self._compare_file(candidate, opener, root, path), piece)
+        errors = [one for one in compared if isinstance(one, ImageError)]
+        duplicates = [one for one in compared if isinstance(one, Duplicate)]
         return reply_to(
             request,
             error_message="; ".join(f"neighbor left out: {error}" for error in errors),
             duplicated=tuple(sorted(duplicates, key=lambda d: -d.score)),
         )
 
-    def _candidate(self, request: MatchRequest) -> Seen:
+    def _candidate(self, request: MatchRequest) -> FeaturesOrError:
         if request.image is None:
             return self._features(self._source, request.candidate)
         try:
-            image = decode(request.image, "the image", box=self._box, config=self._images.config)
+            image = decode(request.image, "the image", box=self._config.box, config=self._images.config)
             if request.original_width > 0 and request.original_height > 0:
                 image.info[ORIGINAL_SIZE] = request.original_width, request.original_height
             return extract(image, self._config)
         except ImageError as exc:
             return exc
 
-    def _verified(
-        self, candidate: Features, look: ImageOpener, root: ImageRoot, path: str
-    ) -> Duplicate | ImageError | None:
+    def _compare_file(self, candidate: Features, opener: ImageOpener, root: ImageRoot, path: str) -> Comparison:
         features = self._features(root, path)
         if isinstance(features, ImageError):
             return features
-        return self._checked(path, candidate, features, (look, self._look(root, path)))
+        return self._verify(path, candidate, features, (opener, _opener(root, path)))
 
     def _conclude(
-        self, record: Candidates, seen: dict[str, Seen], compared: dict[str, Duplicate | ImageError]
+        self, record: Candidates, features: dict[str, FeaturesOrError], compared: dict[str, Duplicate | ImageError]
     ) -> Outcome:
-        unread = seen.get(record.candidate)
+        unread = features.get(record.candidate)
         if isinstance(unread, ImageError):
             return unread
         duplicates = [one for one in compared.values() if isinstance(one, Duplicate)]
-        missing = {n.relative_path: seen.get(n.relative_path) for n in record.neighbors} | compared
-        errors = {path: error for path, error in missing.items() if isinstance(error, ImageError)}
+        neighbors = {n.relative_path: features.get(n.relative_path) for n in record.neighbors} | compared
+        errors = {path: error for path, error in neighbors.items() if isinstance(error, ImageError)}
         reason = "; ".join(f"neighbor left out: {error}" for error in errors.values())
-        fate = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
-        outputs = [Output(VERDICTS, record.candidate, Verdict(record.request_id, record.candidate, fate, reason))]
+        outcome = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
+        outputs = [Output(VERDICTS, record.candidate, Verdict(record.request_id, record.candidate, outcome, reason))]
         if duplicates:
             alert = Duplicates(
                 record.request_id,
@@ -277,8 +234,12 @@ class MatcherStage(Stage[Candidates]):
         return outputs
 
 
-def _to_compare(records: Iterable[Candidates]) -> list[str]:
-    """Every image whose features are needed, once. Identical files are duplicates without a look."""
+def _opener(root: ImageRoot, path: str) -> ImageOpener:
+    return lambda box: root.open(path, box=box)
+
+
+def _paths_to_compare(records: Iterable[Candidates]) -> list[str]:
+    """Return every image whose features are needed, once. Identical files are duplicates without features."""
     paths: dict[str, None] = {}
     for record in records:
         neighbors = [n.relative_path for n in record.neighbors if not n.identical]
@@ -305,12 +266,8 @@ def _duplicate(relative_path: str, found: Verification) -> Duplicate | None:
     )
 
 
-def _readable(seen: dict[str, Seen], candidate: str) -> bool:
-    return not isinstance(seen.get(candidate), ImageError)
-
-
 def make(config: Config) -> MatcherStage:
-    """The stage, ready to run; ConfigError where FEATURES_DIR cannot be used."""
+    """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
     images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
     folder, limit = config.features_dir, config.features_mb * 10**6
     store = None if folder is None else FeatureStore(folder, limit, config.matcher)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
+from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
 from streams.encoding import to_parts
 from streams.stage import Outcome, Output, Received, Stage

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.folder import Skipped, find_images
+from imagetools.image_root import ImageRoot
 
 STORED_SIDE: Final = 192
 """Side in pixels of a stored photo: 0.1 MB each, and enough detail for crops at a view of 128."""

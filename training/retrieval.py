@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.fingerprint.parts import find_parts
+from imagetools.image_root import ImageRoot
 
 Vectors = npt.NDArray[np.float32]
 

@@ -1,9 +1,8 @@
-"""What the matcher keeps of an image: some 120 KB, computed once, enough to compare it with any other image."""
+"""Extract the features of an image: some 120 KB, enough to compare it with any other image."""
 
 import hashlib
-import math
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -17,17 +16,18 @@ from imagetools.features.mbr_sift import Codes
 
 THUMB_SIDE: Final = 16
 # SIFT's first octave is twice the image; under this side its pyramid has no octave left
-_SMALLEST_FOR_SIFT: Final = 8
-# SIFT's edge threshold; a keypoint on an edge lies anywhere along it. At OpenCV's own, 10, there are a twelfth more,
-# and copies are told no better by them
-_EDGES: Final = 8
-# A pair is looked at once more at this many times the box; to shrink by less than this would only blur
-_CLOSER: Final = 1.6
-_HARDLY: Final = 1.1
-# A picture is drawn where half of it has two shades, each with levels this far to either side, as paper has in a
-# scan; of 100 photos one or two do
-_DRAWN: Final = 0.5
-_SHADE: Final = 4
+_MIN_SIFT_SIDE: Final = 8
+# SIFT's edge threshold: a keypoint on an edge lies anywhere along it. OpenCV's own, 10, gives a twelfth more keypoints
+# and finds no more copies
+_EDGE_THRESHOLD: Final = 8
+# A doubtful pair is compared again at this many times the box
+_CLOSE_SCALE: Final = 1.6
+# To shrink by less than this would only blur
+_MIN_SHRINK: Final = 1.1
+# A picture counts as drawn where this share of it has two shades, each with levels this far to either side, as paper
+# has in a scan; of 100 photos one or two do
+_MIN_DRAWN: Final = 0.5
+_SHADE_WIDTH: Final = 4
 _TILES: Final = np.arange(THUMB_SIDE * THUMB_SIDE).reshape(THUMB_SIDE, THUMB_SIDE)
 # The four quarter turns of a thumbnail, then those of its mirror image, as places in the thumbnail
 _VIEWS: Final = np.stack([np.rot90(side, turn).ravel() for side in (_TILES, _TILES[:, ::-1]) for turn in range(4)])
@@ -35,7 +35,7 @@ _VIEWS: Final = np.stack([np.rot90(side, turn).ravel() for side in (_TILES, _TIL
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Where the n keypoints are, in pixels of the fitted image.
+    """Keypoints of an image, n of them, in pixels of the fitted image.
 
     at     complex64 (n,), x + y·i, y downwards
     frame  complex64 (n,), the keypoint's size times its direction: what a similarity turns and scales
@@ -49,12 +49,12 @@ class Keypoints:
 class Features:
     """An image as the matcher sees it.
 
-    original   (width, height) of the image as it came, before it was decoded at a half or less, pixels
+    original   (width, height) of the whole image, before it was decoded at a half or less, pixels
     width      of the fitted image, pixels
     height     of the fitted image, pixels
     pyramid    uint8 grey images, the fitted one first, each half the one before
-    close      uint8 grey, the image at 1.6 times the box, or as it is or halved where that is smaller or hardly larger,
-               but never below the box: fine stripes show in it
+    close      uint8 grey, the image at 1.6 times the box, which still shows fine stripes; or as it is, or halved, where
+               that is smaller or little larger, but never below the box
     keypoints  of the image, largest first, then of its mirror image (left and right exchanged), n each
     codes      MBR-SIFT codes in the same order
     count      n
@@ -62,7 +62,7 @@ class Features:
                of mean 0 and length 1, or all 0 for a picture of one shade
     colours    float32 (16, 16, 3), the thumbnail in colour, 0 to 255
     shade      float32 (3,), its mean colour
-    key        orders the two images of a pair, and tells that they are equal in all that is compared
+    key        orders the two images of a pair; equal where all that is compared is equal
     """
 
     original: tuple[int, int]
@@ -82,11 +82,11 @@ class Features:
     def drawn(self) -> bool:
         """Whether the picture looks drawn, typed or blank: most of it has one shade or two."""
         levels = np.bincount(self.close.ravel(), minlength=256)
-        shades = np.convolve(levels, np.ones(2 * _SHADE + 1, dtype=np.intp), mode="same")
+        shades = np.convolve(levels, np.ones(2 * _SHADE_WIDTH + 1, dtype=np.intp), mode="same")
         first = int(shades.argmax())
-        levels[max(0, first - 2 * _SHADE) : first + 2 * _SHADE + 1] = 0
-        second = np.convolve(levels, np.ones(2 * _SHADE + 1, dtype=np.intp), mode="same").max()
-        return bool(shades[first] + second >= _DRAWN * self.close.size)
+        levels[max(0, first - 2 * _SHADE_WIDTH) : first + 2 * _SHADE_WIDTH + 1] = 0
+        second = np.convolve(levels, np.ones(2 * _SHADE_WIDTH + 1, dtype=np.intp), mode="same").max()
+        return bool(shades[first] + second >= _MIN_DRAWN * self.close.size)
 
     @property
     def nbytes(self) -> int:
@@ -99,21 +99,21 @@ class Features:
 def extract(image: Image.Image, config: FeatureConfig) -> Features:
     """Compute the features of an RGB image of any size from 1 × 1."""
     box = config.box
-    closer = max(1, round(_CLOSER * box[0])), max(1, round(_CLOSER * box[1]))
+    closer = max(1, round(_CLOSE_SCALE * box[0])), max(1, round(_CLOSE_SCALE * box[1]))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    # of millions of pixels only so many that what is shrunk from them stays as sharp
+    # of millions of pixels, enough that a picture shrunk from them is as sharp
     pixels = _halved(pixels, (4 * closer[0], 4 * closer[1]))
     thumb = _thumb(pixels, box)
     all_grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     grey, close = _fitted(all_grey, box), _close(_halved(all_grey, closer), box, closer)
     keypoints, descriptors = _detect(grey, config)
     codes = mbr_sift.encode(np.concatenate([descriptors, mbr_sift.mirror_twin(descriptors)]))
-    return _completed(
+    return complete(
         image.info.get(ORIGINAL_SIZE, image.size), grey, close, thumb, keypoints, codes, _key(grey, close, thumb)
     )
 
 
-def _completed(
+def complete(
     original: tuple[int, int],
     grey: NDArray[np.uint8],
     close: NDArray[np.uint8],
@@ -122,7 +122,12 @@ def _completed(
     codes: Codes,
     key: bytes,
 ) -> Features:
-    """Add what takes no time to compute; `keypoints` are the image's own."""
+    """Return features, with all that follows quickly from the rest.
+
+    thumb      uint8 (16, 16, 3), the thumbnail in colour
+    keypoints  the image's own, without those of its mirror image
+    codes      of both
+    """
     height, width = grey.shape
     mirrored = Keypoints(np.complex64(width - 1) - keypoints.at.conj(), -keypoints.frame.conj())
     colours = thumb.astype(np.float32)
@@ -144,78 +149,24 @@ def _completed(
     )
 
 
-class Packed(NamedTuple):
-    """Features as they are kept on disk: without what takes no time to compute.
-
-    sizes  (width, height) of the image as it came, of the fitted grey image and of the close one; then the count
-    data   their pixels, the colours, keypoints and codes, one after the other
-    key    as in Features
-    """
-
-    sizes: tuple[int, int, int, int, int, int, int]
-    data: bytes
-    key: bytes
-
-
-def pack(features: Features) -> Packed:
-    """Return what `unpack` makes the same features of, bit for bit."""
-    grey, close, own = features.pyramid[0], features.close, features.count
-    arrays: tuple[NDArray[Any], ...] = (
-        grey,
-        close,
-        features.colours.astype(np.uint8),
-        features.keypoints.at[:own],
-        features.keypoints.frame[:own],
-        features.codes.coarse,
-        features.codes.fine,
-    )
-    sizes = (*features.original, features.width, features.height, close.shape[1], close.shape[0], own)
-    return Packed(sizes, b"".join(array.tobytes() for array in arrays), features.key)
-
-
-def unpack(packed: Packed) -> Features:
-    """Return the features that were packed; ValueError where the data is not as long as its sizes say."""
-    *original, width, height, close_width, close_height, own = packed.sizes
-    shapes: tuple[tuple[Any, tuple[int, ...]], ...] = (
-        (np.uint8, (height, width)),
-        (np.uint8, (close_height, close_width)),
-        (np.uint8, (THUMB_SIDE, THUMB_SIDE, 3)),
-        (np.complex64, (own,)),
-        (np.complex64, (own,)),
-        (np.uint8, (2 * own, mbr_sift.COARSE_BYTES)),
-        (np.uint8, (2 * own, mbr_sift.FINE_BYTES)),
-    )
-    arrays, start = [], 0
-    for kind, shape in shapes:
-        count = math.prod(shape)
-        arrays.append(np.frombuffer(packed.data, kind, count, start).reshape(shape) if count else np.empty(shape, kind))
-        start += count * np.dtype(kind).itemsize
-    if start != len(packed.data):
-        raise ValueError(f"{len(packed.data)} bytes, not the {start} of these sizes")
-    grey, close, thumb, at, frame, coarse, fine = arrays
-    return _completed(
-        (original[0], original[1]), grey, close, thumb, Keypoints(at, frame), Codes(coarse, fine), packed.key
-    )
-
-
 def _thumb(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
     # where a side would have to grow, OpenCV averages along neither: a small image is fitted first
     large = pixels if min(pixels.shape[:2]) >= 2 * THUMB_SIDE else _fitted(pixels, box)
     return np.asarray(cv2.resize(large, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _key(*looks: NDArray[np.uint8]) -> bytes:
-    # SHA-256 is what processors have instructions for
-    digest = hashlib.sha256(repr([look.shape for look in looks]).encode())
-    for look in looks:
-        digest.update(np.ascontiguousarray(look).data)
+def _key(*pictures: NDArray[np.uint8]) -> bytes:
+    # SHA-256: processors have instructions for it
+    digest = hashlib.sha256(repr([picture.shape for picture in pictures]).encode())
+    for picture in pictures:
+        digest.update(np.ascontiguousarray(picture).data)
     return digest.digest()
 
 
 def _halved(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8]:
     """Halve an image for as long as it still does not fit into the box.
 
-    Halving is many times as fast as shrinking by any other factor, and what is left to shrink is small.
+    Halving is many times as fast as shrinking by any other factor, and leaves little to shrink.
     """
     while pixels.shape[1] // 2 >= box[0] or pixels.shape[0] // 2 >= box[1]:
         size = max(1, pixels.shape[1] // 2), max(1, pixels.shape[0] // 2)
@@ -233,14 +184,14 @@ def _fitted(pixels: NDArray[np.uint8], box: tuple[int, int]) -> NDArray[np.uint8
 
 def _detect(grey: NDArray[np.uint8], config: FeatureConfig) -> tuple[Keypoints, NDArray[np.float32]]:
     nothing = np.empty(0, dtype=np.complex64)
-    if min(grey.shape) < _SMALLEST_FOR_SIFT:
+    if min(grey.shape) < _MIN_SIFT_SIDE:
         return Keypoints(nothing, nothing), np.empty((0, 128), dtype=np.float32)
-    # made anew: a SIFT object holds its pyramid and is not safe to share between threads
+    # a new one for every image: a SIFT object holds its pyramid and is not safe to share between threads
     # without the precise upscale keypoints lie a quarter of a pixel right and below
     sift = cv2.SIFT.create(
         nfeatures=config.max_keypoints,
         contrastThreshold=config.contrast,
-        edgeThreshold=_EDGES,
+        edgeThreshold=_EDGE_THRESHOLD,
         enable_precise_upscale=True,
     )
     found, descriptors = sift.detectAndCompute(grey, None)
@@ -253,7 +204,7 @@ def _detect(grey: NDArray[np.uint8], config: FeatureConfig) -> tuple[Keypoints, 
     response = np.array([point.response for point in found], dtype=np.float32)
     # equal responses make SIFT return a few more than it was asked for
     strongest = np.argsort(-response, kind="stable")[: config.max_keypoints]
-    # the large ones survive shrinking and blur, so that the matcher asks them first
+    # the large ones survive shrinking and blur, so that the matcher compares them first
     strongest = strongest[np.argsort(-size[strongest], kind="stable")]
     at, frame = x + 1j * y, size * np.exp(1j * np.radians(angle))
     keypoints = Keypoints(at[strongest].astype(np.complex64), frame[strongest].astype(np.complex64))
@@ -265,7 +216,7 @@ def _close(grey: NDArray[np.uint8], box: tuple[int, int], closer: tuple[int, int
     if width <= box[0] and height <= box[1]:
         # no smaller than the fitted image: of few pixels, much agrees by chance
         return _fitted(grey, box)
-    return grey if width <= _HARDLY * closer[0] and height <= _HARDLY * closer[1] else _fitted(grey, closer)
+    return grey if width <= _MIN_SHRINK * closer[0] and height <= _MIN_SHRINK * closer[1] else _fitted(grey, closer)
 
 
 def pyramid_of(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from cli.demo_images import COPIES_OF_A_KIND, KINDS, LOOKALIKES, Plan, measure, prepare, score
 from cli.union_find import UnionFind
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
 from imagetools.folder import find_images
+from imagetools.image_root import ImageRoot
 
 
 @pytest.fixture(scope="module")

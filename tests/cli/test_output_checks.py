@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from cli.commands import main
 from cli.output_checks import check_file, check_folder, check_picture, check_report
 from cli.report import write_report
-from imagetools.decode import ImageRoot
 from imagetools.errors import CannotWrite
 from imagetools.folder import REPORT_FILES, REPORT_MARK
+from imagetools.image_root import ImageRoot
 from tests.support.streaming import scene
 
 

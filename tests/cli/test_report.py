@@ -10,7 +10,7 @@ from PIL import Image
 
 from cli.picture import SIDE, pair_picture, side_by_side
 from cli.report import FIRST_PAIRS, OPEN_PAIRS, write_report
-from imagetools.decode import ImageRoot
+from imagetools.image_root import ImageRoot
 
 STATS = {"images": 1234, "seconds": 2.5}
 WICKED = "<script>alert(1)<\\script>&\"'.jpg"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imagetools.decode import ImageRoot
 from imagetools.features.extract import extract
 from imagetools.fingerprint.encoder import Encoder
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
 from streams.config import BridgeConfig

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from imagetools.decode import FORMATS, IMAGE_SUFFIXES, ORIGINAL_SIZE, DecodeConfig, ImageRoot, decode
+from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
 from imagetools.errors import (
     BrokenImage,
     ImageError,
@@ -30,6 +30,8 @@ from imagetools.errors import (
     UnsupportedImage,
 )
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, find_images
+from imagetools.formats import FORMATS, IMAGE_SUFFIXES
+from imagetools.image_root import ImageRoot
 
 NOBODY = 65534
 MOST_SHOWN = 4096

@@ -25,12 +25,26 @@ ROOMS = {
 """Which of our rooms each may import."""
 
 LIBRARIES = {
-    "imagetools": {"numpy", "torch", "torchvision", "ngtpy", "cv2", "PIL", "pillow_heif", "openvino", "platformdirs"},
+    "imagetools": {
+        "numpy",
+        "torch",
+        "torchvision",
+        "ngtpy",
+        "cv2",
+        "PIL",
+        "pillow_heif",
+        "openvino",
+        "platformdirs",
+        "cachetools",
+    },
     "schemas": {"numpy", "fastavro", "msgspec", "confluent_kafka"},
 }
 """What else the inner rooms may import, beside the standard library."""
 
-PILLOW_ALONE = ("decode.py", "folder.py", "logs.py", "paths.py", "errors.py", "edits.py", "overlays.py")
+PILLOW_ALONE = (
+    "decode.py", "edits.py", "errors.py", "folder.py", "formats.py", "image_root.py", "logs.py", "overlays.py",
+    "paths.py", "pixel_modes.py",
+)  # fmt: skip
 """What a process without torch, NGT and OpenCV may load of the library."""
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, MessageError, RegistryAway
 from imagetools.fingerprint.encoder import Encoder
+from imagetools.image_root import ImageRoot
 from local_kafka.ports import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import ConfluentCodec, codec, published_schemas

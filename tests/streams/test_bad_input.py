@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagetools.decode import ImageRoot
 from imagetools.fingerprint.encoder import Encoder
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.codec import codec
 from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict

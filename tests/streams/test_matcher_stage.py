@@ -1,14 +1,16 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import ImageOps
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError, ImageError
-from imagetools.features.extract import Features
+from imagetools.features import cache
+from imagetools.features.extract import Features, extract
 from imagetools.features.store import FeatureStore
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.records import Candidates, Duplicates, Neighbor, Verdict, VerdictOutcome
 from streams import matcher_consumer
@@ -59,14 +61,13 @@ def test_features_are_computed_once_and_again_when_the_file_changes(
     stage: MatcherStage, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[Features] = []
-    extract = matcher_consumer.extract
 
-    def counted(*args: object) -> Features:
-        features = extract(*args)  # type: ignore[arg-type]
+    def counted(*args: Any) -> Features:
+        features = extract(*args)
         computed.append(features)
         return features
 
-    monkeypatch.setattr(matcher_consumer, "extract", counted)
+    monkeypatch.setattr(cache, "extract", counted)
     stage.run([_ask("0.png", "1.png", "2.png"), _ask("1.png", "0.png", "2.png")])
     assert len(computed) == 3
     stage.run([_ask("2.png", "0.png", "1.png")])
@@ -94,7 +95,7 @@ def test_after_a_restart_features_come_from_disk_and_the_verdicts_are_the_same(
 
     plain = told(None)
     assert told(store()) == plain
-    monkeypatch.setattr(matcher_consumer, "extract", lambda *_: pytest.fail("computed although it is on disk"))
+    monkeypatch.setattr(cache, "extract", lambda *_: pytest.fail("computed although it is on disk"))
     assert told(store()) == plain
 
 
@@ -105,14 +106,14 @@ def test_a_folder_of_features_that_cannot_be_used_stops_it_by_name(tmp_path: Pat
 
 
 def test_the_cache_is_bounded_by_bytes(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = matcher_consumer.extract(ImageRoot(images).open("0.png"), MatcherConfig()).nbytes
+    one = extract(ImageRoot(images).open("0.png"), MatcherConfig()).nbytes
     assert 20_000 < one < 200_000
-    monkeypatch.setattr(matcher_consumer, "CACHED_BYTES", int(2.5 * one))
+    monkeypatch.setattr(matcher_consumer, "MAX_CACHED_BYTES", int(2.5 * one))
     stage = MatcherStage(MatcherConfig(), ImageRoot(images), workers=2)
     try:
         (outcome,) = stage.run([_ask("0.png", "mirrored.png", "1.png", "2.png")])
         assert len(_records(outcome)) == 2
         assert 0 < len(stage._cache) < 4
-        assert stage._cache.currsize <= 2.5 * one
+        assert stage._cache.nbytes <= 2.5 * one
     finally:
         stage.close()

@@ -21,13 +21,13 @@ from rich.console import Console
 
 from cli.commands import main
 from cli.model_comparison import compared
-from imagetools.decode import ImageRoot
 from imagetools.edits import EDITS
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
+from imagetools.image_root import ImageRoot
 from tests.support.streaming import scene
 from training.augment.config import AugmentConfig
 from training.augment.views import draw_views, resize_photos

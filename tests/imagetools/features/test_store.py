@@ -21,11 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagetools.decode import ImageRoot
 from imagetools.errors import ConfigError
-from imagetools.features import store as feature_store
-from imagetools.features.extract import Features, extract, pack, unpack
-from imagetools.features.store import FILE, FeatureStore, state_of
+from imagetools.features import retention, version
+from imagetools.features.extract import Features, extract
+from imagetools.features.file_state import file_state
+from imagetools.features.pack import pack, unpack
+from imagetools.features.store import FILE, FeatureStore
+from imagetools.features.version import maker_of
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
 from tests.support.streaming import scene
@@ -37,8 +40,8 @@ ROOM = 10**9
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for, and images are looked over when a test says so."""
-    for name, value in {"_GATHERED_S": 0, "_LOOK_S": 1e6, "_SPARE_BYTES": 0}.items():
-        monkeypatch.setattr(f"imagetools.features.store.{name}", value)
+    for name, value in {"GATHER_S": 0, "CHECK_S": 1e6, "SPARE_BYTES": 0}.items():
+        monkeypatch.setattr(f"imagetools.features.writer.{name}", value)
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def kept(store: FeatureStore, images: Path, path: str) -> Features | None:
 
 
 def state(images: Path, path: str) -> str:
-    found = state_of(images, path)
+    found = file_state(images, path)
     assert found is not None
     return found
 
@@ -166,22 +169,11 @@ def test_other_settings_make_other_features(store, images, tmp_path, change):
     same.close()
 
 
-def test_other_code_makes_other_features(tmp_path):
-    """A copy of the package in which one comment differs does not find what this one keeps."""
-    package = Path(sys.modules["imagetools"].__path__[0])
-    shutil.copytree(package, tmp_path / "imagetools", ignore=shutil.ignore_patterns("__pycache__", "models"))
-    code = "from imagetools.features.store import _maker; from imagetools.matching.config import MatcherConfig; " \
-        "print(_maker(MatcherConfig()).hex())"  # fmt: skip
-
-    def maker(where: Path) -> str:
-        environ = {**os.environ, "PYTHONPATH": str(where)}
-        run = subprocess.run([sys.executable, "-c", code], cwd=where, env=environ, capture_output=True, check=True)
-        return run.stdout.decode().strip()
-
-    assert maker(tmp_path) == maker(package.parent)
-    with (tmp_path / "imagetools" / "features" / "mbr_sift.py").open("a") as file:
-        file.write("# another\n")
-    assert maker(tmp_path) != maker(package.parent)
+def test_another_version_makes_other_features(monkeypatch):
+    before = maker_of(CONFIG)
+    assert maker_of(MatcherConfig()) == before
+    monkeypatch.setattr(version, "FEATURES_VERSION", version.FEATURES_VERSION + 1)
+    assert maker_of(CONFIG) != before
 
 
 def test_the_least_recently_used_go_when_the_file_is_full(images, tmp_path, monkeypatch):
@@ -189,7 +181,7 @@ def test_the_least_recently_used_go_when_the_file_is_full(images, tmp_path, monk
     limit = 40 * len(pack(made).data)
     store = FeatureStore(tmp_path / "features", limit, CONFIG)
     day = 1000
-    monkeypatch.setattr("imagetools.features.store._today", lambda: day)
+    monkeypatch.setattr("imagetools.features.retention.today", lambda: day)
     for number in range(100):
         day += 1
         store.put(images, f"{number}.png", "state", made)
@@ -205,7 +197,7 @@ def test_the_least_recently_used_go_when_the_file_is_full(images, tmp_path, monk
 
 def bytes_of(store: FeatureStore) -> bytes:
     """All that is on disk, journal included."""
-    return b"".join(file.read_bytes() for file in store._file.parent.iterdir())
+    return b"".join(file.read_bytes() for file in store._database.file.parent.iterdir())
 
 
 def test_nothing_is_left_of_an_image_that_is_gone_or_changed(store, images, monkeypatch):
@@ -215,41 +207,41 @@ def test_nothing_is_left_of_an_image_that_is_gone_or_changed(store, images, monk
     (images / "0.png").unlink()
     os.utime(images / "1.png", ns=(1, 1))
     for _ in range(3):
-        store._look_over(2)
+        store._retention.delete_stale(2)
     assert store.count() == 1
     assert kept(store, images, "2.png") is not None
-    monkeypatch.setattr("imagetools.features.store._EMPTIED_S", 0)
-    store._empty_journal()
+    monkeypatch.setattr("imagetools.features.retention.EMPTY_S", 0)
+    store._retention.empty_journal()
     left = bytes_of(store)
     assert [path for path, row in rows.items() if row in left] == ["2.png"]
 
 
 def test_nothing_is_left_of_what_another_state_or_room_was_made_for(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("imagetools.features.store._EMPTIED_S", 0)
+    monkeypatch.setattr("imagetools.features.retention.EMPTY_S", 0)
     store = FeatureStore(tmp_path / "features", 20 * len(pack(of(images, "0.png")).data), CONFIG)
     row = of(images, "0.png").pyramid[0][40].tobytes()
     keep(store, images, "0.png")
-    store._empty_journal()
+    store._retention.empty_journal()
     assert row in bytes_of(store)
     store.put(images, "0.png", "another state", extract(scene(1, (40, 30)), CONFIG))
     store.flush()
-    store._empty_journal()
+    store._retention.empty_journal()
     assert row not in bytes_of(store)
     keep(store, images, "0.png")
-    store._empty_journal()
+    store._retention.empty_journal()
     assert row in bytes_of(store)
     for number in range(60):
         store.put(images, f"{number}.jpg", "state", of(images, "1.png"))
     store.flush()
     assert kept(store, images, "0.png") is None
-    store._empty_journal()
+    store._retention.empty_journal()
     assert row not in bytes_of(store)
     store.close()
 
 
 def test_it_looks_over_and_empties_by_itself(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("imagetools.features.store._LOOK_S", 0.02)
-    monkeypatch.setattr("imagetools.features.store._EMPTIED_S", 0.02)
+    monkeypatch.setattr("imagetools.features.writer.CHECK_S", 0.02)
+    monkeypatch.setattr("imagetools.features.retention.EMPTY_S", 0.02)
     store = FeatureStore(tmp_path / "features", ROOM, CONFIG)
     keep(store, images, "0.png", "1.png")
     row = of(images, "0.png").pyramid[0][40].tobytes()
@@ -273,19 +265,19 @@ def test_all_is_kept_while_the_folder_of_images_is_away(store, images, tmp_path,
     away = images.with_name("away")
     images.rename(away)
     (other / "5.png").unlink()
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 3, "of another folder what is gone goes"
     images.mkdir()
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 3
     images.rmdir()
     away.rename(images)
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 3
     images.rename(away)
-    today = feature_store._today()
-    monkeypatch.setattr("imagetools.features.store._today", lambda: today + 31)
-    store._look_over(10)
+    today = retention.today()
+    monkeypatch.setattr("imagetools.features.retention.today", lambda: today + 31)
+    store._retention.delete_stale(10)
     assert store.count() == 1, "for a month"
 
 
@@ -301,7 +293,7 @@ def test_a_file_that_cannot_be_asked_about_is_kept_and_shields_no_other(store, i
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", unclean)
-        store._look_over(10)
+        store._retention.delete_stale(10)
     assert store.count() == 1
     assert kept(store, images, "0.png") is not None
 
@@ -309,13 +301,13 @@ def test_a_file_that_cannot_be_asked_about_is_kept_and_shields_no_other(store, i
 def test_what_other_settings_made_goes_after_two_days(store, images, tmp_path, monkeypatch):
     other = FeatureStore(tmp_path / "features", ROOM, dataclasses.replace(CONFIG, width=128))
     keep(other, images, "0.png")
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 1, "it may still run beside this"
-    today = feature_store._today()
-    monkeypatch.setattr("imagetools.features.store._today", lambda: today + 2)
-    other._look_over(10)
+    today = retention.today()
+    monkeypatch.setattr("imagetools.features.retention.today", lambda: today + 2)
+    other._retention.delete_stale(10)
     assert store.count() == 1
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 0
     other.close()
 
@@ -363,7 +355,7 @@ def locked(store: FeatureStore) -> Iterator[None]:
         "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "connection.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", code, str(store._file)]
+    command = [sys.executable, "-c", code, str(store._database.file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
@@ -372,13 +364,13 @@ def locked(store: FeatureStore) -> Iterator[None]:
 
 
 def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store, images, caplog, monkeypatch):
-    monkeypatch.setattr("imagetools.features.store._BUSY_S", 0.5)
+    monkeypatch.setattr("imagetools.features.database.BUSY_S", 0.5)
     keep(store, images, "0.png")
-    today = feature_store._today()
-    monkeypatch.setattr("imagetools.features.store._today", lambda: today + 1)
+    today = retention.today()
+    monkeypatch.setattr("imagetools.features.retention.today", lambda: today + 1)
     made = of(images, "1.png")
     store.close()
-    store = FeatureStore(store._file.parent, ROOM, CONFIG)
+    store = FeatureStore(store._database.file.parent, ROOM, CONFIG)
     with locked(store), caplog.at_level(logging.WARNING):
         began = time.monotonic()
         for _ in range(20):
@@ -386,7 +378,7 @@ def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store,
             store.put(images, "1.png", state(images, "1.png"), made)
         assert time.monotonic() - began < 0.5
         store.flush()
-        beside = FeatureStore(store._file.parent, ROOM, CONFIG)
+        beside = FeatureStore(store._database.file.parent, ROOM, CONFIG)
         assert kept(beside, images, "0.png") is not None
         beside.close()
     assert "locked" in caplog.text
@@ -399,7 +391,7 @@ def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store,
 def test_a_disk_with_hardly_any_room_is_left_to_others(store, images, caplog, monkeypatch):
     keep(store, images, "0.png")
     free = shutil.disk_usage(images).free
-    monkeypatch.setattr("imagetools.features.store._SPARE_BYTES", free + 10**12)
+    monkeypatch.setattr("imagetools.features.writer.SPARE_BYTES", free + 10**12)
     with caplog.at_level(logging.WARNING):
         keep(store, images, "1.png", "2.png")
     assert store.count() == 1
@@ -407,7 +399,7 @@ def test_a_disk_with_hardly_any_room_is_left_to_others(store, images, caplog, mo
     assert len(caplog.records) == 1
     assert "room" in caplog.text
     (images / "0.png").unlink()
-    store._look_over(10)
+    store._retention.delete_stale(10)
     assert store.count() == 0, "what is gone goes all the same"
 
 
@@ -417,7 +409,7 @@ def test_what_was_put_is_written_when_it_closes_and_what_is_too_much_is_not(stor
         for number in range(400):
             store.put(images, f"{number}.png", "state", made)
     store.close()
-    again = FeatureStore(store._file.parent, ROOM, CONFIG)
+    again = FeatureStore(store._database.file.parent, ROOM, CONFIG)
     # those that wait, and those that the thread had taken already
     assert 256 <= again.count() <= 256 + 64
     again.close()
@@ -427,14 +419,14 @@ def test_a_lower_limit_gives_room_back(store, images):
     for number in range(80):
         store.put(images, f"{number}.png", "state", of(images, "0.png"))
     store.close()
-    limit = store._file.stat().st_size // 4
-    FeatureStore(store._file.parent, limit, CONFIG).close()
-    assert store._file.stat().st_size < 1.2 * limit
+    limit = store._database.file.stat().st_size // 4
+    FeatureStore(store._database.file.parent, limit, CONFIG).close()
+    assert store._database.file.stat().st_size < 1.2 * limit
 
 
 def test_nobody_else_may_read_it(store, images):
     keep(store, images, "0.png")
-    folder = store._file.parent
+    folder = store._database.file.parent
     assert folder.stat().st_mode & 0o077 == 0
     assert len(list(folder.iterdir())) > 1, "the journal, too"
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
@@ -452,9 +444,9 @@ def test_nobody_else_may_read_it(store, images):
         "UPDATE images SET path = CASE path WHEN '0.png' THEN 'x' ELSE '0.png' END, state = (SELECT state FROM images)",
     ],
 )
-def test_damaged_features_are_computed_anew(store, images, caplog, damage):
+def test_damaged_features_are_computed_again(store, images, caplog, damage):
     keep(store, images, "0.png", "1.png")
-    with sqlite3.connect(store._file) as connection:
+    with sqlite3.connect(store._database.file) as connection:
         connection.execute(damage)
     connection.close()
     with caplog.at_level(logging.WARNING):
@@ -464,32 +456,32 @@ def test_damaged_features_are_computed_anew(store, images, caplog, damage):
     assert kept(store, images, "0.png") is not None
 
 
-def test_a_damaged_file_is_told_of_disturbs_nothing_and_is_begun_anew(store, images, caplog):
+def test_a_damaged_file_is_logged_disturbs_nothing_and_is_begun_again(store, images, caplog):
     keep(store, images, "0.png", "1.png")
     store.close()
-    size = store._file.stat().st_size
-    with store._file.open("r+b") as file:
+    size = store._database.file.stat().st_size
+    with store._database.file.open("r+b") as file:
         file.seek(16384)
         file.write(np.random.default_rng(0).bytes(size - 16384))
     with caplog.at_level(logging.WARNING):
-        beside = FeatureStore(store._file.parent, ROOM, CONFIG)
+        beside = FeatureStore(store._database.file.parent, ROOM, CONFIG)
         for _ in range(10):
             assert kept(beside, images, "0.png") is None
             keep(beside, images, "2.png")
         beside.close()
-    assert "begun anew" in caplog.text
+    assert "begun again" in caplog.text
     assert len(caplog.records) < 5
-    again = FeatureStore(store._file.parent, ROOM, CONFIG)
+    again = FeatureStore(store._database.file.parent, ROOM, CONFIG)
     keep(again, images, "0.png")
     assert kept(again, images, "0.png") is not None
     again.close()
 
 
-def test_what_is_no_database_is_begun_anew(tmp_path, images, caplog):
+def test_what_is_no_database_is_begun_again(tmp_path, images, caplog):
     (tmp_path / FILE).write_bytes(b"no database at all" * 1000)
     with caplog.at_level(logging.WARNING):
         store = FeatureStore(tmp_path, ROOM, CONFIG)
-    assert "begun anew" in caplog.text
+    assert "begun again" in caplog.text
     keep(store, images, "0.png")
     assert kept(store, images, "0.png") is not None
     store.close()

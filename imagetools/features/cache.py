@@ -1,0 +1,108 @@
+"""Features of images: from memory, then from disk, then computed."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cachetools import LRUCache
+
+from imagetools.decode import decode
+from imagetools.features.config import FeatureConfig
+from imagetools.features.extract import Features, extract
+from imagetools.features.file_state import file_state
+from imagetools.features.store import FeatureStore
+from imagetools.hardware import usable_cores
+from imagetools.image_root import ImageRoot
+from imagetools.paths import shown
+
+MAX_BYTES: Final = 512 * 1024 * 1024
+"""Of features in memory: some 4,000 images at the default box, fewer at a larger one."""
+
+_Key = tuple[Path, str, str]
+"""Root, path in it, and state of the file."""
+
+
+class FeatureCache:
+    """Gives the features of images, computed once for each state of a file. Thread-safe."""
+
+    def __init__(
+        self,
+        config: FeatureConfig,
+        *,
+        store: FeatureStore | None = None,
+        max_bytes: int = MAX_BYTES,
+        max_computing: int | None = None,
+        on_read: Callable[[ImageRoot, str], None] | None = None,
+    ) -> None:
+        """Start with an empty memory.
+
+        store          keeps features beyond memory and beyond this process; `close` closes it
+        max_bytes      of features in memory
+        max_computing  threads that compute or unpack at a time; by default as many as cores. Any number may wait for
+                       files
+        on_read        called with root and path of every file that was read
+        """
+        self._config = config
+        self._store = store
+        self._max_bytes = max_bytes
+        self._memory: LRUCache[_Key, Features] = LRUCache(max_bytes, getsizeof=lambda features: features.nbytes)
+        self._on_read = on_read
+        self._lock = threading.Lock()
+        self._cores = threading.BoundedSemaphore(max_computing or usable_cores())
+
+    def get(self, root: ImageRoot, path: str) -> Features:
+        """Return the features of an image file: from memory, from disk, or computed.
+
+        ImageError, ImageRootUnavailable.
+        """
+        # a path is in memory only after `read` has found it inside the root, so that it need not be resolved again
+        state = file_state(root.folder, path)
+        if state is None:
+            # `read` tells what is wrong
+            return self._compute(root, path)
+        key = root.folder, path, state
+        with self._lock:
+            known = self._memory.get(key)
+        if known is not None:
+            return known
+        features = self._load(key)
+        if features is None:
+            features = self._compute(root, path)
+            # of a file that changed while it was read, nobody knows which state was read
+            if file_state(root.folder, path) != state:
+                return features
+            if self._store is not None:
+                self._store.put(*key, features)
+        if features.nbytes <= self._max_bytes:
+            with self._lock:
+                self._memory[key] = features
+        return features
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+
+    def __len__(self) -> int:
+        """Return how many images' features are in memory."""
+        return len(self._memory)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features in memory."""
+        return int(self._memory.currsize)
+
+    def _load(self, key: _Key) -> Features | None:
+        if self._store is None:
+            return None
+        # more threads would hand the interpreter to each other more than they read
+        with self._cores:
+            return self._store.get(*key)
+
+    def _compute(self, root: ImageRoot, path: str) -> Features:
+        data = root.read(path)
+        if self._on_read is not None:
+            self._on_read(root, path)
+        with self._cores:
+            return extract(decode(data, shown(path), box=self._config.box, config=root.config), self._config)
