@@ -18,9 +18,9 @@ from imagetools.paths import shown
 from imagetools.pixel_modes import to_rgb
 
 ORIGINAL_SIZE: Final = "original size"
-"""Key in a picture's `info`: (width, height) of the image as it came, pixels, where that is not the picture's own."""
+"""Key in a picture's `info`: (width, height) of the whole image, pixels, where it was decoded smaller."""
 
-_LARGE: Final = 20_000_000
+_LARGE_PIXELS: Final = 20_000_000
 """Pixels from which images are decoded one at a time, so that a batch of huge ones does not end the process."""
 _one_large = threading.Lock()
 
@@ -33,16 +33,16 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what puts the picture upright. TIFF 6.0, page 36."""
+"""EXIF orientation → the turn that puts the picture upright. TIFF 6.0, page 36."""
 _ORIENTATION: Final = 0x0112
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """What one image may cost.
+    """Limits of one image.
 
-    max_bytes   bytes of a file: 64 MiB, four times what a 100-megapixel camera writes as JPEG
-    max_pixels  width times height as the header says: 100 million; decoding so many takes up to 1.6 GB
+    max_bytes   of a file: 64 MiB, four times what a 100-megapixel camera writes as JPEG
+    max_pixels  width times height, by the header: 100 million, which take up to 1.6 GB to decode
     """
 
     max_bytes: int = 64 * 2**20
@@ -55,15 +55,15 @@ DEFAULT_CONFIG: Final = DecodeConfig()
 def decode(
     data: bytes, name: str, *, box: tuple[int, int] | None = None, config: DecodeConfig = DEFAULT_CONFIG
 ) -> Image.Image:
-    """The picture in the bytes of an image file, mode RGB, upright as its EXIF orientation says.
+    """Decode an image file to RGB, turned upright by its EXIF orientation.
 
-    name  what errors call it; control characters are escaped
+    name  of the image in errors; control characters are escaped
     box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
           quarter or an eighth of its size, never below the box on either side
 
-    Where it was decoded smaller, `info[ORIGINAL_SIZE]` is the (width, height) that it came in.
-    Alpha and transparent palette entries are laid on white, or on black where white would leave nothing to see; 16 bits
-    scaled to 8, CMYK converted without a colour profile; of an animation and of a document with pages the first.
+    Where it was decoded smaller, `info[ORIGINAL_SIZE]` is the (width, height) of the whole.
+    Transparency is laid on white, or on black where white would leave nothing to see; 16 bits are scaled to 8; CMYK is
+    converted without a colour profile. Of an animation, or a document with pages, the first is taken.
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
     """
     name = shown(name)
@@ -81,7 +81,7 @@ def decode(
         if box is not None:
             turned = _orientation(image) >= 5
             image.draft(None, (box[1], box[0]) if turned else box)
-        with _one_large if image.width * image.height > _LARGE else nullcontext():
+        with _one_large if image.width * image.height > _LARGE_PIXELS else nullcontext():
             image.load()
             # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
             orientation = _orientation(image)
@@ -96,7 +96,7 @@ def decode(
 
 @contextmanager
 def _blame_bytes(name: str) -> Iterator[None]:
-    """Name what a plugin raised. Only bytes in memory are read inside, so that no error of it is the machine's."""
+    """Turn errors of a plugin into an ImageError: it reads memory alone, so that they are never the machine's."""
     try:
         with image_at_hand(name):
             yield
@@ -109,7 +109,7 @@ def _blame_bytes(name: str) -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) where EXIF is absent or damaged, which is no reason to lose the picture."""
+    """Return the EXIF orientation; 1 (upright) where EXIF is missing or damaged: the picture may be sound."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except BAD_BYTES:

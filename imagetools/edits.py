@@ -1,8 +1,8 @@
-"""The edits that copies of a photo go through, as seeded functions on RGB images.
+"""Edits that copies of a photo go through, as seeded functions on RGB images.
 
 `EDITS` holds twelve heavy ones and the five of imagededup's evaluation: crop, both flips, a 25° turn, a resize to a
 square. The same seed gives the same edit. `other`, a second photo, is the background of a collage and the picture on
-a patch; without it both are made of random colour blobs.
+a patch; without it both are random colour blobs.
 """
 
 import io
@@ -102,10 +102,10 @@ def collage(image: Image.Image, rng: random.Random, other: Image.Image | None = 
     canvas = Image.new("RGB", (columns * size[0] + (columns - 1) * gap, rows * size[1] + (rows - 1) * gap), "white")
     own = rng.randrange(columns * rows)
     background = ImageOps.fit(_other(other, rng), size)
-    looks = [background, ImageOps.mirror(background), ImageOps.flip(background), ImageOps.grayscale(background)]
+    fillings = [background, ImageOps.mirror(background), ImageOps.flip(background), ImageOps.grayscale(background)]
     for cell in range(columns * rows):
         at = ((cell % columns) * (size[0] + gap), (cell // columns) * (size[1] + gap))
-        canvas.paste(image if cell == own else looks[cell].convert("RGB"), at)
+        canvas.paste(image if cell == own else fillings[cell].convert("RGB"), at)
     return canvas
 
 

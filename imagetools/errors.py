@@ -1,36 +1,36 @@
-"""Every error that an input can be to blame for, and those that nobody is to blame for.
+"""Errors that an input is to blame for, and those that nobody is to blame for.
 
 An `ImageToolsError` names its input and the reason: a stage makes it a dead letter, the command line one line of text.
-Anything else that is raised is a fault of ours, or of the machine, and ends the process.
+Any other error is a fault of the program or the machine, and ends the process.
 
     ImageToolsError
     ├── ImageError            the bytes at a path are no image that can be used
     │   ├── MissingImage      there is no such file
     │   ├── UnreadableImage   the file may not be read, while the folder of all images may
-    │   ├── OutsideRoot       the path leaves the folder that all paths are relative to
+    │   ├── OutsideRoot       the path leaves the folder of images
     │   ├── UnsupportedImage  not an image, or of a format that is not read
     │   ├── BrokenImage       an image that ends early or is damaged
     │   └── ImageTooLarge     more bytes or pixels than the limit
-    ├── MessageError          a Kafka message that is not what its topic holds
+    ├── MessageError          a Kafka message that does not fit its topic
     ├── ModelError            a model file that cannot be used
     ├── IndexMismatch         a vector or a file that does not belong into this index
     │   └── SnapshotDamaged   a saved index that is not what was saved
-    ├── ConfigError           a setting that cannot be
+    ├── ConfigError           a setting that is wrong
     ├── CannotWrite           a place for results that cannot be written
-    └── PrerequisiteMissing   something that has to be there first; says how to get it
+    └── PrerequisiteMissing   something that is needed first; says how to get it
     ImageRootUnavailable      the folder of all images is away: wait, do not blame the image
     RegistryAway              the schema registry does not answer: wait, do not blame the message
 """
 
 
 class ImageToolsError(Exception):
-    """An input is to blame; the message names it and says why."""
+    """An error that an input is to blame for; the message names it and says why."""
 
 
 class ImageError(ImageToolsError):
     """An image that cannot be used.
 
-    name    the path or label that the caller knows the image by
+    name    the path or label of the image
     reason  what is wrong with it, in plain words
     """
 
@@ -61,11 +61,11 @@ class BrokenImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More bytes or pixels than the limit; told from the header, before decoding."""
+    """More bytes or pixels than the limit; known from the header, before decoding."""
 
 
 class MessageError(ImageToolsError):
-    """A Kafka message that is not what its topic holds."""
+    """A Kafka message that does not fit its topic."""
 
 
 class ModelError(ImageToolsError):
@@ -77,11 +77,11 @@ class IndexMismatch(ImageToolsError):
 
 
 class SnapshotDamaged(IndexMismatch):
-    """A saved index that is not what was saved: a file is changed, missing or too many."""
+    """A saved index with a file that is changed, missing or too many."""
 
 
 class ConfigError(ImageToolsError):
-    """A setting that cannot be; the message names it."""
+    """A setting that is wrong; the message names it."""
 
 
 class CannotWrite(ImageToolsError):
@@ -89,7 +89,7 @@ class CannotWrite(ImageToolsError):
 
 
 class PrerequisiteMissing(ImageToolsError):
-    """Something that has to be there first; the message says how to get it."""
+    """Something that is needed first; the message says how to get it."""
 
 
 class ImageRootUnavailable(Exception):
@@ -100,7 +100,7 @@ class ImageRootUnavailable(Exception):
 
 
 class RegistryAway(Exception):
-    """The schema registry does not answer, or takes no request of ours.
+    """The schema registry does not answer, or refuses every request.
 
     Not an `ImageToolsError`: no message is to blame for it.
     """
@@ -111,4 +111,4 @@ def _below(kind: type[ImageToolsError]) -> frozenset[str]:
 
 
 ERROR_TYPES = _below(ImageToolsError)
-"""The names of all that an input can be to blame for here."""
+"""Names of all kinds of `ImageToolsError`."""

@@ -1,4 +1,4 @@
-"""The images of a folder, and word of everything else in it that is passed over."""
+"""List the images of a folder, and report everything else in it."""
 
 import logging
 import os
@@ -18,15 +18,15 @@ REPORT_FILES: Final = "report-files"
 """Folder beside a report's page that holds its thumbnails."""
 
 REPORT_MARK: Final = ".imagetools-report"
-"""File in it by which it is known as ours: its pictures are copies, and not looked at again."""
+"""File in it that marks it as ours: its pictures are copies, and not searched."""
 
 BESIDE_THUMBNAILS: Final = frozenset(
     {"report.html", "alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json"}
 )
-"""What a report consists of, beside its thumbnails."""
+"""Files of a report, beside its thumbnails."""
 
-LISTED_AT_MOST: Final = 10_000
-"""Entries that a tally keeps; of more, the number alone, so that a folder of any size fits into memory."""
+MAX_LISTED: Final = 10_000
+"""Entries that a tally keeps; of more, only the number, so that a folder of any size fits into memory."""
 
 
 HIDDEN: Final = "hidden"
@@ -36,16 +36,16 @@ LEADS_OUT: Final = "outside by a link"
 UNLISTABLE: Final = "unlistable"
 EARLIER_REPORT: Final = "of earlier reports"
 NO_IMAGE: Final = "not images"
-"""What is not looked at, as a summary counts it; beside these, the names of formats that are not read."""
+"""Kinds of entries that are not looked at, as a summary counts them; formats that are not read count by name."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in a folder that is not looked at.
+    """An entry of a folder that is not looked at.
 
     path    relative to the folder; a name that is not UTF-8 has surrogates in it
     kind    one of the words above, or a format: SVG
-    reason  why, and where something can be done, what
+    reason  why, and what can be done about it
     """
 
     path: str
@@ -54,7 +54,7 @@ class Skipped:
 
     @property
     def name(self) -> str:
-        """The path as a message can carry it."""
+        """The path, fit for a message."""
         return shown(self.path)
 
     def __str__(self) -> str:
@@ -63,28 +63,28 @@ class Skipped:
 
 @dataclass
 class Tally:
-    """Counts what is not looked at, and keeps the first of it.
+    """Counts entries that are not looked at, and keeps the first of them.
 
-    listed  what a person may want to know by name: not the files that are no images
+    listed  entries worth a name: all but files that are no images
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     listed: list[Skipped] = field(default_factory=list)
 
     def add(self, skipped: Skipped) -> None:
-        """Count one; made to be `find_images`'s on_skipped."""
+        """Count an entry; fits `find_images(on_skipped=…)`."""
         self.counts[skipped.kind] += 1
-        if skipped.kind != NO_IMAGE and len(self.listed) < LISTED_AT_MOST:
+        if skipped.kind != NO_IMAGE and len(self.listed) < MAX_LISTED:
             self.listed.append(skipped)
 
     @property
     def unlisted(self) -> int:
-        """How many are counted and not listed, those aside that are no images."""
+        """How many are counted but not listed, apart from files that are no images."""
         return self.counts.total() - self.counts[NO_IMAGE] - len(self.listed)
 
     @property
     def words(self) -> str:
-        """The counts, those that are no images last; empty where there are none."""
+        """The counts in words, files that are no images last; empty where there are none."""
         kinds = sorted(self.counts, key=lambda kind: (kind == NO_IMAGE, -self.counts[kind], kind))
         return ", ".join(f"{self.counts[kind]:,} {kind}" for kind in kinds)
 
@@ -107,22 +107,22 @@ _NAMES: Final = {
     }.items()
     for suffix in suffixes.split()
 }  # fmt: skip
-"""Endings of image files that are not read → the format's name."""
+"""Endings of image files that are not read → name of the format."""
 
 
 def format_not_read(path: str) -> str | None:
-    """The name of the image format, by a path's ending, that is not read: "PDF"; None for all other endings."""
+    """Return the name of a format that is not read, by the path's ending, such as "PDF"; None for other endings."""
     return _NAMES.get(os.path.splitext(path)[1].lower())
 
 
 def find_images(folder: Path, *, on_skipped: Callable[[Skipped], None] | None = None) -> Iterator[str]:
-    """Every image below a folder: relative paths with /, sorted folder by folder.
+    """Yield every image below a folder: relative paths with /, sorted folder by folder.
 
-    An image is known by its name's ending; a file without one by its first bytes, as a browser or a messenger may have
-    saved it. Links to folders are not followed: what they hold is found where it lies.
-    on_skipped  told of all that is passed over, once each: hidden files and folders (of a name with a leading dot),
-                formats that are not read, names that fit no message, links that lead out, folders that cannot be
-                listed, thumbnails of reports, and files that are no images; default: log what cannot be reached
+    An image is known by the ending of its name; a file without one, as browsers and messengers save them, by its first
+    bytes. Links to folders are not followed: their images are found where they lie.
+    on_skipped  called once for each entry that is not looked at: hidden files and folders (with a leading dot), formats
+                that are not read, names that fit no message, links that lead out, folders that cannot be listed,
+                thumbnails of reports, and files that are no images; by default what cannot be reached is logged
     ImageRootUnavailable where the folder itself cannot be listed.
     """
     root = os.path.realpath(folder)
@@ -135,7 +135,7 @@ def find_images(folder: Path, *, on_skipped: Callable[[Skipped], None] | None = 
             continue
         path = Path(entry.path).relative_to(root).as_posix()
         try:
-            found = _look(entry, root, path)
+            found = _classify(entry, root, path)
             if found == _FOLDER:
                 waiting.append(_listed(entry.path, None))
         except OSError as exc:
@@ -154,8 +154,8 @@ def _warn(skipped: Skipped) -> None:
 _FOLDER, _IMAGE, _FOUND_ELSEWHERE = "folder", "image", "found elsewhere"
 
 
-def _look(entry: os.DirEntry[str], root: str, path: str) -> Skipped | str:
-    """What an entry is: one of the three words above, or something to skip."""
+def _classify(entry: os.DirEntry[str], root: str, path: str) -> Skipped | str:
+    """Return what an entry is: one of the three words above, or something to skip."""
     suffix = os.path.splitext(entry.name)[1].lower()
     if entry.name.startswith("."):
         if suffix in IMAGE_SUFFIXES or entry.is_dir(follow_symlinks=False):
@@ -165,13 +165,13 @@ def _look(entry: os.DirEntry[str], root: str, path: str) -> Skipped | str:
         if os.path.lexists(os.path.join(entry.path, REPORT_MARK)):
             return Skipped(path, EARLIER_REPORT, "thumbnails of an earlier report")
         return _FOLDER
-    if entry.is_symlink() and (found := _look_at_link(entry, suffix, root, path)):
+    if entry.is_symlink() and (found := _classify_link(entry, suffix, root, path)):
         return found
-    return _look_at_file(entry, suffix, path)
+    return _classify_file(entry, suffix, path)
 
 
-def _look_at_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) -> Skipped | str:
-    """As `_look`; empty where what it leads to counts as a file of the folder."""
+def _classify_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) -> Skipped | str:
+    """As `_classify`; empty where the link counts as a file of the folder."""
     to_folder = os.path.isdir(entry.path)
     wanted = to_folder or not suffix or suffix in IMAGE_SUFFIXES
     if wanted and os.path.commonpath((root, os.path.realpath(entry.path))) != root:
@@ -179,7 +179,7 @@ def _look_at_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) ->
     return _FOUND_ELSEWHERE if to_folder else ""
 
 
-def _look_at_file(entry: os.DirEntry[str], suffix: str, path: str) -> Skipped | str:
+def _classify_file(entry: os.DirEntry[str], suffix: str, path: str) -> Skipped | str:
     if entry.name in BESIDE_THUMBNAILS and _is_report(os.path.dirname(entry.path)):
         return _FOUND_ELSEWHERE
     if suffix in _NAMES:
@@ -198,11 +198,11 @@ def _look_at_file(entry: os.DirEntry[str], suffix: str, path: str) -> Skipped | 
 
 
 def _why_no_image(entry: os.DirEntry[str]) -> str:
-    """Why a file without an extension is not taken for an image; empty where it begins like one."""
+    """Return why a file without an extension is no image; empty where it begins like one."""
     if not entry.is_file():
         return "is no file, or a link that leads nowhere"
     try:
-        # O_NONBLOCK: a pipe that was put there meanwhile must not hold us up
+        # O_NONBLOCK: opening a pipe would wait for its other end
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             head = os.read(descriptor, SIGNATURE_BYTES)
@@ -218,7 +218,7 @@ def _is_report(folder: str) -> bool:
 
 
 def _listed(path: str, root: Path | None) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder, sorted. ImageRootUnavailable for the root, OSError for a folder in it."""
+    """Return the entries of a folder, sorted. ImageRootUnavailable for the root, OSError for a folder in it."""
     try:
         with os.scandir(path) as entries:
             return iter(sorted(entries, key=_in_bytes))

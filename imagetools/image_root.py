@@ -30,7 +30,7 @@ _FOLDER_AWAY: Final = frozenset(
 
 
 class ImageRoot:
-    """The folder that every relative path is relative to.
+    """The folder of all images, which their paths are relative to.
 
     Symbolic links inside it are followed as long as they stay inside. Nothing is kept open between calls, so that the
     folder can be unmounted and come back. Thread-safe.
@@ -41,10 +41,10 @@ class ImageRoot:
         self.config = config
 
     def resolve(self, relative_path: str) -> Path:
-        """The real path of an image file.
+        """Return the real path of an image file.
 
-        MissingImage, OutsideRoot, UnsupportedImage where it is no plain file, ImageRootUnavailable. By the time that
-        the path is used it may lead elsewhere: `read` checks while it opens.
+        MissingImage, OutsideRoot, UnsupportedImage where it is no plain file, ImageRootUnavailable. The path may lead
+        elsewhere when it is used: `read` checks while it opens.
         """
         name = shown(relative_path)
         with self._blame(name):
@@ -54,9 +54,9 @@ class ImageRoot:
         return path
 
     def read(self, relative_path: str) -> bytes:
-        """The bytes of an image file.
+        """Return the bytes of an image file.
 
-        As `resolve`, and ImageTooLarge. Never waits for a pipe or a device.
+        Raises as `resolve`, and ImageTooLarge. Never waits for a pipe or a device.
         """
         name = shown(relative_path)
         with self._blame(name):
@@ -69,7 +69,7 @@ class ImageRoot:
         return decode(self.read(relative_path), shown(relative_path), box=box, config=self.config)
 
     def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
-        """The real root and the path's real parts below it."""
+        """Return the real root, and the parts of the real path below it."""
         require_path(name, relative_path)
         root = os.path.realpath(self.folder)
         path = os.path.realpath(os.path.join(root, relative_path))
@@ -79,7 +79,7 @@ class ImageRoot:
 
     @contextmanager
     def _blame(self, name: str) -> Iterator[None]:
-        """Tell a file that is missing, or may not be read, from a folder that is."""
+        """Tell a missing or unreadable file from a missing or unreadable folder."""
         try:
             yield
         except OSError as exc:
@@ -94,7 +94,7 @@ class ImageRoot:
             raise
 
     def _require_root(self) -> None:
-        """An unmounted volume is a folder that is gone, or an empty one."""
+        """Refuse a root that is gone or empty, as that of an unmounted volume is."""
         try:
             with os.scandir(self.folder) as entries:
                 empty = next(entries, None) is None

@@ -1,7 +1,7 @@
-"""What people and apps put over photos: caption bars, screenshot chrome, frames, logos, watermarks, meme text.
+"""Overlays that people and apps put on photos: captions, app screens, frames, logos, watermarks, meme text.
 
-Each takes an RGB image and a `random.Random` and gives a new RGB image. The generator alone decides the looks, so two
-photos drawn over with generators of the same seed carry the same overlay: such pairs are no copies of each other.
+Each takes an RGB image and a `random.Random` and returns a new RGB image. The generator alone decides the overlay, so
+two photos with generators of one seed carry the same overlay: such pairs are no copies of each other.
 """
 
 import random

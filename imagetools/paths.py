@@ -1,7 +1,7 @@
-"""Relative paths that other people name, and the plain files that they lead to.
+"""Relative paths from other people, and the plain files that they lead to.
 
-Nothing here trusts a name: it is checked as text, then opened part by part, so that nobody can swap a folder for a
-symbolic link in between.
+No name is trusted: it is checked as text, then opened part by part, so that nobody can swap a folder for a symbolic
+link in between.
 """
 
 import os
@@ -14,37 +14,37 @@ from typing import Final
 from imagetools.errors import ImageTooLarge, MissingImage, OutsideRoot, UnsupportedImage
 
 MAX_PATH_BYTES: Final = 4096
-"""Longest relative path, in UTF-8: what Linux takes, and what a Kafka key may hold here."""
+"""Longest relative path, in UTF-8: the limit of Linux, and of a Kafka key here."""
 
-# O_PATH asks for no right to list a folder; systems without it open it for reading
+# O_PATH needs no right to list a folder; systems without it open it for reading
 _WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
-# O_NONBLOCK: a pipe put there after the look at it must not hold us up
+# O_NONBLOCK: opening a pipe, put there after the check, would wait for its other end
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
-# control characters, separators of lines and paragraphs, marks of the direction of text, and lone surrogates; the
-# joiners of emoji and of Persian are letters of a name
+# control characters, separators of lines and paragraphs, marks of text direction, and lone surrogates; the joiners of
+# emoji and of Persian belong to a name
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text with every character escaped that a terminal would obey instead of show; `keep` names exceptions.
+    """Escape every character that a terminal would obey instead of show, except those in `keep`.
 
-    An escaped newline keeps one message on one line, so that no file's name can pass for a line of the program's own.
+    An escaped newline keeps a message on one line, so that no file name passes for a line of the program.
     """
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 def shown(path: str) -> str:
-    """The path as a message can carry it: `printable`, and cut when it is longer than any path."""
+    """Return a path fit for a message: `printable`, and cut where it is longer than any path."""
     text = printable(path)
     return text if len(text) <= MAX_PATH_BYTES else f"{text[:200]}… ({len(text):,} characters)"
 
 
 def one_file(one: Path, two: Path) -> str:
-    """How two paths lead to one file, "by a symbolic link" for instance; empty where they lead to two, or one is gone.
+    """Return how two paths lead to one file, such as "by a symbolic link"; empty for two files, or where one is gone.
 
-    Such paths are names of the same bytes on disk: deleting one frees nothing, or leaves a link that leads nowhere.
+    Such paths name the same bytes on disk: deleting one frees nothing, or leaves a link that leads nowhere.
     """
     try:
         own = identity(one)
@@ -58,17 +58,17 @@ def one_file(one: Path, two: Path) -> str:
 
 
 def identity(path: Path) -> tuple[int, ...] | None:
-    """What two paths that lead to one file have in common; None where the path leads nowhere."""
+    """Return what is equal for two paths to one file, and for no others; None where the path leads nowhere."""
     try:
         status = path.stat()
     except OSError:
         return None
-    # a file system without inodes may number all files alike: what else can be told of a file must agree, too
+    # a file system without inodes may number all files alike, so size and time must agree too
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_ino else None
 
 
 def require_path(name: str, path: str) -> None:
-    """Refuse what cannot be a path below a folder, by its text alone. MissingImage, OutsideRoot."""
+    """Refuse a text that cannot be a path below a folder. MissingImage, OutsideRoot."""
     if "\0" in path:
         raise MissingImage(name.replace("\0", "\\0"), "no file can have a name with a NUL")
     try:
@@ -95,7 +95,7 @@ def require_utf8(path: str) -> None:
 
 
 def require_file(name: str, mode: int) -> None:
-    """Refuse what is no plain file, by its `st_mode`. MissingImage, UnsupportedImage."""
+    """Refuse anything but a plain file, by its `st_mode`. MissingImage, UnsupportedImage."""
     if stat.S_ISREG(mode):
         return
     if stat.S_ISLNK(mode):
@@ -105,7 +105,7 @@ def require_file(name: str, mode: int) -> None:
 
 
 def open_file(name: str, root: str, parts: Sequence[str]) -> int:
-    """Open for reading below the root, part by part, following no link: one put there meanwhile is not taken.
+    """Open a file for reading, part by part below the root, following no link that was put there meanwhile.
 
     root   an absolute path without links
     parts  the path below it, without links
@@ -119,7 +119,7 @@ def open_file(name: str, root: str, parts: Sequence[str]) -> int:
             inner = os.open(part, _WALK, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # looked at before it is opened, since opening a device can set it going
+        # checked before it is opened: opening a device can set it going
         require_file(name, os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
         return os.open(parts[-1], _READ, dir_fd=folder)
     finally:
@@ -127,7 +127,10 @@ def open_file(name: str, root: str, parts: Sequence[str]) -> int:
 
 
 def read_capped(name: str, descriptor: int, limit: int) -> bytes:
-    """The bytes of an open file, at most `limit`. ImageTooLarge, UnsupportedImage; OSError as the system gives it."""
+    """Return the bytes of an open file, at most `limit`.
+
+    ImageTooLarge, UnsupportedImage; OSError as the system gives it.
+    """
     status = os.fstat(descriptor)
     require_file(name, status.st_mode)
     if status.st_size > limit:

@@ -1,4 +1,4 @@
-"""Pictures of any pixel mode → RGB."""
+"""Convert pictures of any pixel mode to RGB."""
 
 from typing import Final, cast
 
@@ -7,11 +7,11 @@ from PIL import Image
 from imagetools.errors import UnsupportedImage
 
 _NEARLY_WHITE: Final = 250
-"""Level from which all of a picture on white is lost on it."""
+"""Level from which a picture is lost on white."""
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Any mode → RGB."""
+    """Convert a picture to RGB, transparency laid on white; UnsupportedImage for other kinds of colour."""
     if image.mode.startswith(("I", "F")):
         return _to_8_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -20,7 +20,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         on_white = Image.new("RGB", image.size, "white")
         on_white.paste(full, mask=alpha)
         if _is_white(on_white) and not _is_even(alpha):
-            # a white logo is seen on black alone
+            # a white logo shows on black alone
             on_white.paste("black", (0, 0, *image.size))
             on_white.paste(full, mask=alpha)
         return on_white
@@ -39,7 +39,7 @@ def _is_even(alpha: Image.Image) -> bool:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16 and 32 bits or floats → RGB grey, by the range that the values lie in; any other range is stretched to fit."""
+    """Scale 16 bits, 32 bits or floats to RGB grey by the range of the values; stretch an unusual range to fit."""
     wide = image.convert("F")
     low, high = cast(tuple[float, float], wide.getextrema())
     if image.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65535):
@@ -49,5 +49,5 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     elif low >= 0 and high <= 255:
         low, high = 0.0, 255.0
     scale = 255.0 / max(high - low, 1e-30)
-    # + 0.5: conversion to 8 bits cuts fractions off
+    # + 0.5: conversion to 8 bits truncates
     return wide.point(lambda level: level * scale + (0.5 - low * scale)).convert("L").convert("RGB")

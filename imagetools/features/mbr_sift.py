@@ -1,4 +1,4 @@
-"""MBR-SIFT: SIFT descriptors as short binary codes that know their mirror image.
+"""MBR-SIFT: SIFT descriptors, and those of the mirrored image, as short binary codes.
 
 Source: Su, Ma, Zhang, Wang, Zhang, "MBR-SIFT: A mirror reflected invariant feature descriptor using a binary
 representation for image matching", PLoS ONE 12(5) e0178090, 2017.
@@ -50,10 +50,10 @@ def mirror_twin(descriptors: Descriptors) -> Descriptors:
 
 def encode(descriptors: Descriptors) -> Codes:
     """Return the codes of SIFT descriptors, float32 (n, 128) of whole numbers as OpenCV gives them; n may be 0."""
-    # a column a descriptor, so that the path picks whole rows
+    # one column for each descriptor, so that the path picks whole rows
     columns = np.ascontiguousarray(descriptors.astype(np.int16).T)
     growth = np.ascontiguousarray((columns[_PATH_NEXT] - columns[_PATH]).T)
-    # growth is a whole number: it is at least so much where it is at least so many whole ones
+    # growth is a whole number, so the limit can be rounded up
     much = np.ceil(FINE_FACTOR * descriptors.std(axis=1, keepdims=True)).astype(np.int16)
     grows = growth >= 0
     # 11 grows much, 10 grows, 01 shrinks, 00 shrinks much
@@ -66,7 +66,7 @@ def encode(descriptors: Descriptors) -> Codes:
 def coarse_distances(queries: Bits, codes: Bits) -> Bits:
     """Return the Hamming distances, uint8 (n, m), 0 to 128, of coarse codes (n, 16) to (m, 16)."""
     left = queries.view(np.uint64)
-    # each word of all codes beside each other, or the inner loop strides and is not vectorised
+    # equal words of all codes side by side: a loop with strides is not vectorised
     right = np.ascontiguousarray(codes.view(np.uint64).T)
     # one 64-bit word at a time: the three-dimensional exclusive or takes fifteen times as long
     unequal = np.bitwise_xor.outer(left[:, 0], right[0])
@@ -92,7 +92,7 @@ def fine_distances(queries: Bits, codes: Bits) -> NDArray[np.float32]:
     return _ANGLE[fine_equal_groups(queries, codes)]
 
 
-# Correct matches beyond 30 of 128 bits are rare (one in six at most, on blurred copies), wrong ones are the rule there
+# Beyond 30 of 128 bits correct matches are rare (one in six at most, on blurred copies) and wrong ones the rule
 COARSE_LIMIT: Final = 30
 FINE_RATIO: Final = np.float32(0.84)
 _FAR: Final = np.float32(np.pi)

@@ -1,7 +1,7 @@
-"""How far two images agree where a map lays one over the other.
+"""Measure how far two images agree where a map lays one over the other.
 
-Matching keypoints only say that something is shared: a floor, a logo, an app around the picture. Here every textured
-spot of the overlap is asked, by its local correlation, whether it shows the same on both sides.
+Matching keypoints show only that something is shared: a floor, a logo, an app around the picture. Here the local
+correlation of every textured spot of the overlap decides whether both sides show the same.
 """
 
 import math
@@ -18,29 +18,29 @@ from imagetools.matching.planes import Grey, Mask, Plane
 WORKING_SIDE: Final = 128
 _WINDOW: Final = (7, 7)
 # Standard deviation, in grey levels, from which a window counts as textured
-_TEXTURE: Final = 4.0
-# and from which it does on one side alone: blur and JPEG take what is fainter
+_MIN_TEXTURE: Final = 4.0
+# The same for one side alone: blur and JPEG take fainter texture
 _STRONG_TEXTURE: Final = 12.0
 _NOISE: Final = np.float32(2.0)
-_AGREES: Final = 0.6
-# A hole is looked for with a window of this part of the overlap's longer side
+_MIN_CORRELATION: Final = 0.6
+# Holes are searched with a window of this part of the overlap's longer side
 _HOLE_WINDOWS: Final = 7
-# and where this part of it is textured
-_HOLE_TEXTURED: Final = 0.35
+# where this part of the window is textured
+_MIN_HOLE_TEXTURE: Final = 0.35
 # Step between two pixels, in grey levels, that counts as an edge
 _STEP: Final = 8.0
 # A map is refined on the image at half the size, then at the whole
 _REFINED_ON: Final = (1, 0)
 _ROUNDS: Final = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
 _SMOOTHED: Final = 5
-# Refining moves no corner by more than this part of the target's longer side: what it looks for is near
-_NEAR: Final = 0.1
-_FLAT: Final = 1e-3
+# Refining moves no corner by more than this part of the target's longer side: the right map is near
+_MAX_SHIFT: Final = 0.1
+_MIN_DETERMINANT: Final = 1e-3
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the overlap says.
+    """Agreement of two images on their overlap.
 
     share       of the textured windows, those whose local correlation is above .6
     strict      the same above .85
@@ -61,7 +61,7 @@ class Agreement:
     correlation: float
 
 
-NOTHING: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+NO_AGREEMENT: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
@@ -70,12 +70,12 @@ def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> 
     source, target  pyramids of grey images, each half the one before; the map is between their first levels
     """
     if abs(determinant(affine)) > 1:
-        # where the map enlarges, the way back shrinks: never compare detail that one side cannot have
+        # the inverse of a map that enlarges shrinks: never compare detail that one side cannot have
         return compare(inverse(affine), target, source)
     height, width = target[0].shape
     box = _overlap_box(affine, source[0].shape, (height, width))
     if box is None:
-        return NOTHING
+        return NO_AGREEMENT
     left, top, right, bottom = box
     scale = min(1.0, WORKING_SIDE / max(right - left, bottom - top))
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
@@ -87,9 +87,9 @@ def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> 
 
 
 def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:
-    """Move the map a little, to where the images correlate best; the map as it is where there is no better near.
+    """Move the map a little, to where the images correlate best; return it as it is where no near map is better.
 
-    A few keypoints leave it off by some pixels, and fine stripes that are laid half a stripe apart disagree. By
+    A map from few keypoints is off by some pixels, and fine stripes that lie half a stripe apart disagree. Method:
     Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization", PAMI
     30(10), 2008.
     source, target  pyramids of grey images, each half the one before; the map is between their first levels
@@ -107,15 +107,15 @@ def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> M
         try:
             _, warp = cv2.findTransformECC(*planes, start, cv2.MOTION_AFFINE, _ROUNDS, everywhere, _SMOOTHED)
         except cv2.error:
-            # its way of saying that the images do not correlate
+            # raised where the images do not correlate
             return affine
         found = np.asarray(warp, dtype=np.float64)
-        # written so that a map of not-a-numbers fails too
-        if not abs(determinant(found)) > _FLAT:
+        # so written that NaN fails too
+        if not abs(determinant(found)) > _MIN_DETERMINANT:
             return affine
         moved = inverse(compose(inverse(back), compose(found, into)))
         shift = np.abs(apply(moved, corners) - apply(affine, corners)).max()
-        if not shift <= _NEAR * max(target[0].shape):
+        if not shift <= _MAX_SHIFT * max(target[0].shape):
             return affine
         best = moved
     return best
@@ -133,7 +133,7 @@ def _overlap_box(
 
 
 def _warped(pyramid: tuple[Grey, ...], affine: Map, size: tuple[int, int]) -> tuple[Plane, Plane]:
-    """Return the warped image, and 1 where it comes from inside the source; smoothed by choice of the level."""
+    """Return the warped image, from the level that suits its scale, and 1 where it comes from inside the source."""
     level = 0
     shrink = float(np.linalg.norm(affine[:, :2], axis=1).min())
     while level + 1 < len(pyramid) and shrink <= 0.6:
@@ -159,9 +159,9 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     inside = (weight > 0.5) & (valid > 0)
     area = int(np.count_nonzero(inside))
     if area < 16:
-        return NOTHING
+        return NO_AGREEMENT
     weight = np.maximum(weight, np.float32(1e-3))
-    looks = here, there
+    pictures = here, there
     here, there = (here - here[inside].mean()) * valid, (there - there[inside].mean()) * valid
     mean_here, mean_there = _mean(here) / weight, _mean(there) / weight
     spread_here = np.maximum(_mean(here * here) / weight - mean_here * mean_here, 0)
@@ -169,18 +169,18 @@ def _agreement(here: Plane, there: Plane, valid: Plane) -> Agreement:
     common = _mean(here * there) / weight - mean_here * mean_there
     local = common / np.sqrt((spread_here + _NOISE) * (spread_there + _NOISE))
     weaker, stronger = np.minimum(spread_here, spread_there), np.maximum(spread_here, spread_there)
-    textured = ((weaker > _TEXTURE**2) | (stronger > _STRONG_TEXTURE**2)) & inside
+    textured = ((weaker > _MIN_TEXTURE**2) | (stronger > _STRONG_TEXTURE**2)) & inside
     whole = _correlation(here[inside], there[inside])
     values = local[textured]
     if not len(values):
         return Agreement(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole)
-    hole = _largest_hole(textured, textured & (local > _AGREES), inside)
+    hole = _largest_hole(textured, textured & (local > _MIN_CORRELATION), inside)
     return Agreement(
-        share=float((values > _AGREES).mean()),
+        share=float((values > _MIN_CORRELATION).mean()),
         strict=float((values > 0.85).mean()),
         mean=float(values.mean()),
         hole=hole.area / area,
-        framed=_framed(hole, *looks) if hole.area else 0.0,
+        framed=_framed(hole, *pictures) if hole.area else 0.0,
         textured=len(values) / area,
         correlation=whole,
     )
@@ -208,12 +208,12 @@ class _Hole:
 def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> _Hole:
     """Find the largest connected region around which less than half of what is textured agrees.
 
-    The region is asked as a whole, since a third of the windows of two different pictures agree by chance.
+    The region counts as a whole, since a third of the windows of two different pictures agree by chance.
     """
     window = max(3, max(textured.shape) // _HOLE_WINDOWS) | 1
     there = cv2.boxFilter(textured.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
     same = cv2.boxFilter(agrees.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_CONSTANT)
-    hole = (same < 0.5 * there) & (there > _HOLE_TEXTURED) & inside
+    hole = (same < 0.5 * there) & (there > _MIN_HOLE_TEXTURE) & inside
     count, _, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=4)
     if count == 1:
         return _Hole(0, 0, 0, 0, 0, 0)
@@ -224,7 +224,7 @@ def _largest_hole(textured: Mask, agrees: Mask, inside: Mask) -> _Hole:
 def _framed(hole: _Hole, here: Plane, there: Plane) -> float:
     """Return the mean over the hole's sides of how far each is an edge in both images.
 
-    A side at the border of the overlap is none; a hole without any other is framed by the overlap itself.
+    A side at the border of the overlap does not count; a hole with no other side is framed by the overlap itself.
     """
     height, width = here.shape
     rows, columns = slice(hole.top, hole.bottom), slice(hole.left, hole.right)

@@ -1,7 +1,7 @@
-"""From evidence to a score: the share of pairs with such evidence that are copies, at even odds beforehand.
+"""Turn evidence into a score: the share of pairs with such evidence that are copies, at even odds beforehand.
 
-Two logistic regressions, one for pairs that keypoints lay over each other and one for pairs of whole pictures. Their
-weights stand in `coefficients`, which `python -m bench.calibrate` writes.
+Two logistic regressions, one for pairs aligned by keypoints and one for pairs of whole pictures. Their weights are in
+`coefficients`, which `python -m bench.calibrate` writes.
 """
 
 import math
@@ -14,7 +14,7 @@ from imagetools.matching.agreement import Agreement
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one way of laying two images over each other shows.
+    """Evidence of one alignment of two images.
 
     whole      the whole pictures are laid over each other, without keypoints
     inliers    matches that agree with the map
@@ -29,17 +29,17 @@ class Evidence:
 
 
 def terms_of(evidence: Evidence) -> tuple[float, ...]:
-    """Return what the regression weighs, each of a size around 1; all but the first speak for a copy."""
+    """Return the terms of the regression, each of a size around 1; all but the first speak for a copy."""
     found = evidence.agreement
     framed = -found.framed * min(1.0, found.hole / 0.3)
-    looks = (1.0, found.share, found.strict, -found.hole, -max(0.0, found.hole - 0.2), framed)
+    common = (1.0, found.share, found.strict, -found.hole, -max(0.0, found.hole - 0.2), framed)
     if evidence.whole:
-        # a copy's correlation is .99 and more: what it lacks to 1 tells apart, not what it is
+        # a copy's correlation is .99 and more, so the distance to 1 separates better than the correlation itself
         residual = math.log(max(1e-3, 1 - found.correlation))
         # colours may be edited, but a picture without texture has little else to go by
         gap, plain = math.log1p(evidence.gap), 1 - found.textured
-        return (*looks, -residual, -gap * plain, -gap * found.textured, plain, found.textured)
-    return (*looks, math.log(min(evidence.inliers, 32)), found.textured * found.share)
+        return (*common, -residual, -gap * plain, -gap * found.textured, plain, found.textured)
+    return (*common, math.log(min(evidence.inliers, 32)), found.textured * found.share)
 
 
 def score_of(evidence: Evidence) -> float:

@@ -1,4 +1,4 @@
-"""Maps between two images: found from matches by consensus, refined, and put into words' worth of numbers.
+"""Maps between two images: found by consensus of matches, refined, and measured.
 
 A map is float64 (2, 3), affine: it takes (x, y, 1) in pixels of one fitted image to (x, y) of the other.
 """
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 Map = NDArray[np.float64]
 Points = NDArray[np.complex64]
 
-# One keypoint's size and direction are some 10 % and 6° off: what it predicts is off by that share of the distance
+# A keypoint's size and direction are off by some 10 % and 6°, so its prediction is off by that share of the distance
 _CONE: Final = 0.12
 _LEEWAY: Final = 4.0
-_HYPOTHESES: Final = 64
-_REFINED: Final = 3
-_FEWEST: Final = 3
+_MAX_HYPOTHESES: Final = 64
+_MAX_REFINED: Final = 3
+_MIN_AGREEING: Final = 3
 # With this many inliers the first map is not improved on by the next
-_CLEARLY: Final = 16
+_CLEAR_INLIERS: Final = 16
 _TOLERANCES: Final = (8.0, 5.0, 3.5, 3.0)
 # A photo stretched from 16:9 to a square is 1.8 times as wide for its height; more than 2.5 is a chance map
-_LARGEST_STRETCH: Final = 2.5
+_MAX_STRETCH: Final = 2.5
 _SCALES: Final = (0.1, 10.0)
 _AFFINE_FROM: Final = 5
 
@@ -45,14 +45,14 @@ class Consensus:
 
 
 def find_consensus(query: Points, query_frame: Points, index: Points, index_frame: Points) -> Consensus | None:
-    """Return the map that most matches agree on, or None where hardly any agree.
+    """Return the map that most matches agree on, or None where too few agree.
 
-    Each of the best matches proposes the similarity that takes its own keypoint, with size and direction, to the
-    other's; no random sampling, so equal matches give equal maps. The best few are refined to affine maps.
+    Each of the best matches proposes the similarity between its two keypoints, by their sizes and directions. Without
+    random sampling, equal matches give equal maps. The best few are refined to affine maps.
     query, query_frame, index, index_frame  complex64 (k,), one a match, best first
     """
-    seeds = min(_HYPOTHESES, len(query))
-    if seeds < _FEWEST:
+    seeds = min(_MAX_HYPOTHESES, len(query))
+    if seeds < _MIN_AGREEING:
         return None
     turn = index_frame[:seeds] / query_frame[:seeds]
     away = turn[:, np.newaxis] * (query - query[:seeds, np.newaxis])
@@ -61,8 +61,8 @@ def find_consensus(query: Points, query_frame: Points, index: Points, index_fram
     alike = (np.abs(relative - 1) < 0.6) & (gap < _LEEWAY + _CONE * np.abs(away))
     votes = alike.sum(axis=1)
     best: Consensus | None = None
-    for seed in np.argsort(-votes, kind="stable")[:_REFINED]:
-        if votes[seed] < _FEWEST or (best is not None and len(best.inliers) >= min(votes[seed], _CLEARLY)):
+    for seed in np.argsort(-votes, kind="stable")[:_MAX_REFINED]:
+        if votes[seed] < _MIN_AGREEING or (best is not None and len(best.inliers) >= min(votes[seed], _CLEAR_INLIERS)):
             break
         refined = _refine(query, index, np.flatnonzero(alike[seed]))
         if refined is not None and (best is None or len(refined.inliers) > len(best.inliers)):
@@ -83,7 +83,7 @@ def _refine(query: Points, index: Points, agreeing: NDArray[np.intp]) -> Consens
     if affine is None:
         return None
     agreeing = agreeing_matches(affine, query, index, _TOLERANCES[-1])
-    if len(agreeing) < _FEWEST:
+    if len(agreeing) < _MIN_AGREEING:
         return None
     similarity = _fit_similarity(query[agreeing], index[agreeing])
     plain = similarity is not None and is_plausible(similarity)
@@ -97,7 +97,7 @@ def _near(affine: Map, query: Points, index: Points, tolerance: float) -> NDArra
 def agreeing_matches(affine: Map, query: Points, index: Points, tolerance: float) -> NDArray[np.intp]:
     """Return the rows within `tolerance` pixels, measured in the image that is shrunk, each keypoint once."""
     near = _near(affine, query, index, tolerance)
-    # SIFT repeats a keypoint for each of its directions, and one spot is one piece of evidence
+    # SIFT repeats a keypoint for each of its directions; one spot counts once
     for side in (query, index):
         _, first = np.unique(np.round(side[near]), return_index=True)
         near = near[np.sort(first)]
@@ -117,7 +117,7 @@ def fit_map(query: Points, index: Points) -> Map | None:
 def _fit_affine(query: Points, index: Points) -> Map | None:
     centre, middle = _middle(query), _middle(index)
     away = query - np.complex64(centre)
-    # the least squares of two centred coordinates, written out: a solver's overhead is ten times the work
+    # least squares of two centred coordinates, written out: a solver's overhead is ten times the work
     rows = np.asarray(away, dtype=np.complex128).view(np.float64).reshape(-1, 2)
     target = np.asarray(index - np.complex64(middle), dtype=np.complex128).view(np.float64).reshape(-1, 2)
     (xx, xy), (_, yy) = (rows.T @ rows).tolist()
@@ -169,11 +169,11 @@ def is_plausible(affine: Map) -> bool:
     if determinant(affine) <= 0:
         return False
     larger, smaller = stretches(affine)
-    return smaller > _SCALES[0] and larger < _SCALES[1] and larger < _LARGEST_STRETCH * smaller
+    return smaller > _SCALES[0] and larger < _SCALES[1] and larger < _MAX_STRETCH * smaller
 
 
 def stretches(affine: Map) -> tuple[float, float]:
-    """Return by how much lengths grow in the direction that grows most, and in the one that grows least."""
+    """Return by how much lengths grow in the direction of most growth, and in that of least."""
     (a, b, _), (c, d, _) = affine.tolist()
     # singular values of a 2 × 2 matrix
     turning, mirroring = math.hypot(a + d, c - b), math.hypot(a - d, c + b)
@@ -187,7 +187,7 @@ def compose(outer: Map, inner: Map) -> Map:
 
 
 def inverse(affine: Map) -> Map:
-    """Return the map back."""
+    """Return the inverse map."""
     linear = np.linalg.inv(affine[:, :2])
     return np.column_stack([linear, -linear @ affine[:, 2]])
 
@@ -216,7 +216,7 @@ def whole_picture_map(view: int, source: tuple[int, int], target: tuple[int, int
 
 
 def covered_shares(affine: Map, source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float]:
-    """Return which share of the source lies inside the target, and of the target inside the mapped source."""
+    """Return the share of the source inside the target, and the share of the target inside the mapped source."""
     width, height = source
     corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
     mapped = (corners @ affine[:, :2].T + affine[:, 2]).astype(np.float32)

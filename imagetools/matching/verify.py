@@ -8,15 +8,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from imagetools.features.extract import Features, extract
+from imagetools.features.extract import Features
 from imagetools.matching import detail, edit_description, geometry
 from imagetools.matching.alignment import Alignment, align, align_every_way
 from imagetools.matching.appearance import compare_appearance
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
-
-__all__ = ["Features", "ImageOpener", "MatcherConfig", "Verification", "collect_evidence", "extract", "verify"]
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
 """Opens an image again, RGB: whole, or at a half or less of its size, but not below the box of (width, height)."""

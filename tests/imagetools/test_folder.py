@@ -98,7 +98,7 @@ def test_thumbnails_of_an_earlier_report_are_passed_over_wherever_it_lies(tmp_pa
 
 
 def test_a_folder_of_any_size_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "LISTED_AT_MOST", 10)
+    monkeypatch.setattr(folders, "MAX_LISTED", 10)
     tally = Tally()
     for number in range(25):
         tally.add(Skipped(f"{number}.svg", "SVG", "SVG is not read"))

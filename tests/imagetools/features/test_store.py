@@ -388,7 +388,7 @@ def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store,
     store.close()
 
 
-def test_a_disk_with_hardly_any_room_is_left_to_others(store, images, caplog, monkeypatch):
+def test_a_disk_with_too_little_room_is_left_to_others(store, images, caplog, monkeypatch):
     keep(store, images, "0.png")
     free = shutil.disk_usage(images).free
     monkeypatch.setattr("imagetools.features.writer.SPARE_BYTES", free + 10**12)

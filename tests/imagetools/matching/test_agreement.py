@@ -129,7 +129,7 @@ def test_a_map_is_left_as_it_is_where_refining_leads_away() -> None:
 
 def test_no_overlap_says_nothing() -> None:
     own = _pyramid(scene(1))
-    assert agreement.compare(np.array([[1.0, 0, 900], [0, 1, 0]]), own, own) == agreement.NOTHING
+    assert agreement.compare(np.array([[1.0, 0, 900], [0, 1, 0]]), own, own) == agreement.NO_AGREEMENT
 
 
 def test_one_shade_has_no_texture_and_no_correlation() -> None:

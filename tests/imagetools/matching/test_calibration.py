@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagetools.matching import coefficients
-from imagetools.matching.agreement import NOTHING, Agreement
+from imagetools.matching.agreement import NO_AGREEMENT, Agreement
 from imagetools.matching.calibration import Evidence, logistic, score_of, terms_of
 
 SHARES = st.floats(0, 1)
@@ -40,7 +40,7 @@ def test_more_inliers_never_score_less_and_a_larger_gap_never_more(evidence: Evi
 @pytest.mark.parametrize("whole", [False, True])
 def test_there_is_a_weight_for_every_term(whole: bool) -> None:
     weights = coefficients.WHOLE if whole else coefficients.KEYPOINTS
-    terms = terms_of(Evidence(whole, 4, NOTHING, gap=200.0))
+    terms = terms_of(Evidence(whole, 4, NO_AGREEMENT, gap=200.0))
     assert len(terms) == len(weights)
     assert min(weights[1:]) >= 0
     assert logistic(terms, weights) < 0.01
