@@ -1,43 +1,22 @@
-"""Every setting, read from the environment once and in this file only.
+"""The configuration of each process, read from the environment once and in this file only.
 
-`Config.from_env` fails at start and names the variable that is wrong.
+`from_env` fails at start and names the variable that is wrong. The table of settings is streams/settings.py.
 """
 
 import ipaddress
-import logging
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
-
-from imagetools.errors import ConfigError
-from imagetools.fingerprint.config import ENGINES
-from imagetools.index.config import DISTANCE_TYPES
 from imagetools.matching.config import MatcherConfig
+from streams import librdkafka
+from streams import settings as table
+from streams.settings import HOME
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-EMBEDDINGS_TOPIC = "embeddings"
-DEFAULT_BOOTSTRAP = "localhost:9092"
-HOME = Path("/home/solver")
-
-OURS = {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_GROUP_PROTOCOL"}
-"""Variables that begin with KAFKA_ and are read by name."""
-
-EXACTLY_ONCE = {
-    "acks", "auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence",
-    "enable.partition.eof", "group.id", "group.instance.id", "isolation.level", "message.send.max.retries",
-    "partition.assignment.strategy", "partitioner", "request.required.acks", "retries", "transaction.timeout.ms",
-    "transactional.id",
-}  # fmt: skip
-"""librdkafka settings that exactly once, or the order of a path's records, rests on."""
+EMBEDDINGS_TOPIC: Final = table.EMBEDDINGS_TOPIC.default
+DEFAULT_BOOTSTRAP: Final = table.KAFKA_BOOTSTRAP_SERVERS.default
 
 
 @dataclass(frozen=True)
@@ -58,14 +37,28 @@ class KafkaConfig:
     """
 
     bootstrap: str = DEFAULT_BOOTSTRAP
-    prefix: str = ""
+    prefix: str = table.TOPIC_PREFIX.default
     settings: Mapping[str, str] = field(default_factory=dict)
-    group_protocol: str = "classic"
-    registry: str | None = None
-    member: str | None = None
-    restarts: int = 0
+    group_protocol: str = table.KAFKA_GROUP_PROTOCOL.default
+    registry: str | None = table.SCHEMA_REGISTRY_URL.default
+    member: str | None = table.MEMBER_NAME.default
+    restarts: int = table.MEMBER_RESTARTS.default
     start_from: str | None = None
     embeddings: str = EMBEDDINGS_TOPIC
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "KafkaConfig":
+        """The settings in `environ`; ConfigError names the first variable that is wrong."""
+        return cls(
+            bootstrap=table.KAFKA_BOOTSTRAP_SERVERS.read(environ),
+            prefix=table.TOPIC_PREFIX.read(environ),
+            settings=librdkafka.from_env(environ),
+            group_protocol=table.KAFKA_GROUP_PROTOCOL.read(environ),
+            registry=table.SCHEMA_REGISTRY_URL.read(environ),
+            member=table.MEMBER_NAME.read(environ),
+            restarts=table.MEMBER_RESTARTS.read(environ),
+            embeddings=table.EMBEDDINGS_TOPIC.read(environ),
+        )
 
     def client(self, **more: Any) -> dict[str, Any]:
         """Settings for a librdkafka client; names in `more` have underscores for dots, and win."""
@@ -110,53 +103,50 @@ class Config:
     """
 
     kafka: KafkaConfig = KafkaConfig()
-    images_dir: Path = HOME / "images"
-    source_dir: Path = HOME / "images"
-    target_dir: Path = HOME / "images"
-    models_dir: Path = HOME / "models"
-    models_name: str = "resnet18.th"
-    engine: str = "auto"
-    encoder_threads: int | None = None
-    index_dir: Path = HOME / "location"
-    batch_size: int = 1024
-    dimension: int | None = None
-    distance_type: str = "Cosine"
-    nb_neighbors: int = 10
-    nb_workers: int = 8
-    features_dir: Path | None = None
-    features_mb: int = 8192
-    dead_letter_limit: int = 100
+    images_dir: Path = table.IMAGES_DIR.default
+    source_dir: Path = table.IMAGES_DIR.default
+    target_dir: Path = table.IMAGES_DIR.default
+    models_dir: Path = table.MODELS_DIR.default
+    models_name: str = table.MODELS_NAME.default
+    engine: str = table.ENCODER_ENGINE.default
+    encoder_threads: int | None = table.ENCODER_THREADS.default
+    index_dir: Path = table.INDEX_DIR.default
+    batch_size: int = table.BATCH_SIZE.default
+    dimension: int | None = table.DIMENSION.default
+    distance_type: str = table.DISTANCE_TYPE.default
+    nb_neighbors: int = table.NB_NEIGHBORS.default
+    nb_workers: int = table.NB_WORKERS.default
+    features_dir: Path | None = table.FEATURES_DIR.default
+    features_mb: int = table.FEATURES_MB.default
+    dead_letter_limit: int = table.DEAD_LETTER_LIMIT.default
     matcher: MatcherConfig = MatcherConfig()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Config":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""
-        default = cls()
-        box = MatcherConfig()
-        read = _Reader(environ)
-        images_dir = read("IMAGES_DIR", default.images_dir, Path)
+        images_dir = table.IMAGES_DIR.read(environ)
         return cls(
-            kafka=_kafka_config(read),
+            kafka=KafkaConfig.from_env(environ),
             images_dir=images_dir,
-            source_dir=read("SOURCE_DIR", _where_there(HOME / "source", images_dir), Path),
-            target_dir=read("TARGET_DIR", _where_there(HOME / "target", images_dir), Path),
-            models_dir=read("MODELS_DIR", default.models_dir, Path),
-            models_name=read("MODELS_NAME", default.models_name, str),
-            engine=read("ENCODER_ENGINE", default.engine, _one_of(*ENGINES)),
-            encoder_threads=read("ENCODER_THREADS", None, _at_least(1)),
-            index_dir=read("INDEX_DIR", default.index_dir, Path),
-            batch_size=read("BATCH_SIZE", default.batch_size, _at_least(1)),
-            dimension=read("DIMENSION", None, _at_least(1)),
-            distance_type=read("DISTANCE_TYPE", default.distance_type, _one_of(*DISTANCE_TYPES)),
-            nb_neighbors=read("NB_NEIGHBORS", default.nb_neighbors, _at_least(1)),
-            nb_workers=read("NB_WORKERS", default.nb_workers, _at_least(1)),
-            features_dir=read("FEATURES_DIR", None, Path),
-            features_mb=read("FEATURES_MB", default.features_mb, _at_least(64)),
-            dead_letter_limit=read("DEAD_LETTER_LIMIT", default.dead_letter_limit, _at_least(0)),
+            source_dir=table.SOURCE_DIR.read(environ) or _where_there(HOME / "source", images_dir),
+            target_dir=table.TARGET_DIR.read(environ) or _where_there(HOME / "target", images_dir),
+            models_dir=table.MODELS_DIR.read(environ),
+            models_name=table.MODELS_NAME.read(environ),
+            engine=table.ENCODER_ENGINE.read(environ),
+            encoder_threads=table.ENCODER_THREADS.read(environ),
+            index_dir=table.INDEX_DIR.read(environ),
+            batch_size=table.BATCH_SIZE.read(environ),
+            dimension=table.DIMENSION.read(environ),
+            distance_type=table.DISTANCE_TYPE.read(environ),
+            nb_neighbors=table.NB_NEIGHBORS.read(environ),
+            nb_workers=table.NB_WORKERS.read(environ),
+            features_dir=table.FEATURES_DIR.read(environ),
+            features_mb=table.FEATURES_MB.read(environ),
+            dead_letter_limit=table.DEAD_LETTER_LIMIT.read(environ),
             matcher=MatcherConfig(
-                threshold=read("THRESHOLD", box.threshold, _share),
-                width=read("WIDTH", box.width, _at_least(16)),
-                height=read("HEIGHT", box.height, _at_least(16)),
+                threshold=table.THRESHOLD.read(environ),
+                width=table.WIDTH.read(environ),
+                height=table.HEIGHT.read(environ),
             ),
         )
 
@@ -179,17 +169,17 @@ class BridgeConfig:
     """
 
     kafka: KafkaConfig = KafkaConfig()
-    images_dir: Path = HOME / "images"
-    bridge_dir: Path | None = None
-    host: str = "127.0.0.1"
-    port: int | None = None
+    images_dir: Path = table.IMAGES_DIR.default
+    bridge_dir: Path | None = table.BRIDGE_DIR.default
+    host: str = table.BRIDGE_HOST.default
+    port: int | None = table.SERVER_PORT.default
     contract_ports: tuple[int, int, int] = (8500, 8800, 8300)
-    token: str | None = None
-    timeout_s: float = 10.0
-    in_flight: int = 256
-    body_timeout_s: float = 20.0
-    bodies: int = 128
-    neighbors: int = 10
+    token: str | None = table.BRIDGE_TOKEN.default
+    timeout_s: float = table.BRIDGE_TIMEOUT_S.default
+    in_flight: int = table.BRIDGE_IN_FLIGHT.default
+    body_timeout_s: float = table.BRIDGE_BODY_TIMEOUT_S.default
+    bodies: int = table.BRIDGE_BODIES.default
+    neighbors: int = table.NB_NEIGHBORS.default
 
     @property
     def on_loopback(self) -> bool:
@@ -210,165 +200,20 @@ class BridgeConfig:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "BridgeConfig":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""
-        read, default = _Reader(environ), cls()
         return cls(
-            kafka=_kafka_config(read),
-            images_dir=read("IMAGES_DIR", default.images_dir, Path),
-            bridge_dir=read("BRIDGE_DIR", None, Path),
-            host=read("BRIDGE_HOST", default.host, str),
-            port=read("SERVER_PORT", None, _port),
-            token=read("BRIDGE_TOKEN", None, str),
-            timeout_s=read("BRIDGE_TIMEOUT_S", default.timeout_s, _seconds),
-            in_flight=read("BRIDGE_IN_FLIGHT", default.in_flight, _at_least(1)),
-            body_timeout_s=read("BRIDGE_BODY_TIMEOUT_S", default.body_timeout_s, _seconds),
-            bodies=read("BRIDGE_BODIES", default.bodies, _at_least(1)),
-            neighbors=read("NB_NEIGHBORS", default.neighbors, _at_least(1)),
+            kafka=KafkaConfig.from_env(environ),
+            images_dir=table.IMAGES_DIR.read(environ),
+            bridge_dir=table.BRIDGE_DIR.read(environ),
+            host=table.BRIDGE_HOST.read(environ),
+            port=table.SERVER_PORT.read(environ),
+            token=table.BRIDGE_TOKEN.read(environ),
+            timeout_s=table.BRIDGE_TIMEOUT_S.read(environ),
+            in_flight=table.BRIDGE_IN_FLIGHT.read(environ),
+            body_timeout_s=table.BRIDGE_BODY_TIMEOUT_S.read(environ),
+            bodies=table.BRIDGE_BODIES.read(environ),
+            neighbors=table.NB_NEIGHBORS.read(environ),
         )
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads one variable after the other; an empty one counts as unset."""
-
-    environ: Mapping[str, str]
-
-    def __call__(self, name: str, fallback: T, parse: Callable[[str], T]) -> T:
-        text = self.environ.get(name, "")
-        if not text:
-            return fallback
-        try:
-            return parse(text)
-        except ValueError as exc:
-            shown = "set" if "TOKEN" in name else repr(text)
-            raise ConfigError(f"{name} is {shown}: {exc}") from exc
-
-
-def _kafka_config(read: _Reader) -> KafkaConfig:
-    return KafkaConfig(
-        bootstrap=read("KAFKA_BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP, _addresses),
-        prefix=read("TOPIC_PREFIX", "", _prefix),
-        settings=_librdkafka(read.environ),
-        group_protocol=read("KAFKA_GROUP_PROTOCOL", "classic", _one_of("classic", "consumer")),
-        registry=read("SCHEMA_REGISTRY_URL", None, _web_addresses),
-        member=read("MEMBER_NAME", None, str),
-        restarts=read("MEMBER_RESTARTS", 0, _at_least(0)),
-        embeddings=read("EMBEDDINGS_TOPIC", EMBEDDINGS_TOPIC, _prefix),
-    )
 
 
 def _where_there(folder: Path, otherwise: Path) -> Path:
     return folder if folder.is_dir() else otherwise
-
-
-ADDRESS = re.compile(r"(\w+://)?(\[[\da-fA-F:.]+\]|[^\s:,\[\]/]+)(:(?P<port>\d{1,5}))?", re.ASCII)
-"""Of one broker, as librdkafka takes it."""
-
-
-def _addresses(text: str) -> str:
-    for part in text.split(","):
-        found = ADDRESS.fullmatch(part.strip())
-        if found is None or not 1 <= int(found["port"] or 1) <= 65535:
-            raise ValueError("host:port is needed, several with commas")
-    return text
-
-
-def _port(text: str) -> int:
-    if not 0 <= (number := _whole(text)) <= 65535:
-        raise ValueError("a port from 1 to 65535 is needed; 0 takes a free one")
-    return number
-
-
-def _web_addresses(text: str) -> str:
-    for address in text.split(","):
-        parts = urlsplit(address.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname or " " in parts.netloc:
-            raise ValueError("an address is needed, such as http://registry:8081")
-    return text
-
-
-def _seconds(text: str) -> float:
-    if not 0 < (number := _decimal(text)) <= 600:
-        raise ValueError("seconds above 0, at most 600")
-    return number
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as exc:
-        raise ValueError("a whole number is needed") from exc
-
-
-def _decimal(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as exc:
-        raise ValueError("a number is needed") from exc
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if (number := _whole(text)) < least:
-            raise ValueError(f"at least {least} is needed")
-        return number
-
-    return parse
-
-
-def _one_of(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise ValueError(f"it can be {', '.join(names)}")
-        return text
-
-    return parse
-
-
-def _share(text: str) -> float:
-    if not 0 <= (number := _decimal(text)) <= 1:
-        raise ValueError("a number from 0 to 1 is needed")
-    return number
-
-
-def _prefix(text: str) -> str:
-    if not all(c.isascii() and (c.isalnum() or c in "._-") for c in text) or len(text) > 200:
-        raise ValueError("letters, digits, '.', '_' and '-' only, at most 200")
-    return text
-
-
-def _librdkafka(environ: Mapping[str, str]) -> dict[str, str]:
-    """KAFKA_SASL_MECHANISM=PLAIN is sasl.mechanism=PLAIN, for every name that librdkafka knows."""
-    settings: dict[str, str] = {}
-    for variable, text in environ.items():
-        if not variable.startswith("KAFKA_") or variable in OURS:
-            continue
-        name = variable.removeprefix("KAFKA_").lower().replace("_", ".")
-        if name in EXACTLY_ONCE:
-            raise ConfigError(f"{variable}: {name} cannot be set, exactly-once delivery rests on it")
-        if UNKNOWN in _refusal({name: text}):
-            # Kubernetes injects such names for any service called kafka
-            log.warning("%s is ignored: %s is no librdkafka setting", variable, name)
-        else:
-            settings[name] = text
-    # judged together: SASL_SSL alone would be refused for want of Kerberos, which sasl.mechanism then replaces
-    if together := _refusal(settings):
-        for name, text in settings.items():
-            if _refusal({name: text}) == together:
-                raise ConfigError(f"KAFKA_{name.upper().replace('.', '_')}: {together}")
-        raise ConfigError(f"the KAFKA_ variables do not fit each other: {together}")
-    return settings
-
-
-UNKNOWN = "No such configuration property"
-
-
-def _refusal(settings: Mapping[str, str]) -> str:
-    """Why librdkafka does not take these settings; empty where it does."""
-    try:
-        Producer(dict(settings), logger=_silent)
-    except KafkaException as exc:
-        return str(exc.args[0].str())
-    return ""
-
-
-_silent = logging.Logger("silent", logging.CRITICAL)  # librdkafka's remarks on half a configuration

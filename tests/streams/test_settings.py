@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagetools.errors import ConfigError
-from streams.config import EXACTLY_ONCE, BridgeConfig, Config, KafkaConfig
+from streams.config import BridgeConfig, Config, KafkaConfig
+from streams.librdkafka import EXACTLY_ONCE
 
 
 def read(**environ: str) -> Config:

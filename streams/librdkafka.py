@@ -1,0 +1,70 @@
+"""Settings of librdkafka from the environment: KAFKA_SASL_MECHANISM=PLAIN is sasl.mechanism=PLAIN."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+
+from imagetools.errors import ConfigError
+from streams.settings import SETTINGS
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "KAFKA_"
+
+READ_BY_NAME: Final = {setting.name for setting in SETTINGS if setting.name.startswith(PREFIX)}
+"""Variables with the prefix that are settings of ours."""
+
+EXACTLY_ONCE: Final = {
+    "acks", "auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence",
+    "enable.partition.eof", "group.id", "group.instance.id", "isolation.level", "message.send.max.retries",
+    "partition.assignment.strategy", "partitioner", "request.required.acks", "retries", "transaction.timeout.ms",
+    "transactional.id",
+}  # fmt: skip
+"""Settings that exactly-once delivery, or the order of a path's records, rests on."""
+
+UNKNOWN: Final = "No such configuration property"
+"""How librdkafka refuses a name that it does not have."""
+
+
+def from_env(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings of librdkafka in `environ`, by librdkafka's own names.
+
+    ConfigError where exactly-once delivery rests on one, or where librdkafka refuses a value.
+    """
+    settings: dict[str, str] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in READ_BY_NAME:
+            continue
+        name = variable.removeprefix(PREFIX).lower().replace("_", ".")
+        if name in EXACTLY_ONCE:
+            raise ConfigError(f"{variable}: {name} cannot be set, exactly-once delivery rests on it")
+        if UNKNOWN in _refusal({name: text}):
+            # Kubernetes injects such names for any service called kafka
+            log.warning("%s is ignored: %s is no librdkafka setting", variable, name)
+        else:
+            settings[name] = text
+    # together: librdkafka refuses SASL_SSL alone for lack of Kerberos, which sasl.mechanism then replaces
+    if reason := _refusal(settings):
+        raise ConfigError(_name_the_culprit(settings, reason))
+    return settings
+
+
+def _name_the_culprit(settings: Mapping[str, str], reason: str) -> str:
+    for name, text in settings.items():
+        if _refusal({name: text}) == reason:
+            return f"{PREFIX}{name.upper().replace('.', '_')}: {reason}"
+    return f"the {PREFIX} variables do not fit each other: {reason}"
+
+
+def _refusal(settings: Mapping[str, str]) -> str:
+    """Why librdkafka refuses these settings; empty if it takes them."""
+    try:
+        Producer(dict(settings), logger=_silent)
+    except KafkaException as exc:
+        return str(exc.args[0].str())
+    return ""
+
+
+_silent = logging.Logger("silent", logging.CRITICAL)  # librdkafka's remarks on half a configuration
