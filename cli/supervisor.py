@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetools.errors import ImageToolsError
-from imagetools.last_words import kept, last_words
+from imagetools.process_logs import exit_reason, keep_copy
 from schemas.records import StageState, State
 from streams.exit_codes import EXIT_REFUSED, Failed
 
@@ -69,9 +69,9 @@ class Member:
         return f"{self.stage}-{self.slot}"
 
     @property
-    def words(self) -> str:
+    def exit_reason(self) -> str:
         """Why its newest process ended, as its log has it."""
-        return last_words(self.log, self.log_start)
+        return exit_reason(self.log, self.log_start)
 
 
 @dataclass
@@ -120,11 +120,11 @@ class Supervisor:
             if code is None:
                 continue
             self._let_go(member)
-            reason = _reason(code, member.words)
+            reason = _reason(code, member.exit_reason)
             if self.tell is not None:
                 self.tell(self._died(member, reason))
             if code == EXIT_REFUSED:
-                raise StageRefused(f"{member.name} stopped: {member.words}")
+                raise StageRefused(f"{member.name} stopped: {member.exit_reason}")
             self._give_up_in_time(member, reason)
             if now - member.started > STEADY_S:
                 member.pause = BACKOFF_S[0]
@@ -161,7 +161,7 @@ class Supervisor:
         if member.deaths >= GIVE_UP:
             raise StageFailed(
                 f"{member.name} died {member.deaths} times in a row and has done nothing between them ({reason}); "
-                f"its log: {kept(member.log)}"
+                f"its log: {keep_copy(member.log)}"
             )
 
     def _died(self, member: Member, reason: str) -> StageState:

@@ -1,6 +1,6 @@
 """The command line: `imagetools`, or `python -m imagetools`."""
 
-from cli.commands import main
+from cli.main import main
 
 if __name__ == "__main__":
     main()

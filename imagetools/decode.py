@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagetools.errors import BrokenImage, ImageTooLarge
 from imagetools.formats import BAD_BYTES, open_image
-from imagetools.logs import image_at_hand
+from imagetools.logs import warnings_about
 from imagetools.paths import shown
 from imagetools.pixel_modes import to_rgb
 
@@ -98,7 +98,7 @@ def decode(
 def _blame_bytes(name: str) -> Iterator[None]:
     """Turn errors of a plugin into an ImageError: it reads memory alone, so that they are never the machine's."""
     try:
-        with image_at_hand(name):
+        with warnings_about(name):
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageTooLarge(name, "asks for far more pixels than its size or the limit allows") from exc

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 
-_at_hand = threading.local()
+_warned_about = threading.local()
 
 
 class OneLine(logging.Formatter):
@@ -66,13 +66,13 @@ def _log_warnings() -> None:
 
 
 @contextmanager
-def image_at_hand(name: str) -> Iterator[None]:
+def warnings_about(name: str) -> Iterator[None]:
     """Name the image that warnings of this thread are about."""
-    before, _at_hand.name, _at_hand.said = getattr(_at_hand, "name", ""), name, set()
+    before, _warned_about.name, _warned_about.said = getattr(_warned_about, "name", ""), name, set()
     try:
         yield
     finally:
-        _at_hand.name = before
+        _warned_about.name = before
 
 
 def _log_warning(
@@ -83,12 +83,12 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    name = getattr(_at_hand, "name", "")
+    name = getattr(_warned_about, "name", "")
     text = " ".join(str(message).split())
     if not name:
         log.info("%s: %s (%s:%d)", category.__name__, text, filename, lineno)
-    elif text not in _at_hand.said:
-        _at_hand.said.add(text)
+    elif text not in _warned_about.said:
+        _warned_about.said.add(text)
         log.info("%s: %s: %s", name, category.__name__, text)
 
 

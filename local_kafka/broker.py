@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from imagetools.errors import PrerequisiteMissing
-from imagetools.last_words import last_words
+from imagetools.process_logs import exit_reason
 from imagetools.scratch import Scratch, sweep
 from local_kafka.node import FRUGAL, KAFKA, LOGGING, START_S, BrokerUnavailable, configure, format_data, log_path
 from local_kafka.ports import free_ports, is_free
@@ -161,7 +161,7 @@ class LocalKafka:
         """Return how it ended, in one line with the path of its log; empty while it runs."""
         if self.alive():
             return ""
-        how = self._process.ending() if self._process is not None else last_words(self.data_dir / "kafka.log")
+        how = self._process.ending() if self._process is not None else exit_reason(self.data_dir / "kafka.log")
         return f"Kafka died ({how}); its log: {log_path(self.data_dir, self._scratch)}"
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagetools.errors import PrerequisiteMissing
-from imagetools.last_words import kept
+from imagetools.process_logs import keep_copy
 from imagetools.scratch import Scratch
 from local_kafka.process import JavaProcess
 from local_kafka.programs import Program
@@ -109,4 +109,4 @@ def format_data(folder: Path, class_path: str, scratch: Path | None) -> None:
 
 def log_path(folder: Path, scratch: Scratch | Path | None) -> Path:
     """Return where the log can be read, even after a temporary folder is gone."""
-    return kept(folder / "kafka.log") if scratch else folder / "kafka.log"
+    return keep_copy(folder / "kafka.log") if scratch else folder / "kafka.log"

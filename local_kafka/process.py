@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from imagetools.errors import PrerequisiteMissing
-from imagetools.last_words import last_words
+from imagetools.process_logs import exit_reason
 from local_kafka.programs import java
 
 GUARD = Path(__file__).with_name("orphan_guard.py")
@@ -127,7 +127,7 @@ class JavaProcess:
 
     def words(self) -> str:
         """Return the line of its log that says why it ended."""
-        return last_words(self.log, self._log_from)
+        return exit_reason(self.log, self._log_from)
 
     def output(self) -> str:
         """Return its output so far."""

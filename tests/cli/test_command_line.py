@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import ImageOps
 
-from cli.commands import main
+from cli.main import main
 from local_kafka.ports import free_ports
 from streams.topics import IMAGES_NEW
 from tests.support.streaming import Reader, scene

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from confluent_kafka import KafkaError, KafkaException
 
 import cli.announce
-from cli.commands import main
+from cli.main import main
 from cli.supervisor import StageFailed, StageRefused
 from imagetools.errors import ConfigError, ImageRootUnavailable, MissingImage, ModelError, PrerequisiteMissing
 from streams.exit_codes import ending, exit_code, is_fault
@@ -77,6 +77,18 @@ def test_a_command_ends_with_it_and_one_line(raised, code, monkeypatch, tmp_path
         (log,) = (tmp_path / "imagetools" / "log").iterdir()
         assert str(log) in result.output
         assert str(raised) in log.read_text("utf-8")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_an_output_that_is_full_is_no_fault_of_ours(tmp_path):
+    scene(1).save(tmp_path / "a.png")
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [*COMMAND, "compare", tmp_path / "a.png", tmp_path / "a.png"],
+            env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr == "Error: the standard output cannot be written: No space left on device\n"
 
 
 WRONG = {

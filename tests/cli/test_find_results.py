@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cli.commands import main
 from cli.find_report import FindJob
 from cli.find_results import FindResults, Links, totals
+from cli.main import main
 from imagetools.errors import CannotWrite
 from imagetools.folder import Skipped, Tally
 from imagetools.paths import one_file

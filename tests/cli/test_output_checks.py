@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cli.commands import main
+from cli.main import main
 from cli.output_checks import check_file, check_folder, check_picture, check_report
 from cli.report import write_report
 from imagetools.errors import CannotWrite
@@ -80,3 +80,19 @@ def test_a_report_holds_no_thumbnail_of_an_earlier_one(tmp_path):
     assert write(("0.png", "1.png"), ("2.png", "3.png")) == {REPORT_MARK, *(f"00000{n}.jpg" for n in range(4))}
     (tmp_path / "report" / REPORT_FILES / "note.txt").write_text("mine")
     assert write(("0.png", "1.png")) == {REPORT_MARK, "000000.jpg", "000001.jpg", "note.txt"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("find", ".", "--report", ""), ("demo", "--folder", ""), ("up", "--data", ""), ("train", ".", "--out", ""),
+        ("quantize", ".", "--out", ""), ("kafka", "start", "--data", ""),
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_an_empty_path_is_refused_and_is_not_the_current_folder(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2, result.output
+    assert "an empty path names nothing" in result.output
+    assert list(tmp_path.iterdir()) == []

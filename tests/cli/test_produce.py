@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.commands import main
+from cli.main import main
 from local_kafka.ports import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cli.commands import main
+from cli.main import main
 from schemas.records import Duplicate, Duplicates, State
 from streams.config import KafkaConfig
 from streams.states import StateReporter, read_states

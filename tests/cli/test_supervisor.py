@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.supervisor import StageFailed, StageRefused, Supervisor
-from imagetools.last_words import KEPT, kept, last_words
+from imagetools.process_logs import MAX_COPIES, exit_reason, keep_copy
 from schemas.records import StageState, State
 from tests.support.processes import ENVIRON, broken, start
 from tests.support.streaming import write_groups
@@ -116,21 +116,21 @@ STAMP = "2026-11-28 04:13:14,123"
 )
 def test_last_words_are_the_reason_and_not_the_noise_after_it(tmp_path, log, words):
     (tmp_path / "log").write_text(log, "utf-8")
-    assert last_words(tmp_path / "log") == words
+    assert exit_reason(tmp_path / "log") == words
 
 
 def test_last_words_are_those_of_the_newest_process(tmp_path):
     before = "Traceback (most recent call last):\nValueError: of the one before\n"
     (tmp_path / "log").write_text(before + "of this one\n", "utf-8")
-    assert last_words(tmp_path / "log", len(before)) == "of this one"
-    assert "cannot be read: No such file" in last_words(tmp_path / "none")
+    assert exit_reason(tmp_path / "log", len(before)) == "of this one"
+    assert "cannot be read: No such file" in exit_reason(tmp_path / "none")
 
 
 def test_of_the_kept_logs_only_the_newest_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "a.log").write_text("text")
-    folder = kept(tmp_path / "a.log").parent
-    for number in range(2 * KEPT):
+    folder = keep_copy(tmp_path / "a.log").parent
+    for number in range(2 * MAX_COPIES):
         (folder / f"20200101-{number:06}-old.log").touch()
-    assert kept(tmp_path / "a.log").read_text() == "text"
-    assert len(os.listdir(folder)) == KEPT
+    assert keep_copy(tmp_path / "a.log").read_text() == "text"
+    assert len(os.listdir(folder)) == MAX_COPIES

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli.alerts import as_line, as_text
-from cli.commands import main
 from cli.json_lines import json_line
+from cli.main import main
 from imagetools.logs import FORMAT, OneLine
 from imagetools.paths import printable, shown
 from schemas.records import Duplicate, Duplicates

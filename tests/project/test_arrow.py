@@ -149,5 +149,5 @@ def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():
 
 
 def test_help_loads_nothing_heavy():
-    loaded = loaded_by("import cli.commands")
+    loaded = loaded_by("import cli.main")
     assert not loaded & {"torch", "cv2", "ngtpy", "confluent_kafka", "aiohttp"}

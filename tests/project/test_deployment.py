@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from cli.commands import main
+from cli.main import main
 from local_kafka.broker import LocalKafka
 from local_kafka.node import KAFKA, VERSION
 from local_kafka.ports import free_ports

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cli.commands import main
+from cli.main import main
 from cli.quantize import LEAST
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig

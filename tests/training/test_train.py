@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner
 from rich.console import Console
 
-from cli.commands import main
+from cli.main import main
 from cli.model_comparison import compared
 from imagetools.edits import EDITS
 from imagetools.errors import ModelError

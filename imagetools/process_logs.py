@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_log_path
 
-KEPT = 20
+MAX_COPIES = 20
 """Copies of logs; older ones go."""
 
 READ_BYTES = 256 * 1024
@@ -24,7 +24,7 @@ JAVA_STAMP = re.compile(r"^Exception in thread \S+ |^Caused by: ")
 JAVA_ERROR = re.compile(r"\b(ERROR|FATAL)\b|^(Caused by: |Exception in thread \S+ )?[\w.$]+(Exception|Error)\b")
 
 
-def last_words(log: Path, since: int = 0) -> str:
+def exit_reason(log: Path, since: int = 0) -> str:
     """The line that says why a process ended: of its last traceback the exception, or else the last error, or line.
 
     since  bytes of the log that an earlier process wrote
@@ -42,7 +42,7 @@ def last_words(log: Path, since: int = 0) -> str:
     return JAVA_STAMP.sub("", STAMP.sub("", found)).removeprefix("Error: ").strip()
 
 
-def kept(log: Path) -> Path:
+def keep_copy(log: Path) -> Path:
     """A copy of a log that outlasts its folder; the log itself where there is no place for one."""
     for folder in (user_log_path("imagetools"), Path(tempfile.gettempdir()) / "imagetools-logs"):
         try:
@@ -56,7 +56,7 @@ def kept(log: Path) -> Path:
     return log
 
 
-def written(text: str, name: str) -> Path | None:
+def save_log(text: str, name: str) -> Path | None:
     """A file with this text in the folder of kept logs; None where there is no place for one."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / name
@@ -64,7 +64,7 @@ def written(text: str, name: str) -> Path | None:
             log.write_text(text, "utf-8")
         except OSError:
             return None
-        copy = kept(log)
+        copy = keep_copy(log)
         return None if copy == log else copy
 
 
@@ -91,5 +91,5 @@ def _error(lines: Sequence[str]) -> str:
 
 
 def _forget_oldest(folder: Path) -> None:
-    for old in sorted(folder.glob("*.log"))[:-KEPT]:
+    for old in sorted(folder.glob("*.log"))[:-MAX_COPIES]:
         old.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""Commands that talk to a running service: produce, watch, status."""
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.commands import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from streams.config import KafkaConfig
+
+
+@contextmanager
+def _connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
+    """A Kafka that answers; says so when it stops answering."""
+    from streams.config import Config
+    from streams.kafka.admin import reach
+    from streams.kafka.pulse import Pulse
+
+    kafka = reach(Config.from_env(environ).kafka)
+    with Pulse(kafka, lambda text: click.echo(text, err=True)):
+        yield kafka
+
+
+@click.command()
+@click.argument("source", metavar="DIR|FILE|-")
+@click.option(
+    "--no-alert",
+    is_flag=True,
+    help="Load an existing collection: these images cause no alert, and others none about them until they are indexed.",
+)
+@click.option("--remove", is_flag=True, help="Announce that these images are gone.")
+@click.option("--wait", is_flag=True, help="Wait for the verdict on each image, and print it.")
+@click.option("--json", "as_lines", is_flag=True, help="With --wait: print one line of JSON for each image.")
+@options.setting_options(options.SERVICE_IMAGES, *options.KAFKA)
+def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, wait: bool, as_lines: bool) -> None:
+    """Announce images on the topic images.new.
+
+    DIR: every image in it. FILE: that image, or a text file with a path on each line. -: such lines from standard
+    input. Paths are announced relative to the service's folder of images; a path is looked up here, then in that
+    folder (lines: in that folder, then here), and a path outside that folder is refused.
+
+    Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
+    130 interrupted.
+    """
+    from cli.produce import ProduceOptions
+    from cli.produce import produce as run
+
+    if wait and remove:
+        raise click.UsageError("--wait and --remove: a removal gets no verdict")
+    if as_lines and not wait:
+        raise click.UsageError("--json is for --wait")
+    chosen = ProduceOptions(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
+    with _connected(environ) as kafka:
+        code = run(kafka, chosen)
+    raise SystemExit(code)
+
+
+@click.command()
+@click.option("--json", "as_lines", is_flag=True, help="Print one line of JSON for each.")
+@click.option("--from-beginning", is_flag=True, help="Print past alerts, too.")
+@options.setting_options(*options.KAFKA)
+def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None:
+    """Print each alert and each dead letter as it arrives, until Ctrl-C.
+
+    What a stage waits for, or died of, goes to standard error. With --json an alert is an object with the field
+    candidate, and a dead letter {"dead_letter": {...}}.
+    """
+    from cli.watch import watch as run
+
+    with _connected(environ) as kafka:
+        run(kafka, as_lines=as_lines, from_beginning=from_beginning)
+
+
+@click.command()
+@options.setting_options(*options.KAFKA)
+def status(environ: dict[str, str]) -> None:
+    """Show the lag of each stage, what its processes do or wait for, and the newest dead letters."""
+    from cli.status import show
+
+    with _connected(environ) as kafka:
+        show(kafka)

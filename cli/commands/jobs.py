@@ -1,0 +1,63 @@
+"""Commands that do one job and end: find, demo, compare."""
+
+from pathlib import Path
+
+import click
+
+from cli.commands import options
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--report", type=options.OutputPath(file_okay=False), help="Write a report into this folder.")
+@click.option(
+    "--broker", metavar="HOST:PORT", help="Use this Kafka, with topics of its own that are removed at the end."
+)
+@click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Number of encoder processes.")
+@options.matchers
+@options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.FEATURES)
+def find(
+    environ: dict[str, str], folder: Path, report: Path | None, broker: str | None, encoders: int, matchers: int
+) -> None:
+    """Find all duplicates among the images in FOLDER.
+
+    Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it arrives, and stops everything
+    when every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
+    browser), alerts.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
+
+    Ctrl-C ends the job early: the report then holds the results so far and says that it is partial.
+    """
+    from cli.find import find as run
+
+    run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
+
+
+@click.command()
+@click.option(
+    "--folder",
+    default=Path("demo"),
+    show_default=True,
+    type=options.OutputPath(),
+    help="The folder for images and report.",
+)
+def demo(folder: Path) -> None:
+    """Plant edited copies among sample photos, run the whole pipeline, and score what it finds.
+
+    Writes the images, the report and the list of planted copies into the folder.
+    """
+    from cli.demo import run
+
+    run(folder)
+
+
+@click.command()
+@click.argument("a", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--picture", type=options.OutputPath(dir_okay=False), help="Draw the pair and its matching points here.")
+@options.setting_options(*options.MATCHER)
+def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> None:
+    """Decide whether images A and B show the same picture, and say why. Needs no Kafka."""
+    from cli.compare import compare as run
+    from streams.config import Config
+
+    run(a, b, picture, Config.from_env(environ).matcher)
