@@ -31,6 +31,13 @@ class CommandFailed(click.ClickException):
 class CommandGroup(click.Group):
     """A group whose commands end with one line and the exit code that streams.exit_codes gives."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the command line, which may print the help."""
+        try:
+            return super().make_context(*args, **more)
+        except OSError as exc:
+            raise _failed(exc, "") from exc
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what it raises into a CommandFailed."""
         try:
