@@ -1,4 +1,4 @@
-# Python ≥ 3.11 and make are all that these need; what else is lacking, scripts/setup installs.
+# These need Python ≥ 3.11 and make; scripts/setup installs the rest.
 
 VENV := .venv
 PYTHON_HERE := $(VENV)/bin/python
@@ -15,12 +15,12 @@ help:
 	@echo 'make check  ruff, mypy, and deptry: every import is declared'
 	@echo 'make bench  every number of the README'
 	@echo 'make update renew requirements.lock: the newest versions that pyproject.toml allows'
-	@echo 'make clean  remove the environment, and what the others wrote'
+	@echo 'make clean  remove the environment and all outputs'
 
 demo: $(READY)
 	@$(VENV)/bin/imagetools demo
 
-# pytest comes after the checks, and says nothing before them: its closing line is the last
+# pytest comes last, so that its summary is the last line
 test: check
 	@scripts/test
 
@@ -33,7 +33,7 @@ check: $(VENV)/ready-for-test
 bench: $(VENV)/ready-for-bench
 	@set -e; for bench in $(BENCHES); do echo "== bench.$$bench"; $(PYTHON_HERE) -m bench.$$bench; done
 
-# one file for all platforms and for Python from 3.11 on, without an address of an index
+# one file for all platforms and for Python from 3.11 on, without the address of an index
 update: $(VENV)/ready-for-test
 	@$(VENV)/bin/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
 		--custom-compile-command 'make update' --output-file requirements.lock pyproject.toml
@@ -42,7 +42,7 @@ clean:
 	rm -rf $(VENV) demo report build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/out
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# the environment follows pyproject.toml and requirements.lock; to see it work takes no test tools and no browser
+# the environment follows pyproject.toml and requirements.lock; the demo needs no test tools and no browser
 $(READY): pyproject.toml requirements.lock scripts/setup
 	@scripts/setup
 	@touch $@

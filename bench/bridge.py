@@ -1,12 +1,11 @@
-"""What asking over HTTP costs: each endpoint against the same library called in process, idle and behind a backlog.
+"""The cost of HTTP: each endpoint against the library called in process, and against itself behind a backlog.
 
     python -m bench.bridge [--photos FOLDER] [--indexed N] [--requests N] [--backlog N]
 
-In process means the very stage object that answers beside the stream, called as a function: what remains of the
-difference is HTTP, JSON, Avro and two ways through Kafka. Both sides take turns, request by request, so that a drift of
-the machine meets both. "nothing" is a match request without neighbors: the way alone. Behind a backlog: the same
-requests while images wait in images.new, against those before it was announced; no backlog of fingerprints or
-candidates is made by hand, they follow from the images.
+In process, the stage object that answers requests is called as a function. The difference is HTTP, JSON, Avro and two
+trips through Kafka. The sides alternate, request by request, so that a drift of the machine affects both. "nothing" is
+a match request without neighbors, which costs the trip alone. The backlog is of images in images.new; fingerprints and
+candidates queue up behind them as they do in use.
 """
 
 import asyncio
@@ -34,11 +33,11 @@ from streams.service import keep_freed_memory
 NEIGHBORS = 10
 WARM_UP = 10
 BROKER_WARM_UP = 2000
-"""Requests before anything is measured: Kafka's virtual machine compiles what runs often, and one that has just started
-takes a third longer."""
+"""Requests before the measurement: a broker that has just started takes a third longer, until its virtual machine has
+compiled what runs often."""
 
 PAUSE_S = 0.01
-"""Between the two sides: a network's threads spin on for a moment after its work, on the cores that the other needs."""
+"""Between the sides: after its work, a network's threads spin for a moment on the cores that the other needs."""
 
 AT_A_TIME = 16
 THROUGHPUT_S = 5.0
@@ -57,11 +56,11 @@ class Times:
     taken: list[float] = field(default_factory=list)
 
     def of(self, share: float) -> float:
-        """The time that this share of requests keeps within."""
+        """Return the time that this share of the requests stays within."""
         return float(np.quantile(self.taken, share))
 
     def note(self, work: Callable[[], object]) -> None:
-        """Do it, and note how long it took."""
+        """Time a call."""
         began = time.perf_counter()
         work()
         self.taken.append(1000 * (time.perf_counter() - began))
@@ -70,8 +69,8 @@ class Times:
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
 @click.option("--indexed", default=1000, show_default=True, help="Images that the index holds.")
-@click.option("--requests", default=200, show_default=True, help="Of each kind, one after the other.")
-@click.option("--backlog", default=10_000, show_default=True, help="Images that are to be overtaken.")
+@click.option("--requests", default=200, show_default=True, help="Requests of each kind.")
+@click.option("--backlog", default=10_000, show_default=True, help="Images that wait.")
 def main(photos: Path | None, indexed: int, requests: int, backlog: int) -> None:
     """Compare the endpoints with the library, and with themselves behind a backlog."""
     # as the stages do
@@ -124,7 +123,7 @@ def _in_turns(service: RunningService, library: LibraryCalls, name: str, asked: 
 
 
 def _rates(service: RunningService, library: LibraryCalls, name: str, asked: list[Any]) -> tuple[float, float]:
-    """Requests a second: AT_A_TIME over HTTP, and one after the other in process."""
+    """Return requests a second: over HTTP, AT_A_TIME at once, and in process, one after the other."""
     over = asyncio.run(_flood(f"http://127.0.0.1:{service.port}{PATHS[name]}", [_dump(body) for body in asked]))
     began, count = time.perf_counter(), 0
     for body in itertools.cycle(asked):
@@ -157,7 +156,7 @@ async def _flood(url: str, bodies: list[bytes]) -> float:
 def _behind(
     service: RunningService, bodies: dict[str, list[Any]], waiting: list[str], decided: int
 ) -> tuple[dict[str, Times], dict[str, Times], int]:
-    """The times idle and behind a backlog, of the same requests, and how many images still waited at the end."""
+    """Time the same requests idle and behind a backlog; return the number of images left in it, too."""
     idle = _round(service, bodies)
     service.announce(waiting, alert=True)
     # until every stage is at work
@@ -186,7 +185,7 @@ def _bodies(name: str, fingerprints: dict[str, Any]) -> Iterator[Any]:
             case "search":
                 yield {"nb_neighbors": NEIGHBORS, "vec_features": fingerprints[path]}
             case "matcher":
-                # other images than the ones before, so that both sides open them
+                # new images each time, so that both sides open them
                 yield {"candidate": path, "neighbors": [paths[(11 * n + k) % len(paths)] for k in range(NEIGHBORS)]}
             case _:
                 yield {"candidate": paths[0], "neighbors": []}

@@ -32,7 +32,7 @@ from streams.kafka.follower import Follower
 from streams.topics import VERDICTS
 
 READY_S = 120.0
-# as the command line sets it for the stages, before torch is loaded
+# as the command line sets it for the stages; torch reads it when it loads
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
@@ -63,16 +63,16 @@ class RunningService:
         self._connection = HTTPConnection("127.0.0.1", self.port)
 
     def announce(self, paths: Sequence[str], *, alert: bool) -> None:
-        """Announce all of them; returns when the broker has them."""
+        """Announce images; return when the broker has them."""
         self._announcer.announce(paths, alert=alert)
 
     def decided(self, timeout_s: float = 0.1) -> int:
-        """How many images have their verdict by now."""
+        """Return the number of images with a verdict so far."""
         self._decided += sum(1 for _ in self._verdicts.read(timeout_s))
         return self._decided
 
     def ask(self, path: str, body: bytes) -> Any:
-        """One request on a connection that stays open; the response. ClickException where it is not served."""
+        """Send a request on the open connection and return the response; ClickException if it is not served."""
         self._connection.request("POST", path, body)
         answer = self._connection.getresponse()
         told = json.loads(answer.read())
@@ -81,7 +81,7 @@ class RunningService:
         return told["response"]
 
     def wait(self, path: str, body: bytes) -> None:
-        """Until it is served."""
+        """Repeat a request until it is served."""
         deadline = time.monotonic() + READY_S
         while True:
             try:
@@ -100,7 +100,7 @@ class RunningService:
 
 
 class LibraryCalls:
-    """The library behind the endpoints, with no Kafka and no HTTP."""
+    """The library behind the endpoints, without Kafka and HTTP."""
 
     def __init__(self, images: Path, fingerprints: dict[str, Any]) -> None:
         config = Config(images_dir=images, source_dir=images, target_dir=images)
@@ -114,7 +114,7 @@ class LibraryCalls:
         self._envelope = Envelope("", "", 0, datetime.now(UTC) + timedelta(days=1))
 
     def run(self, endpoint: str, body: Any) -> object:
-        """What the endpoint is asked for."""
+        """Do what the endpoint does."""
         match endpoint:
             case "encoder":
                 return _served(self._encoder.answer, EncodeRequest(self._envelope, body["relative_path"]))
@@ -137,9 +137,9 @@ def _served(answer: Callable[[Sequence[Request]], Sequence[Reply]], request: Req
 
 
 def lay_out(photos: Path, images: Path, indexed: int, backlog: int) -> tuple[Path, list[str], list[str]]:
-    """A folder with all photos, and with as many names for them as the backlog needs."""
+    """Fill a folder with photos, under as many names as the backlog needs; return it, the indexed and the waiting."""
     paths = list(find_images(photos))
-    # spread over all kinds, the same each time
+    # a mix of all kinds, the same each time
     paths = [paths[k] for k in np.random.default_rng(0).permutation(len(paths))]
     held, rest = paths[:indexed], paths[indexed:] or paths
     waiting = [f"waiting/{k // len(rest)}/{rest[k % len(rest)]}" for k in range(backlog)]

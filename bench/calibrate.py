@@ -1,11 +1,11 @@
-"""Fit the matcher's score on photos that `bench.quality` does not report on, and write its weights.
+"""Fit the matcher's score, on photos that `bench.quality` does not report on, and write its weights.
 
     python -m bench.calibrate [--photos FOLDER] [--count N] [--seed N]
 
-The mix: all edits of the photos and copies of plain pictures, each as often; against them random pairs, look-alikes,
-shared overlays and different plain pictures, a fourth each. Both sides weigh the same. A pair that no map lays over
-each other has the score 0 and no part in the fit. Of a copy only the way that shows it best is taught as one, since a
-crop laid over the whole picture shows nothing; of a pair that is none, every way.
+Copies: all edits of the photos and of plain pictures, with equal weights. Others: random pairs, look-alikes, shared
+overlays and different plain pictures, a fourth each. Both sides weigh the same. Pairs without a map score 0 and play no
+part in the fit. Of a copy, only the evidence that shows it best counts, since a crop laid over the whole picture shows
+nothing; of another pair, all evidence counts.
 """
 
 import math
@@ -35,7 +35,7 @@ WRITTEN: Final = Path(calibration.__file__).with_name("coefficients.py")
 RANDOM: Final = 30_000
 ROUNDS: Final = 6
 RIDGE: Final = 1e-5
-"""Keeps the weights finite where a term alone would separate the two sides."""
+"""Ridge penalty; keeps the weights finite if one term separates the sides."""
 
 Plane = npt.NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def fit(evidence: Sequence[Sequence[Evidence]], copy: Sequence[bool], weight: Pl
     for _ in range(ROUNDS):
         rows: dict[bool, list[tuple[tuple[float, ...], bool, float]]] = {False: [], True: []}
         for ways, truth, share in zip(evidence, copy, weight, strict=True):
-            # before there are weights, the way with keypoints
+            # without weights yet, the evidence of keypoints
             taught = (max(ways, key=partial(_plausibility, weights)),) if truth and ways else ways
             for way in taught:
                 rows[way.whole].append((calibration.terms_of(way), truth, share))
@@ -81,7 +81,7 @@ def _plausibility(weights: dict[bool, tuple[float, ...]], way: Evidence) -> floa
 
 
 def _regress(terms: Sequence[Sequence[float]], truth: Sequence[bool], weight: Sequence[float]) -> tuple[float, ...]:
-    """Weighted logistic regression with a ridge; no weight but the first, of the constant, is below 0."""
+    """Fit a weighted logistic regression with a ridge; only the constant's weight, the first, may be negative."""
     x, y, w = np.array(terms), np.array(truth, dtype=float), np.array(weight)
 
     def cost(beta: Plane) -> tuple[float, Plane]:
@@ -101,7 +101,7 @@ def _regress(terms: Sequence[Sequence[float]], truth: Sequence[bool], weight: Se
 def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: int) -> list[Pair]:
     """Return pairs of every kind from one side."""
     paths = photos.sample(side, count, seed)
-    # more photos make more random pairs, which cost little
+    # photos are cheap here, and make more random pairs
     wide = photos.sample(side, max(count, math.ceil(math.sqrt(2 * unrelated)) + 1), seed)
     return [
         *known.copies(photos, paths, seed),
@@ -113,7 +113,9 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
 
 
 @click.command()
-@click.option("--photos", default=SHARED, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder.")
+@click.option(
+    "--photos", default=SHARED, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of photos."
+)
 @click.option("--count", default=300, show_default=True, help="Photos to edit.")
 @click.option("--seed", default=1, show_default=True)
 def main(photos: Path, count: int, seed: int) -> None:

@@ -1,11 +1,10 @@
-"""What `imagetools find` takes for a folder of photos, by stage, and which of them is the bottleneck.
+"""The processor time of `imagetools find`, by stage and by step.
 
     python -m bench.cost [--photos FOLDER] [--images N] [--model FILE]
 
-The job is run on one photo first: what that takes, in all and in each process, is its start-up, and is taken off. CPU
-seconds are those of all threads of a process, as they were seen last, a fifth of a second before its end or less. Then
-the stages' work step by step, in one thread over a part of the same photos, by CPU seconds: where a stage's time goes.
-For scale, a perceptual hash of the same files, in as many threads as cores.
+A first job on one photo measures the start-up of each process, which is subtracted. CPU seconds are those of all
+threads of a process, sampled every fifth of a second. A second measurement runs the stages' steps one after the other,
+in one thread, over some of the photos. For scale: a perceptual hash of the same files, with a thread for each core.
 """
 
 import hashlib
@@ -47,13 +46,13 @@ from streams.service import keep_freed_memory
 
 SAMPLE_S = 0.2
 STEPWISE = 600
-"""Photos that are taken through step by step."""
+"""Photos for the measurement by step."""
 
 LIMIT_MS = 15.0
 
 
 class Watch:
-    """CPU seconds of this process's children, by what they are, while it is entered."""
+    """Samples the CPU seconds of this process's children while the context lasts."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], float] = {}
@@ -70,7 +69,7 @@ class Watch:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By stage, and kafka."""
+        """Return CPU seconds by stage, and of Kafka."""
         found: dict[str, float] = defaultdict(float)
         for (name, _), seconds in self._seen.items():
             found[name] += seconds
@@ -92,11 +91,11 @@ class Watch:
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
-@click.option("--images", default=3000, show_default=True, type=click.IntRange(1), help="How many of them, at most.")
+@click.option("--images", default=3000, show_default=True, type=click.IntRange(1), help="Photos to take, at most.")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model file.")
 def main(photos: Path | None, images: int, model: Path | None) -> None:
     """Time the whole job, its stages, their steps, and a perceptual hash."""
-    # step by step as the stages do
+    # as the stages do
     keep_freed_memory()
     console = Console(width=120)
     source = photos or (SHARED if SHARED.is_dir() else SAMPLES)
@@ -124,7 +123,7 @@ def main(photos: Path | None, images: int, model: Path | None) -> None:
 
 
 def _run(folder: Path, environ: Mapping[str, str]) -> tuple[FindResults, float, dict[str, float]]:
-    """What was found, the seconds that it took, and the CPU seconds by process."""
+    """Run the job; return its findings, the seconds it took, and CPU seconds by process."""
     began = time.monotonic()
     with Watch() as watch:
         found = find(folder, None, environ=environ, console=Console(quiet=True))
@@ -147,14 +146,14 @@ def _by_stage(seconds: dict[str, float], took: float, images: int) -> Table:
 
 
 class Steps:
-    """CPU seconds by step."""
+    """Adds up CPU seconds by step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count what is done inside."""
+        """Count the time inside the context."""
         began = time.process_time()
         yield
         self.seconds[name] += time.process_time() - began

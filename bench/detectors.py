@@ -1,4 +1,4 @@
-"""What is measured against each other: this matcher, the plain ratio test of older tools, and a perceptual hash."""
+"""The detectors to compare: this matcher, the plain ratio test of older tools, and a perceptual hash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from imagetools.matching.verify import ImageOpener, verify
 
 @dataclass(frozen=True)
 class Detector:
-    """A way to tell copies: `look` at each image once, `score` each pair, a copy from `threshold` on.
+    """A detector of copies: `look` once at each image and `score` pairs; from `threshold` on, a pair is a copy.
 
-    To score a pair may open its images again.
+    `score` may open the images again.
     """
 
     name: str
@@ -43,16 +43,16 @@ _RATIO: Final = 0.75
 
 
 def ratio_test() -> Detector:
-    """SIFT with a ratio test and no geometry, as in the tool that this one descends from.
+    """SIFT with a ratio test and no geometry, as in older tools.
 
-    Images at 128 × 128; the descriptors of one and their mirror twins are matched with those of the other, and good
-    matches / (2 · keypoints of the richer image) above .1 makes a duplicate.
+    Images at 128 × 128; the descriptors of one, and their mirror images, are matched with those of the
+    other. A pair is a duplicate if good matches / (2 · keypoints of the richer image) exceeds .1.
     """
     return Detector("ratio test", _sift, _good_share, np.nextafter(0.1, 1))
 
 
 def perceptual_hash() -> Detector:
-    """The 64-bit pHash; a copy at a Hamming distance of 10 at most, imagededup's default."""
+    """Return a detector by 64-bit pHash: a copy up to a Hamming distance of 10, imagededup's default."""
     return Detector("pHash", imagehash.phash, lambda one, two, _: 1 - float(one - two) / 64, 1 - 10 / 64)
 
 

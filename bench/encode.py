@@ -1,15 +1,15 @@
-"""What an image costs from its file to its fingerprint, against the plain loop and the processor's own limit.
+"""The cost of a fingerprint from an image file, against a plain loop and the processor's limit.
 
     python -m bench.encode [--photos FOLDER] [--images N] [--memory N]
 
-All sides take the same files in one run, in turns, so that a drift of the machine shows in all of them:
-plain, one by one    PIL opens it, torchvision's transform, the network in torch eager float32, one image a time
-plain, in batches    the same, 32 images a time
-each engine          what the encoder does: decoding in threads, at reduced size where the format can, while the network
-                     runs; OpenVINO also in float32, and in int8 by `imagetools quantize`
-The limit is what the processor multiplies in large matrices, over what the network needs (1.82 GFLOP at 224 pixels;
-an image of another size by its area). A network can pass it: some convolutions are done in fewer multiplications. For
-int8, too, it is bfloat16's.
+The sides alternate on the same files in one run, so that a drift of the machine affects all of them:
+plain, one by one    PIL, torchvision's transform, and the network in torch eager float32, one image at a time
+plain, in batches    the same, 32 images at a time
+each engine          the encoder: threads decode, at reduced size if the format allows it, while the network runs;
+                     OpenVINO also in float32, and in int8 by `imagetools quantize`
+The limit is the speed of large matrix products on this processor, divided by the network's need (1.82 GFLOP at 224
+pixels, proportional to the area). Networks can exceed it: some convolutions save multiplications. int8 is held against
+the limit of bfloat16.
 """
 
 import gc
@@ -70,9 +70,9 @@ print(time.monotonic() - began)
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
 @click.option("--images", default=192, show_default=True, help="Files of each size.")
-@click.option("--memory", default=0, show_default=True, help="Also encode so many images, and watch the memory.")
+@click.option("--memory", default=0, show_default=True, help="Encode this many images more, and watch the memory.")
 def main(photos: Path | None, images: int, memory: int) -> None:
-    """Compare the ways from a file to a fingerprint."""
+    """Compare the sides."""
     console = Console()
     folder = photos or (SHARED if SHARED.is_dir() else Path(__file__).resolve().parents[1] / "cli" / "samples")
     sources = [folder / path for path in find_images(folder)]
@@ -91,7 +91,7 @@ def main(photos: Path | None, images: int, memory: int) -> None:
 
 
 def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encoder]:
-    """The ways to run the default model; without int8 where its libraries, or photos for its ranges, are missing."""
+    """Return the engines for the default model; int8 only with its libraries and with photos for its ranges."""
     kept = user_cache_path("imagetools")
     encoders = {name: Encoder.load(EncoderConfig(engine=name, kept=kept)) for name in ("torch", "openvino")}
     if processor_computes_bfloat16():
@@ -107,7 +107,7 @@ def _encoders(console: Console, photos: Path, scratch: Path) -> dict[str, Encode
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files in a folder."""
+    """Return the files in a folder."""
     return sorted(folder.iterdir())
 
 
@@ -156,13 +156,13 @@ def _compare(
 
 
 def _limit(encoder: Encoder | None, limits: dict[str, float]) -> float:
-    """Of a way's arithmetic; that of the plain loop, which has no encoder, is float32."""
+    """Return an encoder's arithmetic; float32 for the plain loop, which has no encoder."""
     low = encoder is not None and "float32" not in encoder.engine.name and processor_computes_bfloat16()
     return limits["bfloat16" if low else "float32"]
 
 
 class Plain:
-    """The loop that everybody writes first."""
+    """The plain loop."""
 
     def __init__(self, side: int) -> None:
         data = (Path(__file__).resolve().parents[1] / "imagetools" / "models" / DEFAULT_MODEL).read_bytes()
@@ -171,7 +171,7 @@ class Plain:
 
     @torch.inference_mode()
     def encode(self, files: Sequence[Path], size: int) -> npt.NDArray[np.float32]:
-        """Fingerprints, `size` images a time."""
+        """Return fingerprints, computed `size` images at a time."""
         rows = []
         for i in range(0, len(files), size):
             batch = torch.stack([self._opened(file) for file in files[i : i + size]])
@@ -193,7 +193,7 @@ def _encoded(encoder: Encoder, pool: ThreadPoolExecutor, files: Sequence[Path]) 
 
 
 def _print_limits(console: Console, side: int) -> dict[str, float]:
-    """Images a second that the processor's multiplications allow, by arithmetic."""
+    """Return the processor's limit in images a second, by arithmetic."""
     gflop = GFLOP_AT_224 * (side / 224) ** 2
     limits = {}
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -236,7 +236,7 @@ def _starts(console: Console) -> None:
 
 
 def _watch_memory(console: Console, encoder: Encoder, files: Sequence[Path], count: int) -> None:
-    """Resident memory after each tenth of `count` images, in batches of any length."""
+    """Return the resident memory after each tenth of `count` images, in batches of random length."""
     lengths: Iterator[int] = iter(np.random.default_rng(0).integers(1, 65, count).tolist())
     process, done, marks = psutil.Process(), 0, []
     with ThreadPoolExecutor(usable_cores()) as pool:

@@ -1,16 +1,15 @@
-"""What `imagetools find` finds: edited copies among other photos, from files to alerts.jsonl, and how long it takes.
+"""The findings of `imagetools find`: edited copies among other photos, from files to alerts.jsonl, with the time.
 
     python -m bench.find [--photos N] [--others N] [--edits NAME ...] [--folder FOLDER]
 
-Photos that no weights were trained on, a copy of each under every edit, and other photos, under names that mix them,
-so that an original may come before its copies, after them or between. A copy is found where reported pairs join it
-with its original, directly or over others, as the report's groups do.
+The folder holds photos that no weights were trained on, a copy of each under every edit, and other photos. Shuffled
+names put an original before, after or between its copies. A copy is found if reported pairs connect it with its
+original, directly or through others, like the report's groups.
 
-A reported pair is true where both files show one photo: it is the original, or a copy of it, or the second picture of
-a collage or a patch; files of the same bytes are one photo, and so are those of `SAME_PHOTO`. All other pairs are
-false, those of `lookalikes.tsv` among them, but for two other photos that are not listed there: the collection itself
-may hold a scene twice, so that these are counted apart. Of the slices of one tomography (`bench.pairs.SERIES`), where
-each repeats the one before, there is none.
+A reported pair is true if both files show the same photo: the original, a copy, or the second picture of a collage or
+a patch. Files with the same bytes are one photo, and so are those of `SAME_PHOTO`. All other pairs are false, except
+two other photos that `lookalikes.tsv` does not list: the collection may hold a scene twice, so these are counted
+separately. Slices of one tomography (`bench.pairs.SERIES`), each like the one before, are left out.
 """
 
 import hashlib
@@ -41,13 +40,13 @@ from imagetools.edits import EDITS
 from imagetools.image_root import ImageRoot
 
 SAMPLED = 10
-"""Photos to edit, where the folder has none held out."""
+"""Photos to edit if the folder has no held-out ones."""
 
 WITH_SECOND = ("collage", "patch")
-"""Edits that show a second photo, too."""
+"""Edits that also show a second photo."""
 
 SAME_PHOTO = {"clothing/b59e4d4a.jpg": "heldout/e6a8b33f-279c-4072-8dba-229d94205e55.jpg"}
-"""Photos that are copies in the collection as it came: this one is the other, cropped and enlarged."""
+"""Copies in the original collection: each is the other, cropped and enlarged."""
 
 ORIGINAL, OTHER = "original", "other"
 HAMMING = 8
@@ -58,11 +57,11 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class File:
-    """One image of the folder.
+    """An image of the folder.
 
-    kind   the edit's name, or original, or other
-    photo  the photo that it is, or is a copy of
-    shows  all photos in it
+    kind   original, other, or the edit's name
+    photo  the photo, or the photo that it is a copy of
+    shows  all photos in the image
     """
 
     name: str
@@ -72,7 +71,7 @@ class File:
 
 
 def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Sequence[str], to: Path) -> list[File]:
-    """Write the files into a folder. The same names give the same files."""
+    """Write the images into a folder. The same names give the same files."""
     root = ImageRoot(source)
     first_with: dict[bytes, str] = {}
     same = {p: first_with.setdefault(hashlib.sha256(root.read(p)).digest(), p) for p in [*photos, *others]}
@@ -97,20 +96,20 @@ def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Seq
 
 
 def reported(alerts: Path) -> dict[Pair, dict[str, Any]]:
-    """Every pair of alerts.jsonl, with the evidence."""
+    """Return every pair of alerts.jsonl with its evidence."""
     lines = (json.loads(line) for line in alerts.read_bytes().splitlines())
     return {_pair(line["candidate"], d["relative_path"]): d for line in lines for d in line["duplicated"]}
 
 
 def is_true(one: File, two: File, lookalikes: Collection[Pair]) -> bool | None:
-    """Whether both show one photo; None for two others of which nobody knows."""
+    """Return whether both show the same photo; None for two other photos, where it is unknown."""
     if one.shows & two.shows:
         return True
     return None if one.kind == two.kind == OTHER and _pair(one.photo, two.photo) not in lookalikes else False
 
 
 def recall(originals: Mapping[File, str], tests: Mapping[str, Callable[[str, str], bool]]) -> Table:
-    """By edit and over all, the share of copies that each test joins with their original."""
+    """Print the share of copies that each test connects with their original, by edit and over all."""
     table = Table("edit", "copies", *tests, title="copies joined with their original, %")
     for edit in (*EDITS, "all"):
         made = [(copy.name, original) for copy, original in originals.items() if edit in (copy.kind, "all")]
@@ -121,7 +120,7 @@ def recall(originals: Mapping[File, str], tests: Mapping[str, Callable[[str, str
 
 
 def listed(title: str, pairs: Sequence[Pair], evidence: Mapping[Pair, Mapping[str, Any]]) -> Table:
-    """The pairs of the highest scores."""
+    """Print the pairs with the highest scores."""
     table = Table("score", "one", "other", "said to be", title=f"{title}: {len(pairs)}, at most {SHOWN} shown")
     for pair in sorted(pairs, key=lambda pair: -evidence[pair]["score"])[:SHOWN]:
         seen = evidence[pair]
@@ -134,7 +133,7 @@ def _pair(one: str, two: str) -> Pair:
 
 
 def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], list[str], set[Pair]]:
-    """Photos to edit, other photos, and the pairs of them that look alike and are none."""
+    """Return photos to edit, other photos, and pairs of look-alikes among them."""
     known, rng = Photos(source), random.Random(0)
     held = [path for path in known.paths if path.startswith(f"{HELD_OUT}/")] or rng.sample(known.paths, SAMPLED)
     rest = [path for path in known.paths if path not in held and not path.startswith(SERIES)]
@@ -144,14 +143,14 @@ def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], l
 
 
 def _find(images: Path, report: Path) -> float:
-    """Run the job; the seconds that it took."""
+    """Run the job; return its seconds."""
     began = time.monotonic()
     find(images, report, console=Console(quiet=True))
     return time.monotonic() - began
 
 
 def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """The perceptual hash of each image, and the seconds for all."""
+    """Return the perceptual hash of each image, and the seconds for all."""
     root, began = ImageRoot(images), time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = dict(zip(names, pool.map(lambda name: imagehash.phash(root.open(name)), names), strict=True))
@@ -159,8 +158,8 @@ def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
 
 
 @click.command()
-@click.option("--photos", type=click.IntRange(1), help="How many photos to edit.  [default: all held-out ones]")
-@click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="How many others, at most.")
+@click.option("--photos", type=click.IntRange(1), help="Photos to edit.  [default: all held-out ones]")
+@click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="Other photos, at most.")
 @click.option("--edits", multiple=True, type=click.Choice(list(EDITS)), help="Edits to make.  [default: all]")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep images and report in a new folder.")
 def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None) -> None:

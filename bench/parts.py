@@ -1,8 +1,8 @@
-"""Which pictures inside pictures are found, in how many photographs one is seen where there is none, and how fast.
+"""Parts: how many pictures inside pictures are found, how many photographs have a false one, and the time.
 
     python -m bench.parts [--photos FOLDER] [--count N]
 
-Found: a part that shows at least 60 % of the photo that was put in, and little else: what a fingerprint finds it by.
+A part counts as found if it shows at least 60 % of the inserted photo, and little else.
 """
 
 import random
@@ -26,13 +26,13 @@ from imagetools.overlays import screenshot
 SIZE = (600, 450)
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as shares."""
+"""Left, top, right and bottom, as shares of width and height."""
 
 Maker = Callable[[Image.Image, list[Image.Image], random.Random], tuple[Image.Image, Box | None]]
 
 
 def collage(columns: int, rows: int, gap: int) -> Maker:
-    """One photo in a cell, others in the rest."""
+    """Return a maker of collages with the photo in one cell and others in the rest."""
 
     def make(photo: Image.Image, others: list[Image.Image], rng: random.Random) -> tuple[Image.Image, Box]:
         width, height = columns * SIZE[0] + (columns - 1) * gap, rows * SIZE[1] + (rows - 1) * gap
@@ -49,7 +49,7 @@ def collage(columns: int, rows: int, gap: int) -> Maker:
 
 
 def on_a_screen(photo: Image.Image, others: list[Image.Image], rng: random.Random) -> tuple[Image.Image, None]:
-    """Where it lies depends on its shape: any part counts."""
+    """Put a photo on a phone's screen. Its place depends on its shape, so any part counts."""
     return screenshot(photo, rng), None
 
 
@@ -66,10 +66,10 @@ MAKERS: dict[str, Maker] = {
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
-@click.option("--count", default=300, show_default=True, help="Photos of it, at most.")
+@click.option("--count", default=300, show_default=True, help="Photos to take, at most.")
 def main(photos: Path | None, count: int) -> None:
     folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
-    # slices of one tomography, which have no edge that a photo has
+    # without the slices of a tomography, which have no edges like a photo's
     paths = [path for path in find_images(folder) if not path.startswith(SERIES)]
     chosen = random.Random(0).sample(paths, min(count, len(paths)))
     images = [ImageOps.fit(ImageRoot(folder).open(path), SIZE) for path in chosen]

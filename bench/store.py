@@ -1,10 +1,10 @@
-"""What an image costs the matcher by where the features of its neighbors are: nowhere yet, on disk, or in memory.
+"""The matcher's cost of an image with its neighbors' features computed, read from disk, or in memory.
 
     python -m bench.store [--photos FOLDER] [--candidates N]
 
-Each candidate has ten neighbors taken at random, as in a collection far larger than memory, so nearly every pair is one
-of strangers and what is measured is how the matcher comes by features. All sides verify the same pairs in one run, on
-fresh stages, and must find the same; "on disk, cold" is after the system was asked to forget what it holds of the file.
+Each candidate has ten random neighbors, as in a collection far larger than memory. Nearly all pairs are of different
+pictures, so the cost is that of getting features. All sides verify the same pairs in one run, on fresh stages, and must
+find the same. "On disk, cold" follows a request to the system to drop the file from its cache.
 """
 
 import os
@@ -35,7 +35,7 @@ LIMIT_BYTES = 10**10
 
 
 def asked(root: ImageRoot, count: int) -> list[Received[Candidates]]:
-    """Candidates, each with ten neighbors that no other has, as long as there are photos."""
+    """Return candidates with ten neighbors each, all different while the photos last."""
     paths = list(find_images(root.folder))
     random.Random(1).shuffle(paths)
     each = 1 + Config().nb_neighbors
@@ -49,7 +49,7 @@ def asked(root: ImageRoot, count: int) -> list[Received[Candidates]]:
 
 
 def forget(folder: Path) -> None:
-    """Ask the system to read the file anew, where it can be asked."""
+    """Ask the system, if it can be asked, to drop a file from its cache."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in folder.iterdir():
@@ -60,7 +60,7 @@ def forget(folder: Path) -> None:
 
 
 def taken(stage: MatcherStage, batch: Sequence[Received[Candidates]]) -> tuple[float, float, list[str]]:
-    """Wall and CPU milliseconds a candidate, and what became of each."""
+    """Return wall and CPU milliseconds for each candidate, and the outcomes."""
     wall, cpu = time.perf_counter(), time.process_time()
     size = stage.batch_size
     found = [one for start in range(0, len(batch), size) for one in stage.run(batch[start : start + size])]
@@ -71,7 +71,7 @@ def taken(stage: MatcherStage, batch: Sequence[Received[Candidates]]) -> tuple[f
 def told(outcome: Outcome) -> str:
     if isinstance(outcome, Exception):
         return repr(outcome)
-    # an alert says when it was made
+    # without the alert's time
     return repr([one.record if isinstance(one.record, Verdict) else one.record.duplicated for one in outcome])  # type: ignore[union-attr]
 
 
@@ -91,14 +91,14 @@ def main(photos: Path | None, candidates: int) -> None:
             store = FeatureStore(folder, LIMIT_BYTES, config) if kept else None
             return MatcherStage(config, root, workers, store=store)
 
-        # the files' own pages are read before anything is timed
+        # read the image files once before anything is timed
         with closing(stage(False)) as plain:
             plain.run(batch)
         with closing(stage(False)) as plain:
             rows.append(("nowhere: computed", *taken(plain, batch)))
         with closing(stage(True)) as keeping:
             rows.append(("nowhere: computed, and kept on disk", *taken(keeping, batch)))
-        # the first use in a day is marked
+        # the store notes the first use in a day
         with closing(sqlite3.connect(folder / FILE)) as connection, connection:
             connection.execute("UPDATE images SET used = used - 1")
         forget(folder)

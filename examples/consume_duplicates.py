@@ -20,7 +20,7 @@ arguments.add_argument("--group", default="my-team")
 arguments.add_argument("--schemas", type=Path, default=Path(__file__).parent.parent / "schemas")
 options = arguments.parse_args()
 
-# Avro's single-object encoding: C3 01, the fingerprint of the schema that it was written with, the record
+# Avro's single-object encoding: C3 01, the fingerprint of the writer's schema, the record
 schemas = {}
 for file in options.schemas.glob("duplicates.v*.avsc"):
     schema = json.loads(file.read_text("utf-8"))
@@ -40,7 +40,7 @@ try:
         value = message.value()
         alert = schemaless_reader(io.BytesIO(value[10:]), schemas[value[:10]], None)
         print(json.dumps(alert, default=str, ensure_ascii=False), flush=True)
-        # only now is it done with: after a crash it comes again rather than never
+        # commit last: after a crash the alert comes again instead of getting lost
         consumer.commit(message=message, asynchronous=False)
 except KeyboardInterrupt:
     pass

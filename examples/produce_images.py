@@ -29,12 +29,12 @@ failures = []
 
 
 def delivered(error: KafkaError | None, message: Message) -> None:
-    """Note what the broker did not take."""
+    """Note what the broker refused."""
     if error is not None:
         failures.append(f"{bytes(message.key()).decode()}: {error.str()}")
 
 
-# Java's default partitioner: all that is announced of one path stays in order, whoever announces it
+# Java's default partitioner keeps the announcements of a path in order across producers
 producer = Producer({"bootstrap.servers": options.broker, "partitioner": "murmur2_random", "enable.idempotence": True})
 for request_id, path in enumerate(options.paths, 1):
     body = io.BytesIO()
