@@ -1,29 +1,23 @@
-"""Alerts for people and programs outside: the JSON contract's shape, and one line of text."""
+"""Alerts as lines: of JSON for programs, of text for people."""
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from cli.json_lines import json_line
 from imagetools.paths import shown
-from schemas.records import Duplicates, to_plain
-
-
-def as_json(alert: Duplicates) -> dict[str, Any]:
-    """The alert with the JSON contract's fields, and its evidence beside them."""
-    plain = to_plain(alert)
-    return plain | {"time": alert.time.isoformat(timespec="milliseconds")}
+from schemas.alert_json import alert_fields
+from schemas.records import Duplicates
 
 
 def as_line(alert: Duplicates) -> bytes:
-    """The alert as one line of JSON."""
-    return json_line(as_json(alert))
+    """Return the alert as one line of JSON."""
+    return json_line(alert_fields(alert))
 
 
 def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two: "") -> list[str]:
-    """A line for each pair: candidate, what it duplicates, score, and how.
+    """Return a line for each pair: candidate, what it duplicates, score, and the edit.
 
-    link  says of two paths how they are one file, in place of the edit; empty where they are not
+    link  describes how two paths are one file, which is shown instead of the edit; empty if they are two files
     """
     lines = []
     for d in alert.duplicated:
@@ -34,12 +28,12 @@ def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two
 
 
 def local_time(alert: Duplicates) -> str:
-    """When the verdict was reached, on this machine's clock."""
+    """Return the time of the verdict on this machine's clock."""
     return _clock(alert.time)
 
 
 def clock(time: str) -> str:
-    """A time as ISO 8601 writes it, on this machine's clock."""
+    """Convert an ISO 8601 time to this machine's clock."""
     return _clock(datetime.fromisoformat(time))
 
 

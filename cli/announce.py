@@ -34,6 +34,10 @@ class Announcer:
         self._failed: list[str] = []
         self._producer = announcing_producer(kafka)
 
+    def check_registry(self) -> None:
+        """Encode a record that nobody gets; RegistryAway before anything is announced."""
+        self._encode(self._topic, ImageNew(0, ""))
+
     def announce(
         self,
         paths: Iterable[str],

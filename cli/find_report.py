@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from cli.alerts import as_json, as_text
+from cli.alerts import as_text
 from cli.find_results import FindResults, Links, Totals, totals
 from cli.json_lines import json_line
 from cli.report import write_report
@@ -19,6 +19,7 @@ from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
 from imagetools.image_root import ImageRoot
 from imagetools.paths import printable, shown
+from schemas.alert_json import alert_fields
 from schemas.records import Duplicates
 from streams.kafka.follower import ConsumedMessage
 
@@ -135,7 +136,7 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
 
 def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:
     """The alert's JSON, with `same_file` in each pair: two names of one file are not to be deleted as copies."""
-    plain = as_json(alert)
+    plain = alert_fields(alert)
     for duplicate in plain["duplicated"]:
         edit = links.edit(alert.candidate, duplicate["relative_path"])
         duplicate["same_file"] = bool(edit)

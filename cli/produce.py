@@ -59,6 +59,10 @@ class ProduceOptions:
 def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
     """Announce; the exit code. ImageToolsError where nothing can be announced."""
     require_topics(kafka, IMAGES_NEW)
+    announcer = Announcer(kafka)
+    if not options.remove:
+        # first: without its registry, what the encoders say of their folder cannot be read either
+        announcer.check_registry()
     with closing(StateFollower(kafka)) as states:
         known = states.now() if options.given else _with_encoder(states)
         root = root_of(options.given, known)
@@ -70,7 +74,6 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
             paths = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:
             paths = sources.paths(options.source, on_refused=refused.note, on_skipped=refused.skip)
-        announcer = Announcer(kafka)
         if options.wait:
             with closing(PendingVerdicts(kafka)) as pending:
                 _announce(announcer, paths, options, refused, pending)

@@ -15,7 +15,8 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
-from schemas.records import Duplicates, to_plain
+from schemas.alert_json import alert_fields
+from schemas.records import Duplicates
 from streams.config import KafkaConfig
 from streams.kafka.admin import reach
 from streams.kafka.dead_letters import read_dead_letter
@@ -167,9 +168,8 @@ class AlertFeed:
 
 
 def _alert_event(seen: ConsumedMessage) -> Event:
-    alert = seen.record
-    plain = to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds")}
-    return Event(f"{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(plain))
+    name = f"{seen.message.partition()}-{seen.message.offset()}"
+    return Event(name, msgspec.json.encode(alert_fields(seen.record)))
 
 
 def _dead_letter_event(seen: ConsumedMessage, letter: dict[str, str]) -> Event:

@@ -109,7 +109,7 @@ class ConfluentCodec:
         from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - only where one is used
         from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer  # noqa: PLC0415
 
-        self._hosts = ", ".join(urlsplit(one).hostname or one for one in url.split(","))
+        self._hosts = ", ".join(map(_without_login, url.split(",")))
         settings = {"url": url, "timeout": REGISTRY_TIMEOUT_S, "max.retries": 1, **(config or {})}
         try:
             client = SchemaRegistryClient(settings)
@@ -171,6 +171,11 @@ class ConfluentCodec:
             if exc.http_status_code in (401, 403) or exc.http_status_code >= 500:
                 raise RegistryAway(f"the schema registry at {self._hosts} refuses: {exc}") from exc
             raise
+
+
+def _without_login(url: str) -> str:
+    """Return host and port of an address, which may hold a password in front of them."""
+    return urlsplit(url.strip()).netloc.rpartition("@")[2] or url
 
 
 def codec(registry_url: str | None = None, config: Mapping[str, Any] | None = None) -> Codec:

@@ -248,8 +248,9 @@ def test_verdicts_of_others_are_not_ones_own(kafka, here):
     ("settings", "said"),
     [
         ({"SCHEMA_REGISTRY_URL": "foo"}, "SCHEMA_REGISTRY_URL is 'foo'"),
-        ({"SCHEMA_REGISTRY_URL": "http://nowhere.invalid:1"}, "no schema registry answers at nowhere.invalid"),
-        ({"SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}, "no schema registry answers at 127.0.0.1"),
+        ({"SCHEMA_REGISTRY_URL": "http://nowhere.invalid:1"}, "no schema registry answers at nowhere.invalid:1 "),
+        ({"SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}, "no schema registry answers at 127.0.0.1:1 "),
+        ({"SCHEMA_REGISTRY_URL": "http://me:geheim@127.0.0.1:1", "IMAGES_DIR": ""}, "answers at 127.0.0.1:1 "),
         ({"TOPIC_PREFIX": "nobody-made."}, "imagetools topics create"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "nobody"}, "no Kafka answers"),
         ({"IMAGES_DIR": "/nowhere"}, "no such folder"),
