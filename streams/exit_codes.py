@@ -1,9 +1,9 @@
-"""How a process ends: one way from an exception to an exit code, for stages, the bridge and every command.
+"""Exit codes, and which exception has which: for stages, the bridge and every command.
 
 - 0: stopped as asked.
 - 1: crashed; start it again.
-- 2: refused. A setting, a model or the group's state needs a person; to start it again does not help.
-- 130: interrupted, as a shell reports it: 128 and the number of SIGINT. Commands take SIGTERM for the same.
+- 2: refused. A setting, a model or the group's state needs a person; a restart does not help.
+- 130: interrupted, as shells report it: 128 plus the number of SIGINT. Commands treat SIGTERM the same.
 """
 
 import logging
@@ -22,19 +22,19 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
 REFUSALS = (ImageToolsError, ImageRootUnavailable, OffsetsLost)
-"""What a person has to put right first; the message says how. A stage that runs waits for its folder of images, so that
-ImageRootUnavailable ends none."""
+"""A person has to act first; the message says how. A running stage waits for its folder of images, so
+ImageRootUnavailable never ends one."""
 
 SETTINGS_ERRORS = {KafkaError._INVALID_ARG, KafkaError._CONFLICT}
-"""What librdkafka says of settings that it does not take."""
+"""Codes of librdkafka for invalid settings."""
 
 
 class Failed(Exception):
-    """A process that this one depends on has failed; the message says why, and where its log is."""
+    """A process that this one depends on has failed; the message says why and where its log is."""
 
 
 def exit_code(exc: BaseException) -> int:
-    """The code that a process ends with when this is raised."""
+    """Return the exit code for an exception."""
     if isinstance(exc, SystemExit):
         return exc.code if isinstance(exc.code, int) else EXIT_CRASHED if exc.code else 0
     if isinstance(exc, KeyboardInterrupt):
@@ -47,13 +47,13 @@ def exit_code(exc: BaseException) -> int:
 
 
 def is_fault(exc: BaseException) -> bool:
-    """Whether nobody foresaw it, so that its traceback is worth keeping."""
+    """Whether the exception is unexpected, so its traceback is worth keeping."""
     return exit_code(exc) == EXIT_CRASHED and not isinstance(exc, (KafkaException, RegistryAway, Failed))
 
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """End the process for what is raised: the reason, and the traceback of a fault, go to its log; then SystemExit."""
+    """Turn an exception into SystemExit, after logging its reason and, for a fault, the traceback."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as exc:

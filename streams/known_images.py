@@ -1,4 +1,4 @@
-"""Telling a folder of images that is away, or the wrong one, from announced names that are wrong."""
+"""Tells a folder of images that is away, or the wrong one, from wrong announcements."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -8,34 +8,34 @@ from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import Skipped, find_images
 from imagetools.image_root import ImageRoot
 
-REMEMBERED = 16
-LOOKED_AT = 100
-"""Files of the folder that are tried, where no image is known."""
+MAX_REMEMBERED = 16
+MAX_TRIED = 100
+"""Files of the folder that are tried when no image is known."""
 
 
 class KnownImages:
-    """Images that have been read before, by which the folder is tried. Thread-safe."""
+    """Remembers images that were read, to check later that the folder is still the same. Thread-safe."""
 
     def __init__(self, images: ImageRoot, recorded: Callable[[], Iterable[str]] = tuple) -> None:
-        """`recorded` gives paths that were read before this process began; asked for only in doubt."""
+        """recorded: returns paths that were read before this process started; called only when needed."""
         self._images = images
         self._recorded = recorded
-        self._read: deque[str] = deque(maxlen=REMEMBERED)
+        self._read: deque[str] = deque(maxlen=MAX_REMEMBERED)
 
     def note(self, relative_path: str) -> None:
-        """Remember an image that was just read."""
+        """Remember an image that was read."""
         self._read.append(relative_path)
 
     def away(self) -> str | None:
-        """Why the folder cannot be the one that it was; None where an image that is known to be there can be read.
+        """Return why the folder cannot be the right one; None when a known image can be read.
 
-        Where none is known, any image in the folder does.
+        When no image is known, any image in the folder will do.
         """
         known = list(dict.fromkeys(self._read)) or list(dict.fromkeys(self._recorded()))
         try:
             if known:
                 return self._first_error(known)
-            found = list(islice(find_images(self._images.folder, on_skipped=_pass_over), LOOKED_AT))
+            found = list(islice(find_images(self._images.folder, on_skipped=_pass_over), MAX_TRIED))
             if not found:
                 return f"{self._images.folder} holds no image"
             return self._first_error(found)
@@ -58,4 +58,4 @@ class KnownImages:
 
 
 def _pass_over(_skipped: Skipped) -> None:
-    """What cannot be named is no image to try."""
+    """Ignore what is no image to try."""

@@ -1,4 +1,4 @@
-"""One stage as a process: settings, log, signals, exit code."""
+"""One stage as a process: settings, log, signals and exit code."""
 
 import signal
 from collections.abc import Callable
@@ -14,13 +14,16 @@ from streams.stage import Stage
 from streams.states import StateReporter
 
 KEPT_BYTES = 4 * 2**20
-"""More than any block that an image of the usual size takes on its way."""
+"""More than any memory block that an image of the usual size needs."""
 
 
 def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: Config | None = None) -> None:
-    """Run the stage, and answer its requests, until SIGTERM or SIGINT; then return.
+    """Run the stage and answer its requests until SIGTERM or SIGINT.
 
-    SystemExit with the exit code (streams.exit_codes) where it cannot go on.
+    kind    the stage's class
+    make    makes the stage
+    config  None: from the environment
+    SystemExit with the exit code (streams.exit_codes) when the stage cannot go on.
     """
     configure()
     keep_freed_memory()
@@ -46,10 +49,11 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory of one image for the next.
+    """Make the C library keep the memory of one image for the next.
 
-    glibc gives every block over 128 KB back to the system when it is freed, and has it zeroed anew for the next image,
-    until a larger one was freed once: from then on blocks of that size are kept, twice as much in a heap. Of the
-    matcher's processor time that was a seventh. Other C libraries, and who sets MALLOC_…, are not affected.
+    glibc returns every freed block over 128 KB to the system, which zeroes it before the next image gets it, until a
+    larger block is freed once; from then on it keeps blocks of that size, up to twice as much in a heap. Without this,
+    the matcher spends a seventh of its processor time on it. Other C libraries and processes with MALLOC_… variables
+    are not affected.
     """
     bytearray(KEPT_BYTES)

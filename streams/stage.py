@@ -1,4 +1,4 @@
-"""What a stage is: a function from the records of one topic to the records of others, batch by batch."""
+"""The contract of a stage: a function from the records of one topic to records of others, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[R]):
-    """One message of the stage's topic, read.
+    """One decoded message of the stage's topic.
 
-    record     None: the image is gone
+    record     None: the image was removed
     timestamp  of the message, milliseconds since 1970
     """
 
@@ -32,9 +32,9 @@ class Received(Generic[R]):
 class Output:
     """One message to send.
 
-    record     None: the image is gone
-    timestamp  milliseconds since 1970; None is now
-    headers    beside those that came with the input
+    record     None: the image was removed
+    timestamp  milliseconds since 1970; None: now
+    headers    added to those of the input
     """
 
     topic: Topic
@@ -45,19 +45,19 @@ class Output:
 
 
 Outcome = Sequence[Output] | ImageToolsError
-"""What became of one input: what to send, or why it is set aside."""
+"""The result of one input: the messages to send, or why it becomes a dead letter."""
 
 
 class Stage(Generic[R]):
-    """One stage; the runner calls its methods from one thread, but for `answer` and `owns_requests`.
+    """One stage. Everything except `answer` and `owns_requests` is called from the runner's thread.
 
-    name            names its consumer group, too
+    name            also the name of its consumer group
     source          the topic that it reads
-    kind            the record there
-    tombstones      whether a null value has a meaning there
-    batch_size      how many messages it takes at most at a time
-    answer_threads  how many calls of `answer` may run at a time
-    answer_batch    how many requests it would rather have in one
+    kind            the records of that topic
+    tombstones      whether a message without a value has a meaning there
+    batch_size      the most messages of a batch
+    answer_threads  the most calls of `answer` at a time
+    answer_batch    the most requests of one call of `answer`
     reads_images    whether it opens files below IMAGES_DIR
     """
 
@@ -71,49 +71,49 @@ class Stage(Generic[R]):
     reads_images: bool = False
 
     def run(self, batch: Sequence[Received[R]]) -> Sequence[Outcome]:
-        """The outcome of each input, in place. It changes nothing that it remembers.
+        """Return the outcome of each input, in order, without changing the stage's own state.
 
-        Raises ImageRootUnavailable where no input is to blame: the batch is tried again later.
+        ImageRootUnavailable when no input is to blame: the runner tries the batch again later.
         """
         raise NotImplementedError
 
     def committed(self, offset: int) -> None:
-        """What `run` gave was committed: only now may the stage change what it remembers.
+        """Apply the last `run` to the stage's state: its outcomes were committed.
 
-        offset  where the log goes on, in the partition that the batch ended in
+        offset  the next one, in the partition of the batch's last message
         """
 
     def aborted(self) -> None:
-        """What `run` gave last is void; the same messages will come again."""
+        """Discard the last `run`: its outcomes were not committed, and the same messages will come again."""
 
     def restore(self, partition: int, offset: int) -> Iterator[str] | None:
-        """Bring what the stage remembers to `offset` of a partition that it now owns.
+        """Bring the stage's state to `offset` of a partition that it now owns.
 
-        Gives None where there is nothing to remember; otherwise an iterator that does the work in small steps and
-        says how far it is. The partition stands still until it is exhausted.
+        Returns None when there is nothing to do; otherwise an iterator that works in small steps and yields its
+        progress. The partition is not read until the iterator ends.
         """
 
     def inputs_away(self) -> str | None:
-        """Why no input can be had at the moment; None where inputs that are known to be good can be had.
+        """Return why no input can be read at the moment; None when known good inputs can be.
 
-        Asked after many dead letters in a row, to tell a folder that is away from names that are wrong.
+        Called after many dead letters in a row, to tell a folder that is away from wrong names.
         """
 
     def released(self, partition: int) -> None:
-        """A partition went to another process: what the stage remembers grows old from now on."""
+        """Note that another process owns the partition now, so the stage's state is no longer current."""
 
     def idle(self) -> None:
-        """There is nothing to do at the moment. Must not take long."""
+        """Use a moment without messages. Must not take long."""
 
     def close(self) -> None:
-        """The stage stops."""
+        """Release what the stage holds."""
 
-    # requests, from other threads than the runner's
+    # requests, on threads of the request server
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """The reply to each request, in place. ImageRootUnavailable where nobody is to blame."""
+        """Return the reply to each request, in order. ImageRootUnavailable when no request is to blame."""
         raise NotImplementedError
 
     def owns_requests(self) -> bool | None:
-        """Whether this process alone answers the stage's requests now; None where all its processes share them."""
+        """Whether this process alone answers the stage's requests now; None when all its processes share them."""
         return None

@@ -1,6 +1,6 @@
-"""What each process of a stage is doing, on the topic stage.states: sent by the process, read by those who watch.
+"""The state of each stage process, on the topic stage.states: reported by the process, followed by those who watch.
 
-Outside the stages' transactions: a state that is lost is sent again ten seconds later.
+States are sent outside the stages' transactions; one that is lost is sent again ten seconds later.
 """
 
 import logging
@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from types import TracebackType
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from imagetools.errors import RegistryAway
+from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.codec import codec
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -29,22 +29,22 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 10.0
 STALE_S = 35.0
-"""A process that was not heard of for this long is gone: three beats, and a little."""
+"""A process without a state for this long is gone: three beats and some slack."""
 
 FLUSH_S = 2.0
 READ_S = 5.0
-"""How long to read for what stands on the topic."""
+"""The most time for the states that are on the topic already."""
 
 READ_BACK = 1000
-"""Messages from the topic's end that hold a beat of every process, for some 300 processes."""
+"""Messages before the topic's end that include a beat of every process, for up to 300 processes."""
 
 MAX_REASON_CHARS = 2000
 
 
 class StateReporter(AbstractContextManager["StateReporter"]):
-    """Tells what this process does, from entering to leaving. Thread-safe.
+    """Reports the state of this process while the context is open. Thread-safe.
 
-    now  the state as it was told last
+    now  the newest state
     """
 
     def __init__(self, kafka: KafkaConfig, stage: str, *, images_dir: str = "") -> None:
@@ -64,7 +64,7 @@ class StateReporter(AbstractContextManager["StateReporter"]):
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say how it ended."""
+        """Report how the process ended."""
         if exc is None:
             self.report(State.STOPPED)
         else:
@@ -76,7 +76,7 @@ class StateReporter(AbstractContextManager["StateReporter"]):
         self._sender.close()
 
     def report(self, state: State, reason: str = "") -> None:
-        """Change the state; it is sent at once."""
+        """Change the state and send it at once."""
         reason = reason[:MAX_REASON_CHARS]
         if (state, reason) == (self.now.state, self.now.reason):
             return
@@ -94,7 +94,7 @@ class StateReporter(AbstractContextManager["StateReporter"]):
 class StateSender:
     """Sends states of this process, or of one that it supervises. Thread-safe.
 
-    A broker or a registry that is away is logged once; nothing is kept for later.
+    Logs each error of the broker or the registry once, and keeps nothing for later.
     """
 
     def __init__(self, kafka: KafkaConfig) -> None:
@@ -105,7 +105,7 @@ class StateSender:
         self._producer = states_producer(kafka, BEAT_S)
 
     def send(self, state: StageState) -> None:
-        """Hand the state to the broker; does not wait for it."""
+        """Send a state without waiting for its delivery."""
         try:
             value = self._codec.encode(self._topic, state)
             self._producer.produce(self._topic, value, state.process.encode(), on_delivery=self._delivered)
@@ -114,7 +114,7 @@ class StateSender:
         self._producer.poll(0)
 
     def close(self) -> None:
-        """Send what is waiting, for at most FLUSH_S."""
+        """Deliver what is waiting, for at most FLUSH_S."""
         self._producer.flush(FLUSH_S)
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
@@ -122,7 +122,7 @@ class StateSender:
 
     def _note(self, text: str) -> None:
         if text and text != self._last_error:
-            log.warning("the state of this process cannot be told: %s", text)
+            log.warning("the state of this process cannot be sent: %s", text)
         self._last_error = text
 
 
@@ -135,10 +135,10 @@ class StageStates:
     def __init__(self) -> None:
         self._heard: dict[str, tuple[float, StageState]] = {}
 
-    def take(self, seen: ConsumedMessage) -> StageState | None:
-        """Keep a message's state; gives it where it is news: another state or another reason than before."""
-        state: StageState = seen.record
-        _, milliseconds = seen.message.timestamp()
+    def take(self, consumed: ConsumedMessage) -> StageState | None:
+        """Store a state from stage.states; return it when it differs from the process's previous one, else None."""
+        state: StageState = consumed.record
+        _, milliseconds = consumed.message.timestamp()
         before = self._heard.get(state.process)
         if before and before[1].state is State.DIED and state.state is State.STARTING:
             state = replace(before[1], restarts=state.restarts)
@@ -147,22 +147,25 @@ class StageStates:
         return None if known == (state.state, state.reason, state.restarts) else state
 
     def now(self) -> list[StageState]:
-        """Of every process that was heard of lately and has not stopped, by stage and name."""
+        """Return the fresh state of every process that has not stopped, by stage and name."""
         oldest = time.time() - STALE_S
         fresh = (state for heard, state in self._heard.values() if heard >= oldest and state.state is not State.STOPPED)
         return sorted(fresh, key=lambda state: (state.stage, state.process))
 
 
 class StateFollower:
-    """Follows stage.states, from the states that stand now on."""
+    """Follows stage.states and knows the newest state of each process."""
 
     def __init__(self, kafka: KafkaConfig) -> None:
-        """PrerequisiteMissing where the topic is not there."""
+        """PrerequisiteMissing when the topic does not exist."""
         self._follower = Follower(kafka, [STAGE_STATES], last=READ_BACK, patient=True)
         self._states = StageStates()
 
     def now(self, wait_s: float = 0.0) -> list[StageState]:
-        """The newest state of each process that runs; waits for what comes, and the first time for what stands."""
+        """Return the newest state of each process that has not stopped.
+
+        wait_s  time to wait for new states; the first call also reads those that are on the topic already
+        """
         deadline = time.monotonic() + (READ_S if not self._follower.caught_up else 0.0)
         self._take(wait_s)
         while not self._follower.caught_up and time.monotonic() < deadline:
@@ -170,22 +173,58 @@ class StateFollower:
         return self._states.now()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._follower.close()
 
     def _take(self, wait_s: float) -> None:
-        for seen in self._follower.read(wait_s):
-            self._states.take(seen)
+        for consumed in self._follower.read(wait_s):
+            self._states.take(consumed)
+
+
+class StateStream:
+    """Every state on stage.states as it comes, for those who can do without: an error is reported and ends nothing."""
+
+    def __init__(
+        self, kafka: KafkaConfig, on_error: Callable[[str], None] = log.warning, *, from_beginning: bool = False
+    ) -> None:
+        """Connect at the first `read`.
+
+        on_error        gets why the states cannot be read, once for each reason in a row
+        from_beginning  include the states that are on the topic already
+        """
+        self._kafka = kafka
+        self._on_error = on_error
+        self._from_beginning = from_beginning
+        self._follower: Follower | None = None
+        self._last_error = ""
+
+    def read(self) -> list[StageState]:
+        """Return the states that have come since the last call; does not wait."""
+        try:
+            if self._follower is None:
+                topics = [STAGE_STATES]
+                self._follower = Follower(self._kafka, topics, from_beginning=self._from_beginning, patient=True)
+            return [consumed.record for consumed in self._follower.read(0)]
+        except (KafkaException, PrerequisiteMissing) as exc:
+            if (text := reason_of(exc)) != self._last_error:
+                self._on_error(text)
+            self._last_error = text
+            return []
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._follower is not None:
+            self._follower.close()
 
 
 def read_states(kafka: KafkaConfig) -> list[StageState]:
-    """The newest state of each process that runs. PrerequisiteMissing where the topic is not there."""
+    """Return the newest state of each process that has not stopped. PrerequisiteMissing when the topic is missing."""
     with closing(StateFollower(kafka)) as follower:
         return follower.now()
 
 
 def in_words(state: StageState) -> str:
-    """What a process does, as a sentence."""
+    """Describe what a process does, in one sentence."""
     again = f" (started again {state.restarts} times)" if state.restarts > 1 else ""
     again = " (started again once)" if state.restarts == 1 else again
     reason = f": {state.reason}" if state.reason else ""
@@ -203,11 +242,11 @@ def in_words(state: StageState) -> str:
 
 
 def absent(states: Iterable[StageState]) -> list[str]:
-    """The stages of which no process runs, by name."""
+    """Return the names of the stages without a process."""
     there = {state.stage for state in states}
     return [stage for stage in READS if stage not in there]
 
 
 def trouble(states: Iterable[StageState]) -> list[StageState]:
-    """Those that wait for something or have died."""
+    """Return the states of the processes that wait or have died."""
     return [state for state in states if state.state in (State.WAITING, State.DIED)]

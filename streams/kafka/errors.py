@@ -1,9 +1,17 @@
-"""Kafka's errors: the exceptions made of them, which of them pass, and one wording for people."""
+"""Kafka's errors: the exceptions made of them, which of them are temporary, and one wording for people."""
+
+import logging
+import time
 
 from confluent_kafka import KafkaError, KafkaException
 
 from imagetools.errors import PrerequisiteMissing
 from streams.config import KafkaConfig
+
+log = logging.getLogger(__name__)
+
+ERROR_LASTS_S = 15.0
+"""librdkafka repeats an error while it lasts, and does not say when it is over."""
 
 
 class OffsetsLost(Exception):
@@ -95,3 +103,24 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, SystemExit) and exc.__cause__ is not None:
         return reason_of(exc.__cause__)
     return str(exc) or type(exc).__name__
+
+
+class ErrorLog:
+    """Logs errors that a client recovers from by itself, each once while it lasts."""
+
+    def __init__(self, name: str) -> None:
+        """name: whose client it is, for the log."""
+        self._name = name
+        self._text = ""
+        self._until = 0.0
+
+    @property
+    def current(self) -> str:
+        """The newest error, for ERROR_LASTS_S after it was last noted; then empty."""
+        return self._text if time.monotonic() < self._until else ""
+
+    def note(self, text: str) -> None:
+        """Note an error."""
+        if text != self._text or time.monotonic() > self._until:
+            log.warning("%s: %s", self._name, text)
+        self._text, self._until = text, time.monotonic() + ERROR_LASTS_S

@@ -1,4 +1,4 @@
-"""Kafka messages as records: the key is the path, the value Avro, both checked."""
+"""Kafka messages as records: the key is the path, the value Avro; both are checked."""
 
 from confluent_kafka import Message
 
@@ -9,9 +9,12 @@ from streams.stage import Headers, Received
 
 MAX_KEY_BYTES = 4096
 
+Place = tuple[str, int]
+"""A topic's name on the cluster, and a partition."""
+
 
 def read_message(message: Message, codec: Codec, kind: type[R]) -> Received[R]:
-    """The message as a record; MessageError says what is wrong with its key or value."""
+    """Decode a message. MessageError says what is wrong with its key or value."""
     path, value = path_of_key(message), message.value()
     record = None
     if value is not None:
@@ -23,7 +26,7 @@ def read_message(message: Message, codec: Codec, kind: type[R]) -> Received[R]:
 
 
 def path_of_key(message: Message) -> str:
-    """The path that is the message's key; MessageError where it cannot be one."""
+    """Return the path in the message's key. MessageError when the key is no path."""
     key = message.key()
     if not key:
         raise MessageError("has no key; the key is the image's path")
@@ -35,11 +38,16 @@ def path_of_key(message: Message) -> str:
         raise MessageError(f"its key is not UTF-8: {exc}") from exc
 
 
+def place_of(message: Message) -> Place:
+    """Return the partition that holds the message."""
+    return message.topic() or "", message.partition() or 0
+
+
 def path_of(record: Record) -> str:
-    """The image that a record is about."""
+    """Return the path of the image that a record is about."""
     return record.candidate if isinstance(record, Candidates) else record.relative_path  # type: ignore[union-attr]
 
 
 def headers(message: Message) -> Headers:
-    """The message's headers, in order."""
+    """Return the message's headers, in order."""
     return tuple(message.headers() or ())  # type: ignore[arg-type]

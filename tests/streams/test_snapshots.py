@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imagetools import scratch
 from imagetools.checksums import SUMS
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
 from schemas.records import Embedding
-from streams import scratch
 from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage
-from streams.snapshots import KEPT_DAMAGED, Snapshots
+from streams.snapshots import MAX_DAMAGED, Snapshots
 from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.support.streaming import Reader, running, send
 
@@ -203,7 +203,7 @@ def test_damaged_ones_do_not_pile_up(snapshots: Snapshots) -> None:
         assert newest(snapshots) is None
     left = sorted(path.name for path in snapshots.scratch.parent.glob("index-*"))
     assert left == [f"index-{LOG}-{offset}.damaged" for offset in (14, 15)]
-    assert len(left) == KEPT_DAMAGED
+    assert len(left) == MAX_DAMAGED
 
 
 def test_anything_in_the_place_of_a_snapshot_is_set_aside(snapshots: Snapshots, tmp_path: Path) -> None:

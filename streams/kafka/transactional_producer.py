@@ -1,0 +1,90 @@
+"""A producer whose messages commit together with the offsets of their inputs."""
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from schemas.codec import Codec
+from streams.config import KafkaConfig
+from streams.kafka import clients
+from streams.kafka.stuck_calls import StuckCalls
+from streams.stage import Headers, Output
+
+log = logging.getLogger(__name__)
+
+INIT_TIMEOUT_S = 60.0
+
+
+class TransactionalProducer:
+    """Sends and commits one transaction after the other.
+
+    `begin`, `commit` and `abort` raise KafkaException for what repeating the call does not solve; its error's
+    `txn_requires_abort` tells whether the transaction can be aborted. A call that never returns ends the process.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        stage: str,
+        codec: Codec,
+        make: Callable[[dict[str, Any]], Producer] = Producer,
+    ) -> None:
+        """make: the class of the client."""
+        self._kafka = kafka
+        self._codec = codec
+        self._producer = clients.transactional_producer(kafka, stage, make)
+        self._watch: StuckCalls | nullcontext[None] = nullcontext()
+
+    def start(self) -> None:
+        """Abort what a predecessor with the same transactional id left open, and fence it."""
+        self._watch = StuckCalls(self._kafka)
+        self._producer.init_transactions(INIT_TIMEOUT_S)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._producer.begin_transaction()
+
+    def send(self, output: Output, headers: Headers) -> None:
+        """Produce a record with the headers of its input and its own. RegistryAway."""
+        topic = self._kafka.topic(output.topic.name)
+        value = None if output.record is None else self._codec.encode(topic, output.record)
+        self._produce(topic, output.path.encode(), value, (*headers, *output.headers), output.timestamp)
+
+    def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Produce a message as it is; `topic` without the prefix."""
+        self._produce(self._kafka.topic(topic), key, value, headers, None)
+
+    def commit(self, offsets: list[TopicPartition], generation: Any) -> None:
+        """Commit the messages and the offsets, for a member of the group at that generation."""
+        self._until_done(lambda: self._producer.send_offsets_to_transaction(offsets, generation))
+        self._until_done(self._producer.commit_transaction)
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+        self._until_done(self._producer.abort_transaction)
+
+    def close(self) -> None:
+        """Stop watching for calls that never return."""
+        if isinstance(self._watch, StuckCalls):
+            self._watch.close()
+
+    def _produce(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int | None
+    ) -> None:
+        when = {} if timestamp is None else {"timestamp": timestamp}
+        self._producer.produce(topic, value, key, headers=list(headers), **when)  # type: ignore[arg-type]
+
+    def _until_done(self, call: Callable[[], object]) -> None:
+        """Repeat a call while its error is retriable: librdkafka's rule for transactions."""
+        while True:
+            try:
+                with self._watch:
+                    call()
+                return
+            except KafkaException as exc:
+                if not exc.args[0].retriable() or exc.args[0].txn_requires_abort():
+                    raise
+                log.warning("trying again: %s", exc.args[0].str())
