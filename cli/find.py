@@ -37,13 +37,13 @@ from imagetools.folder import Tally, find_images
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.provider import Broker, provide_broker
-from schemas.records import StageState
 from streams.config import Config, KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics, reach
 from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
 from streams.kafka.pulse import Pulse
-from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, STAGE_STATES, VERDICTS
+from streams.states import StateStream
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
 STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
@@ -121,13 +121,15 @@ def _run(
         signals.before_exit.append(partial(_kill, supervisor))
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers)):
             supervisor.start(stage, count)
-        topics = (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS, STAGE_STATES)
+        topics = (VERDICTS, DUPLICATES, CANDIDATES, DEAD_LETTERS)
         follower = Follower(kafka, topics, from_beginning=True, patient=True)
         stack.callback(follower.close)
+        states = StateStream(kafka, from_beginning=True)
+        stack.callback(states.close)
         announce(kafka, paths)
         signals.defer("stopping the stages" + (", then writing the report of what is done" if job.report else ""))
         try:
-            _watch(job, progress, follower, supervisor, signals)
+            _watch(job, progress, follower, states, supervisor, signals)
         except KafkaDied:
             # no batch can be finished any more
             supervisor.stop_s = 0.0
@@ -192,26 +194,28 @@ def _settings(
 
 
 def _watch(
-    job: FindJob, progress: StageProgress, follower: Follower, supervisor: Supervisor, signals: StopSignals
+    job: FindJob,
+    progress: StageProgress,
+    follower: Follower,
+    states: StateStream,
+    supervisor: Supervisor,
+    signals: StopSignals,
 ) -> None:
     """Show what comes until every image has its verdict."""
     results, console = job.results, job.console
 
-    def say(news: str) -> None:
-        console.print(Text(printable(news), style="yellow"), soft_wrap=True)
+    def say(text: str) -> None:
+        console.print(Text(printable(text), style="yellow"), soft_wrap=True)
 
     shown_at = time.monotonic()
-    stages = StageMessages()
+    messages = StageMessages()
     with _Bars(results, console) as bars:
         while not signals.requested:
             for seen in follower.read(POLL_S):
-                if not isinstance(seen.record, StageState):
-                    job.take(seen)
-                elif news := stages.take(seen.record):
-                    say(news)
+                job.take(seen)
             progress.check_kafka()
-            for news in supervisor.restart_dead():
-                say(news)
+            for text in (*filter(None, map(messages.take, states.read())), *supervisor.restart_dead()):
+                say(text)
             if time.monotonic() - shown_at > POLL_S or results.done:
                 shown_at = time.monotonic()
                 results.encoded = progress.read("encoder") or results.encoded

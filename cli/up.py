@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
@@ -19,15 +18,12 @@ from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.scratch import sweep
-from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
+from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config
 from streams.embeddings_log import check_log
 from streams.exit_codes import Failed
 from streams.kafka.admin import create_topics, reach
-from streams.kafka.errors import reason_of
-from streams.kafka.follower import Follower
 from streams.kafka.pulse import Pulse
-from streams.states import StateSender
-from streams.topics import STAGE_STATES
+from streams.states import StateSender, StateStream
 
 CHECK_EVERY_S = 0.5
 
@@ -89,10 +85,10 @@ def up(
         # a log that a collection has moved to has to be there, and is not made by a slip of the pen
         check_log(replace(config, kafka=kafka))
         create_topics(kafka, only_new_groups=True)
-        states = StateSender(kafka)
-        stack.callback(states.close)
+        sender = StateSender(kafka)
+        stack.callback(sender.close)
         options = ("--from", start_from) if start_from else ()
-        supervisor = Supervisor(settings, data / "logs", tell=states.send, options=options)
+        supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=options)
         stack.callback(supervisor.stop)
         for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers), ("bridge", 1)):
             supervisor.start(stage, count)
@@ -103,12 +99,15 @@ def up(
         console.print(Text(words), soft_wrap=True)
         console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
         stack.enter_context(Pulse(kafka, say))
-        news = stack.enter_context(contextlib.closing(_News(kafka)))
+        # the service works without them
+        states = StateStream(kafka, on_error=lambda text: say(f"what the stages wait for cannot be read: {text}"))
+        stack.callback(states.close)
+        messages = StageMessages()
         try:
             while not stop.wait(CHECK_EVERY_S):
                 if own is not None:
                     _keep_running(own, supervisor)
-                for text in (*news.read(), *supervisor.restart_dead()):
+                for text in (*filter(None, map(messages.take, states.read())), *supervisor.restart_dead()):
                     say(text)
         except KeyboardInterrupt:
             # no batch can be finished without Kafka
@@ -149,32 +148,3 @@ def _alone_in(data: Path) -> Iterator[None]:
                 f"another `imagetools up` runs with its data in {data}: --data names another folder"
             ) from exc
         yield
-
-
-class _News:
-    """What the stages say of themselves, as lines."""
-
-    def __init__(self, kafka: KafkaConfig) -> None:
-        self._kafka = kafka
-        # made when it is first read: a Kafka that dies before is started again, and ends nothing
-        self._follower: Follower | None = None
-        self._stages = StageMessages()
-        self._last = ""
-
-    def read(self) -> list[str]:
-        """What is new."""
-        try:
-            if self._follower is None:
-                self._follower = Follower(self._kafka, [STAGE_STATES], patient=True)
-            told = [self._stages.take(seen.record) for seen in self._follower.read(0)]
-        except (KafkaException, PrerequisiteMissing) as exc:
-            # the service works without it
-            text, before = f"what the stages wait for cannot be read: {reason_of(exc)}", self._last
-            self._last = text
-            return [] if text == before else [text]
-        return [text for text in told if text]
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        if self._follower is not None:
-            self._follower.close()
