@@ -13,7 +13,7 @@ help:
 	@echo 'make demo   plant copies among sample photos, find them through a real Kafka, and score it'
 	@echo 'make test   make check, then the tests, on a real Kafka'
 	@echo 'make check  ruff, mypy, and deptry: every import is declared'
-	@echo 'make bench  every number of the README'
+	@echo 'make bench  every number of the README and of docs/'
 	@echo 'make update renew requirements.lock: the newest versions that pyproject.toml allows'
 	@echo 'make clean  remove the environment and all outputs'
 

@@ -1,1 +1,1 @@
-"""Every number that the README quotes, each with the command that prints it."""
+"""Every number of the README and of docs/, each with the command that prints it."""
