@@ -31,7 +31,7 @@ from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
 from training.augment.config import AugmentConfig
-from training.photos import Photos, read_photos
+from training.photos import TrainingPhotos, read_photos
 from training.projection import fit_projection
 from training.retrieval import Describer, Vectors, measure
 
@@ -60,7 +60,7 @@ class EfficientNetLite0:
     and their copies like the default model's.
     """
 
-    def __init__(self, photos: Photos | None = None) -> None:
+    def __init__(self, photos: TrainingPhotos | None = None) -> None:
         """Load the network.
 
         photos  to tune it on; None: only center it

@@ -62,7 +62,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ReportedPair:
     """One pair: what was done to the left one, the earlier in the log, gives the right one.
 
     lines      SVG path data: a stroke for each matching point, in the layout's units
@@ -87,7 +87,7 @@ class PairGroup:
     """
 
     members: tuple[Shown, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ReportedPair, ...]
     files: int
     open: bool
 
@@ -158,7 +158,7 @@ def _grouped(
     groups: Iterable[list[str]], duplicates: Mapping[tuple[str, str], Mapping[str, Any]], shown: Mapping[str, Shown]
 ) -> Iterable[PairGroup]:
     group_of = {path: number for number, members in enumerate(groups) for path in members}
-    pairs: dict[int, list[Pair]] = {}
+    pairs: dict[int, list[ReportedPair]] = {}
     for (neighbor, candidate), duplicate in duplicates.items():
         pairs.setdefault(group_of[neighbor], []).append(_pair(shown[neighbor], shown[candidate], duplicate))
     before = 0
@@ -170,7 +170,7 @@ def _grouped(
         before += min(len(of_group), FIRST_PAIRS)
 
 
-def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> Pair:
+def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> ReportedPair:
     layout = side_by_side(left.size, right.size, _UNITS, _GAP)
     lines, dots = [], []
     if left.thumbnail and right.thumbnail:
@@ -180,7 +180,7 @@ def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> Pair:
             lines.append(f"M{x1:.0f} {y1:.0f}L{x3:.0f} {y3:.0f}")
             dots.append(f"M{x1:.0f} {y1:.0f}h0M{x3:.0f} {y3:.0f}h0")
     same_file = bool(duplicate.get("same_file"))
-    return Pair(left, right, duplicate, layout, "".join(lines), "".join(dots), same_file)
+    return ReportedPair(left, right, duplicate, layout, "".join(lines), "".join(dots), same_file)
 
 
 def _show_all(folder: Path, images: ImageRoot, paths: Sequence[str]) -> dict[str, Shown]:

@@ -24,7 +24,7 @@ from imagetools.folder import Tally
 from training.checkpoint import CHECKPOINT, LATEST, LOG
 from training.config import TrainConfig
 from training.loop import Step, Trainer
-from training.photos import NAMES, PIXELS, Photos, read_photos, stored_photos
+from training.photos import NAMES, PIXELS, TrainingPhotos, read_photos, stored_photos
 from training.plot import draw
 from training.retrieval import Recall
 
@@ -130,7 +130,7 @@ def _start(file: Path | None) -> tuple[nn.Module, str]:
     return network, f"{name}:{hashlib.sha256(data).hexdigest()[:12]}"
 
 
-def _read(options: TrainOptions, run: Path, seed: int, console: Console) -> Photos:
+def _read(options: TrainOptions, run: Path, seed: int, console: Console) -> TrainingPhotos:
     passed = Tally()
     with _progress(console) as progress:
         task = progress.add_task("reading photos", total=None)
@@ -171,7 +171,7 @@ def _shown(progress: Progress, console: Console) -> Callable[[Step], None]:
     return show
 
 
-def _compare(options: TrainOptions, photos: Photos, seed: int, console: Console) -> dict[str, Recall]:
+def _compare(options: TrainOptions, photos: TrainingPhotos, seed: int, console: Console) -> dict[str, Recall]:
     """Retrieval of the held-out photos before and after."""
     models = {"before": _encoder(options.model), "after": _encoder(options.out)}
     return compare(models, options.folder, photos.held_out, photos.paths, seed=seed, console=console)

@@ -27,11 +27,11 @@ from training.checkpoint import CHECKPOINT, LATEST, LOG, export, read, truncate_
 from training.config import TrainConfig
 from training.interrupts import deferred_interrupts
 from training.memory import KeyMemory
+from training.network_runner import NetworkRunner
 from training.objective import Batch, Objective
-from training.photos import Photos
+from training.photos import TrainingPhotos
 from training.projection import fit_projection
 from training.schedule import TIMED_STEPS, learning_rate, remaining_steps
-from training.vectors import Describer
 
 LAYERS = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 """Of a ResNet, from the stem on."""
@@ -64,7 +64,7 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, name: str, photos: Photos, folder: Path, config: TrainConfig, *,
+        self, network: nn.Module, name: str, photos: TrainingPhotos, folder: Path, config: TrainConfig, *,
         teacher: Encoder | None = None,
     ) -> None:  # fmt: skip
         self.config = config
@@ -76,8 +76,8 @@ class Trainer:
         self._photos = photos
         self._folder = folder
         self._origin = {"photos": list(photos.paths), "model": name, "teacher": teacher.model if teacher else ""}
-        self.describer = Describer()
-        self.device = self.describer.device
+        self.runner = NetworkRunner()
+        self.device = self.runner.device
         self.network = copy.deepcopy(network).eval().to(self.device).to(memory_format=torch.channels_last)
         dimension = dimension_of(name, self.network, config.size)
         # an existing projection stays: fitted to photos of all kinds, it serves garments better than one fitted to
@@ -93,7 +93,7 @@ class Trainer:
         trained += list(self._head.parameters()) if self._head else []
         self._optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.decay)
         self._memory = KeyMemory(config.memory, dimension, self.device)
-        self._objective = Objective(config, self.describer, self.network, self._slow, self._memory, teacher, self._head)
+        self._objective = Objective(config, self.runner, self.network, self._slow, self._memory, teacher, self._head)
 
     def run(self, on_step: Callable[[Step], None] | None = None) -> None:
         """Train to the last step; save a checkpoint every few minutes, when interrupted, and at the end."""
@@ -214,7 +214,7 @@ class Trainer:
         body = copy.copy(self.network)
         body._modules = {**self.network._modules, "fc": nn.Identity()}
         weight, bias = fit_projection(
-            lambda pixels: F.normalize(self.describer.describe(body, pixels, in_float32=True), dim=1),
+            lambda pixels: F.normalize(self.runner.describe(body, pixels, in_float32=True), dim=1),
             self._photos,
             torch.Generator(self.device).manual_seed(self.config.seed),
             replace(self.config.augment, plain=0.0),

@@ -14,7 +14,7 @@ from training.augment.views import Views
 from training.config import TrainConfig
 from training.losses import distance_to_teacher, koleo, nt_xent
 from training.memory import KeyMemory, twins
-from training.vectors import Describer
+from training.network_runner import NetworkRunner
 
 Tensor = torch.Tensor
 
@@ -43,7 +43,7 @@ class Objective:
     """
 
     config: TrainConfig
-    describer: Describer
+    runner: NetworkRunner
     network: nn.Module
     slow: nn.Module
     memory: KeyMemory
@@ -52,7 +52,7 @@ class Objective:
 
     def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss, and the keys of the originals: (n, d), of unit length, without a gradient."""
-        rows = self.describer.describe(self.network, torch.cat([view.pixels for view in batch.views]))
+        rows = self.runner.describe(self.network, torch.cat([view.pixels for view in batch.views]))
         queries = [F.normalize(row, dim=1) for row in rows.chunk(len(batch.views))]
         loss, keys = self._contrast(queries, batch)
         # a collage resembles all that it shows, and no single photo's fingerprint can be read from it
@@ -70,12 +70,12 @@ class Objective:
         pairs = list(zip(queries, batch.views, strict=True))
         if self.config.memory:
             with torch.no_grad():
-                keys = F.normalize(self.describer.describe(self.slow, batch.originals), dim=1)
+                keys = F.normalize(self.runner.describe(self.slow, batch.originals), dim=1)
             losses = [
                 self.memory.contrast(q, keys, batch.ids, view.shows, view.touches, temperature) for q, view in pairs
             ]
         else:
-            keys = F.normalize(self.describer.describe(self.network, batch.originals), dim=1)
+            keys = F.normalize(self.runner.describe(self.network, batch.originals), dim=1)
             same = twins(keys.detach(), keys.detach())
             losses = [
                 nt_xent(q, keys, view.shows, view.touches | (same & ~view.shows), temperature) for q, view in pairs

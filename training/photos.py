@@ -37,7 +37,7 @@ class TooFewPhotos(ImageToolsError):
 
 
 @dataclass(frozen=True)
-class Photos:
+class TrainingPhotos:
     """Decoded photos.
 
     paths     relative to the folder, sorted
@@ -66,7 +66,7 @@ def read_photos(
     on_read: Callable[[int, int], None] | None = None,
     on_skipped: Callable[[ImageError], None] | None = None,
     on_passed_over: Callable[[Skipped], None] | None = None,
-) -> Photos:
+) -> TrainingPhotos:
     """Decode every photo of a folder into `store`; TooFewPhotos if there are too few.
 
     exclude         path prefixes to leave out
@@ -113,11 +113,13 @@ def read_photos(
     return stored_photos(store)
 
 
-def stored_photos(store: Path) -> Photos:
+def stored_photos(store: Path) -> TrainingPhotos:
     """Return what `read_photos` wrote, without reading the folder again; OSError if there is nothing."""
     names = json.loads((store / NAMES).read_text("utf-8"))
     pixels = np.load(store / PIXELS, mmap_mode="r")[: len(names["paths"])]
-    return Photos(tuple(names["paths"]), pixels, np.array(names["aspects"], np.float32), tuple(names["held_out"]))
+    return TrainingPhotos(
+        tuple(names["paths"]), pixels, np.array(names["aspects"], np.float32), tuple(names["held_out"])
+    )
 
 
 def refuse_few(folder: Path, count: int) -> None:

@@ -12,7 +12,7 @@ from imagetools.edits import EDITS
 from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE
 from training.augment.config import AugmentConfig
 from training.augment.views import draw_views, pillow_copies, resize_photos
-from training.photos import Photos
+from training.photos import TrainingPhotos
 
 Matrix = npt.NDArray[np.float64]
 
@@ -28,7 +28,10 @@ BATCH: Final = 64
 
 
 def fit_projection(
-    describe: Callable[[torch.Tensor], torch.Tensor], photos: Photos, rng: torch.Generator, config: AugmentConfig
+    describe: Callable[[torch.Tensor], torch.Tensor],
+    photos: TrainingPhotos,
+    rng: torch.Generator,
+    config: AugmentConfig,
 ) -> tuple[Matrix, Matrix]:
     """Return a weight (d, d) and a bias (d,) that shrink what edits change in a vector and spread photos evenly.
 

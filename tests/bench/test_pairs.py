@@ -1,5 +1,6 @@
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_every_kind_of_pair_can_be_made_and_made_again(folder: Path) -> None:
     assert {(pair.kind, pair.copy) for pair in made} == {
         ("copy", True), ("overlay", False), ("plain copy", True), ("plain", False)
     }  # fmt: skip
-    looks = {}
+    looks: dict[str, Any] = {}
     for pair in made:
         for picture in (pair.first, pair.second):
             image, again = picture.make(), picture.make()

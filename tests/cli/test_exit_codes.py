@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -158,7 +159,7 @@ def test_every_command_that_reads_settings_is_looked_at():
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
+def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         images = Path(name) / "images"
         images.mkdir()

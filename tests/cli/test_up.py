@@ -79,7 +79,14 @@ def _second_services_are_refused(tmp_path: Path, port: int, http: int) -> None:
         return " ".join(text.split())
 
     def up(name: str, data: str, kafka: int, server: int) -> str:
-        words = ["--images-dir", tmp_path / "images", "--port", str(kafka), "--server-port", str(server)]
+        words: list[str | Path] = [
+            "--images-dir",
+            tmp_path / "images",
+            "--port",
+            str(kafka),
+            "--server-port",
+            str(server),
+        ]
         return refused(name, "up", "--data", tmp_path / data, *words)
 
     assert "another `imagetools up` runs" in up("same data", "data", *ports)

@@ -7,6 +7,7 @@ import struct
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -93,7 +94,7 @@ class TestBodiesThatStop:
         images = tmp_path / "images"
         write_groups(images, 1)
         encoder = encoder_consumer.make(Config(kafka=kafka, images_dir=images))
-        settings = {"BRIDGE_BODY_TIMEOUT_S": "600", "BRIDGE_IN_FLIGHT": "1"}
+        settings: dict[str, Any] = {"BRIDGE_BODY_TIMEOUT_S": "600", "BRIDGE_IN_FLIGHT": "1"}
         with answering(kafka, encoder), bridge(kafka, tmp_path, **settings) as small, ExitStack() as stack:
             small.wait_ready()
             for n in range(300):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import ImageOps
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, State
@@ -67,8 +67,17 @@ def opened(browser: Browser, asked: Bridge, **options: Any) -> Iterator[Page]:
     faults: list[str] = []
     elsewhere: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda said: "Content Security Policy" in said.text and faults.append(said.text))
-    page.on("request", lambda request: request.url.startswith((asked.url, "blob:")) or elsewhere.append(request.url))
+
+    def on_console(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            faults.append(message.text)
+
+    def on_request(request: Request) -> None:
+        if not request.url.startswith((asked.url, "blob:")):
+            elsewhere.append(request.url)
+
+    page.on("console", on_console)
+    page.on("request", on_request)
     page.goto(asked.url)
     try:
         yield page

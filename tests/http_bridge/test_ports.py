@@ -1,6 +1,7 @@
 """Starting: addresses and ports."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,12 @@ def test_a_port_that_is_taken_is_named(service: Service) -> None:
 class TestStart:
     def test_an_address_that_others_reach_is_warned_of_without_a_token(self, bootstrap: str, tmp_path: Path) -> None:
         warned = []
-        for settings in ({"BRIDGE_HOST": "0.0.0.0"}, {"BRIDGE_HOST": "0.0.0.0", "BRIDGE_TOKEN": "a"}, {}):
+        choices: tuple[dict[str, Any], ...] = (
+            {"BRIDGE_HOST": "0.0.0.0"},
+            {"BRIDGE_HOST": "0.0.0.0", "BRIDGE_TOKEN": "a"},
+            {},
+        )
+        for settings in choices:
             with bridge(KafkaConfig(bootstrap), tmp_path, SERVER_PORT="0", **settings) as started:
                 warned.append([line for line in started.log.read_text().splitlines() if "BRIDGE_TOKEN" in line])
         assert [len(lines) for lines in warned] == [1, 0, 0]

@@ -1,9 +1,11 @@
-"""Imports point one way between the rooms of the house, and the library stands alone."""
+"""Imports point one way between the rooms and their sub-rooms, without circles; files are short, class names unique."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,22 @@ ROOMS = {
     "examples": set(),
 }
 """Which of our rooms each may import."""
+
+SUB_ROOMS = {
+    "imagetools": set(),
+    "imagetools.fingerprint": {"imagetools"},
+    "imagetools.features": {"imagetools"},
+    "imagetools.index": {"imagetools"},
+    "imagetools.matching": {"imagetools", "imagetools.features"},
+}
+"""Which other rooms of the library each of its rooms may import; "imagetools" is the files at its top."""
+
+STREAM_BASE = {"streams.config", "streams.settings", "streams.topics", "streams.stage"}
+"""The files at the top of streams that its sub-rooms may import."""
+
+MAX_LINES = 300
+LONG_FILES = {"bench/documents.py"}
+"""Longer files: this one has a short function for each kind of document."""
 
 LIBRARIES = {
     "imagetools": {
@@ -83,6 +101,85 @@ def test_a_room_imports_only_rooms_that_the_arrow_points_to(room):
 def test_an_inner_room_imports_only_its_own_libraries(room):
     for path in modules(present(room)):
         assert not tops(path) - LIBRARIES[room] - ROOMS[room] - set(sys.stdlib_module_names), path
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(HERE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def all_modules() -> dict[str, Path]:
+    return {module_name(path): path for room in ROOMS if (HERE / room).is_dir() for path in modules(room)}
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules of ours that each module imports, at its top or inside a function."""
+    known = all_modules()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        graph[name] = set()
+        for found in imports(path):
+            imported = found
+            while imported and imported not in known:
+                imported = imported.rpartition(".")[0]
+            if imported and imported != name:
+                graph[name].add(imported)
+    return graph
+
+
+def sub_room(module: str) -> str:
+    """The room of a module, and the folder below it, if any."""
+    folder = module if (HERE / module.replace(".", "/")).is_dir() else module.rpartition(".")[0]
+    return ".".join(folder.split(".")[:2])
+
+
+def test_the_librarys_rooms_import_only_what_the_arrow_points_to():
+    graph = import_graph()
+    # the package itself offers the public names of its rooms, and loads them when they are used
+    graph.pop("imagetools")
+    for module, imported in graph.items():
+        room = sub_room(module)
+        if room in SUB_ROOMS:
+            rooms = {sub_room(one) for one in imported if one.startswith("imagetools.")}
+            assert rooms - {room} <= SUB_ROOMS[room], module
+
+
+@pytest.mark.parametrize(("room", "others"), [("kafka", set()), ("requests", {"streams.kafka"})])
+def test_the_streams_rooms_import_only_what_the_arrow_points_to(room, others):
+    for module, imported in import_graph().items():
+        if sub_room(module) == f"streams.{room}":
+            ours = {one for one in imported if one.startswith("streams.")} - STREAM_BASE
+            assert {sub_room(one) for one in ours} <= {f"streams.{room}", *others}, module
+
+
+def test_no_files_import_each_other_in_a_circle():
+    try:
+        TopologicalSorter(import_graph()).prepare()
+    except CycleError as exc:
+        pytest.fail(" → ".join(exc.args[1]))
+
+
+def test_no_file_imports_a_private_name_of_another():
+    for module, path in all_modules().items():
+        for name in imports(path):
+            first, *rest = name.split(".")
+            private = [part for part in rest if part.startswith("_") and not part.startswith("__")]
+            assert first not in OURS or not private, (module, name)
+
+
+def test_no_two_classes_have_one_name():
+    places = defaultdict(list)
+    for module, path in all_modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_files_are_short():
+    lengths = {
+        path.relative_to(HERE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in all_modules().values()
+    }
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES and name not in LONG_FILES} == {}
 
 
 def test_schemas_take_nothing_but_the_errors_from_the_library():

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,13 @@ DEADLINE_S = 60.0
 
 
 def alert(candidate: str, *originals: str) -> Duplicates:
-    evidence = {"inliers": 41, "agreement": 0.75, "mirrored": True, "edit": "mirrored", "points": ((0.5, 0.25, 0, 1),)}
+    evidence: dict[str, Any] = {
+        "inliers": 41,
+        "agreement": 0.75,
+        "mirrored": True,
+        "edit": "mirrored",
+        "points": ((0.5, 0.25, 0, 1),),
+    }
     found = tuple(Duplicate(path, 0.875, **evidence) for path in originals)
     return Duplicates(7, candidate, found, "m:1:160", 0.75, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), ("gone.jpg",))
 

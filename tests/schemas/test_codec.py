@@ -123,7 +123,7 @@ def value_of(schema: Any) -> SearchStrategy[Any]:
         return st.one_of([value_of(one) for one in schema])
     if isinstance(schema, dict) and schema["type"] in COMPOSED:
         return COMPOSED[schema["type"]](schema)
-    return SIMPLE[schema.get("logicalType", schema["type"]) if isinstance(schema, dict) else schema]
+    return SIMPLE[str(schema.get("logicalType", schema["type"]) if isinstance(schema, dict) else schema)]
 
 
 def plainly(value: Any) -> Any:
@@ -290,5 +290,5 @@ def test_a_reader_fills_in_what_an_older_writer_did_not_know(tmp_path, monkeypat
     # the record has no such field yet
     monkeypatch.setattr("schemas.codec.from_plain", lambda kind, plain: plain)
     head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(older).encode()))
-    plain = SingleObjectCodec().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
+    plain: object = SingleObjectCodec().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
     assert plain == {"request_id": 7, "relative_path": "a.jpg", "alert": True, "origin": "unknown"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import ImageOps
 
-from imagetools.errors import ConfigError, ImageError
+from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.features import cache
 from imagetools.features.extract import Features, extract
 from imagetools.features.store import FeatureStore
@@ -41,7 +41,7 @@ def _ask(candidate: str, *neighbors: str) -> Received[Candidates]:
 
 
 def _records(outcome: Outcome) -> list[object]:
-    assert not isinstance(outcome, ImageError)
+    assert not isinstance(outcome, ImageToolsError)
     return [output.record for output in outcome]
 
 

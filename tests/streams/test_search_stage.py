@@ -1,6 +1,7 @@
 """The search stage on a real Kafka: what it finds, and that its index is in step with the log."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from streams.topics import ANNOUNCED_IN, CANDIDATES, DEAD_LETTERS, EMBEDDINGS, V
 from tests.support.streaming import Reader, running, send
 
 MODEL = "test:1:160"
+
+
+def newest_is(path: str) -> Callable[[Reader], bool]:
+    return lambda reader: reader.seen["candidates"][-1].candidate == path
+
+
+def has_candidates(count: int) -> Callable[[Reader], bool]:
+    return lambda reader: len(reader.seen["candidates"]) >= count
 
 
 def vectors(n: int, seed: int = 0, d: int = 32) -> np.ndarray:
@@ -81,7 +90,7 @@ def test_a_collage_finds_its_photos_and_a_later_photo_the_collage_also_after_a_r
         again = replace(config(kafka, tmp_path), index_dir=tmp_path / folder)
         with running(SearchStage(again), kafka=kafka):
             send(kafka, EMBEDDINGS, [(folder, embedding(folder, b, 200))])
-            last = reader.until(lambda r, folder=folder: r.seen["candidates"][-1].candidate == folder)
+            last = reader.until(newest_is(folder))
             assert neighbors(last.seen["candidates"][-1])[0] == "collage"
             send(kafka, EMBEDDINGS, [(folder, None)])
     reader.close()
@@ -213,10 +222,10 @@ def test_two_members_take_over_from_each_other_under_load(kafka, tmp_path, proto
             until = (turn + 1) * 100
             send(kafka, EMBEDDINGS, order[sent:until])
             sent = until
-            reader.until(lambda r, wanted=until - 40: len(r.seen["candidates"]) >= wanted)
+            reader.until(has_candidates(until - 40))
             other = SearchStage(config(kafka, tmp_path / "standby"))
             with running(other, kafka=kafka):
-                reader.until(lambda r, wanted=until: len(r.seen["candidates"]) >= wanted)
+                reader.until(has_candidates(until))
     seen = candidates(reader, 600)
     assert len(seen) == 600
     for i in range(200):

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagetools import scratch
 from imagetools.checksums import SUMS
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
@@ -92,7 +91,7 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
+WAYS: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
@@ -290,7 +289,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(37, "No locks available")
 
     first = Snapshots(tmp_path, IndexConfig())
-    monkeypatch.setattr(scratch.fcntl, "flock", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     second = Snapshots(tmp_path, IndexConfig())
     assert first.scratch.is_dir()
     monkeypatch.undo()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,8 @@ def test_a_process_that_dies_says_why_and_its_next_start_is_no_recovery(kafka):
 
 def test_only_what_changes_is_news(kafka):
     follower = Follower(kafka, [STAGE_STATES], from_beginning=True)
-    sender, states, news = StateSender(kafka), StageStates(), []
+    sender, states = StateSender(kafka), StageStates()
+    news: list[Any] = []
     with StateReporter(kafka, "search") as reporter:
         for _ in range(3):
             sender.send(reporter.now)

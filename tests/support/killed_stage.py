@@ -60,7 +60,7 @@ def main(name: str, point: str, batch: int, number: signal.Signals = signal.SIGK
             stage.run, stage.committed, stage.batch_size = polled, before_change, BATCH_SIZE
             super().__init__(stage, *args, producer=KilledProducer, **more)
 
-    service.Runner = KilledRunner  # type: ignore[misc]
+    service.Runner = KilledRunner  # type: ignore[attr-defined]
     import_module(f"streams.{name}_consumer").main(Config.from_env())
 
 

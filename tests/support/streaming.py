@@ -77,11 +77,14 @@ def send_raw(
 ) -> None:
     """Produce keys and values as they are."""
     failed: list[object] = []
+
+    def delivered(error: object, _message: object) -> None:
+        if error:
+            failed.append(error)
+
     producer = announcing_producer(kafka, message_max_bytes=5_000_000)
     for key, value in messages:
-        producer.produce(
-            kafka.topic(topic.name), value, key, on_delivery=lambda error, _: error and failed.append(error), **options
-        )
+        producer.produce(kafka.topic(topic.name), value, key, on_delivery=delivered, **options)
         producer.poll(0)
     assert producer.flush(60) == 0
     assert not failed
@@ -108,7 +111,7 @@ class Reader:
         admin = AdminClient(kafka.client())
         self._consumer.assign([TopicPartition(name, n, 0) for name in self._topics for n in end_offsets(admin, name)])
 
-    def until(self, condition: Callable[["Reader"], bool], deadline_s: float = DEADLINE_S) -> "Reader":
+    def until(self, condition: Callable[["Reader"], object], deadline_s: float = DEADLINE_S) -> "Reader":
         """Read on until the condition holds; AssertionError with what was seen where it does not in time."""
         deadline = time.monotonic() + deadline_s
         while not condition(self):
@@ -129,9 +132,9 @@ class Reader:
         messages = self._consumer.consume(500, timeout_s)
         for message in messages:
             assert message.error() is None, message.error()
-            topic = self._topics[message.topic()]
-            value = message.value()
-            record = self._codec.decode(message.topic(), topic.kind, value) if topic.kind and value else None
+            name, value = str(message.topic()), message.value()
+            topic = self._topics[name]
+            record = self._codec.decode(name, topic.kind, value) if topic.kind and value else None
             self.seen[topic.name].append(record)
             self.messages[topic.name].append(message)
         return len(messages)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def only(layout: int, **shares: float) -> AugmentConfig:
-    return replace(NOTHING, layouts=tuple(float(kind == layout) for kind in range(5)), **shares)
+def only(layout: int) -> AugmentConfig:
+    shares: Any = tuple(float(kind == layout) for kind in range(5))
+    return replace(NOTHING, layouts=shares)
 
 
 def scenes(count: int, side: int = 64) -> torch.Tensor:
@@ -90,7 +92,8 @@ def test_without_edits_a_view_is_the_photo() -> None:
 @pytest.mark.parametrize(("share", "axis"), [("mirrored", 3), ("flipped", 2)])
 def test_flips_are_flips(share: str, axis: int) -> None:
     photos = scenes(4, SIZE)
-    views = draw_views(photos, torch.ones(4), SIZE, seeded(0), replace(NOTHING, **{share: 1.0}))
+    always: dict[str, Any] = {share: 1.0}
+    views = draw_views(photos, torch.ones(4), SIZE, seeded(0), replace(NOTHING, **always))
     torch.testing.assert_close(views.pixels, (photos.float() / 255).flip(axis), atol=2e-4, rtol=0)
 
 

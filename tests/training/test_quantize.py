@@ -3,6 +3,7 @@
 import importlib.util
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -47,7 +48,7 @@ def made(photos, tmp_path_factory) -> tuple[Path, str]:
     return out, " ".join(run.output.split())
 
 
-def encoders(out: Path, **more: object) -> tuple[Encoder, Encoder]:
+def encoders(out: Path, **more: Any) -> tuple[Encoder, Encoder]:
     return (
         Encoder.load(EncoderConfig(input_size=SIZE, engine="openvino", bfloat16=False)),
         Encoder.load(EncoderConfig(out.name, out.parent, input_size=SIZE, **more)),

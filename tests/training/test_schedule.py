@@ -1,6 +1,7 @@
 """The learning rate against torch's own schedulers, the planned length of a run, and the slow copy."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from training.averaging import update_average
 from training.schedule import ASSUMED_STEPS, learning_rate, remaining_steps
 
 
-def rates_of(make: type[LRScheduler], count: int, **settings: float) -> list[float]:
+def rates_of(make: type[LRScheduler], count: int, **settings: Any) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
     scheduler = make(optimizer, **settings)
     rates = []
     for _ in range(count):
-        rates.append(scheduler.get_last_lr()[0])
+        rates.append(float(scheduler.get_last_lr()[0]))
         optimizer.step()
         scheduler.step()
     return rates
@@ -44,9 +45,9 @@ def test_the_slow_copy_averages_numbers_and_copies_counters() -> None:
     network = torch.nn.BatchNorm1d(2)
     average = copy.deepcopy(network)
     with torch.no_grad():
-        network.weight += 1
-        network.running_mean += 2  # type: ignore[operator]
-    network.num_batches_tracked += 7  # type: ignore[operator]
+        network.weight.add_(1)
+        network.get_buffer("running_mean").add_(2)
+        network.get_buffer("num_batches_tracked").add_(7)
     update_average(average, network, 0.75)
     torch.testing.assert_close(average.weight.detach(), torch.full((2,), 1.25))
     torch.testing.assert_close(average.running_mean, torch.full((2,), 0.5))

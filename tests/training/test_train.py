@@ -35,7 +35,7 @@ from training.checkpoint import CHECKPOINT, LATEST, LOG, RunMismatch
 from training.config import TrainConfig
 from training.loop import Trainer
 from training.losses import contrast, distance_to_teacher, koleo, nt_xent
-from training.photos import MIN_PHOTOS, Photos, TooFewPhotos, read_photos, stored_photos
+from training.photos import MIN_PHOTOS, TooFewPhotos, TrainingPhotos, read_photos, stored_photos
 from training.projection import equalized
 from training.retrieval import Recall, measure, ranks_of
 
@@ -158,12 +158,12 @@ def test_retrieval_finds_copies_that_keep_their_colours_and_not_those_that_turn(
 
 
 @pytest.fixture(scope="module")
-def photos() -> Photos:
+def photos() -> TrainingPhotos:
     pixels = np.stack([np.asarray(scene(seed, (48, 48))) for seed in range(24)])
-    return Photos(tuple(f"{seed}.jpg" for seed in range(24)), pixels, np.full(24, 1.5, np.float32), ())
+    return TrainingPhotos(tuple(f"{seed}.jpg" for seed in range(24)), pixels, np.full(24, 1.5, np.float32), ())
 
 
-class Small(torch.nn.Module):
+class TinyNetwork(torch.nn.Module):
     """A network with the parts of a ResNet, and a thousandth of its weights."""
 
     def __init__(self) -> None:
@@ -177,23 +177,23 @@ class Small(torch.nn.Module):
 
     def forward(self, pixels):
         rows = self.bn1(self.conv1(pixels)).relu()
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            rows = layer(rows).relu()
+        for layer in range(1, 5):
+            rows = self.get_submodule(f"layer{layer}")(rows).relu()
         return self.fc(rows.mean((2, 3)))
 
 
-def small(seed: int) -> Small:
+def small(seed: int) -> TinyNetwork:
     torch.manual_seed(seed)
-    return Small().eval()
+    return TinyNetwork().eval()
 
 
 @pytest.fixture(scope="module")
-def network() -> Small:
+def network() -> TinyNetwork:
     return small(0)
 
 
 @pytest.fixture(scope="module")
-def newborn() -> Small:
+def newborn() -> TinyNetwork:
     return small(1)
 
 
@@ -290,7 +290,7 @@ def test_training_brings_copies_nearer_to_their_originals(tmp_path, photos, newb
     config = replace(QUICK, steps=80, batch=24, memory=memory, slow=0.9, rate=3e-3, frozen=0, projection=False)
     config = replace(config, augment=light)
     trainer = Trainer(newborn, "newborn", photos, tmp_path, config)
-    trainer.describer.bfloat16 = bfloat16
+    trainer.runner.bfloat16 = bfloat16
     pixels = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
     views = draw_views(pixels, torch.from_numpy(photos.aspects), 32, torch.Generator().manual_seed(99), config.augment)
 
@@ -298,8 +298,8 @@ def test_training_brings_copies_nearer_to_their_originals(tmp_path, photos, newb
         trainer.network.eval()
         with torch.inference_mode():
             rows = [trainer.network(normalised(p)) for p in (views.pixels, resize_photos(pixels, 32))]
-        rows = [torch.nn.functional.normalize(part, dim=1) for part in rows]
-        return float(contrast(*rows, torch.eye(24, dtype=torch.bool), views.touches | views.shows, 0.1))
+        copies, originals = (torch.nn.functional.normalize(part, dim=1) for part in rows)
+        return float(contrast(copies, originals, torch.eye(24, dtype=torch.bool), views.touches | views.shows, 0.1))
 
     before = loss_now()
     trainer.run()
@@ -375,7 +375,7 @@ def test_evening_out_changes_variances_as_it_says():
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
 def test_a_new_projection_centres_photos_and_shrinks_what_edits_change(tmp_path, photos, network, bfloat16):
     trainer = Trainer(network, "small", photos, tmp_path, replace(QUICK, steps=0))
-    trainer.describer.bfloat16 = bfloat16
+    trainer.runner.bfloat16 = bfloat16
     trainer.run()
     pixels = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
     rng = torch.Generator().manual_seed(0)
@@ -384,7 +384,7 @@ def test_a_new_projection_centres_photos_and_shrinks_what_edits_change(tmp_path,
         before = [network(normalised(p)) for p in (resize_photos(pixels, 160), views)]
     before = [torch.nn.functional.normalize(rows, dim=1) for rows in before]
     with torch.no_grad():
-        after = [trainer.network.fc(rows) for rows in before]
+        after = [trainer.network.get_submodule("fc")(rows) for rows in before]
     assert after[0].mean(dim=0).abs().max() < 1e-3
     assert float(after[0].norm(dim=1).mean()) == pytest.approx(1, abs=0.01)
     # every direction is changed by edits about as much as any other, along which photos are as wide
@@ -403,7 +403,7 @@ def test_a_new_projection_centres_photos_and_shrinks_what_edits_change(tmp_path,
 def test_weights_that_are_not_finite_are_never_written(tmp_path, photos, network):
     trainer = Trainer(network, "small", photos, tmp_path, QUICK)
     with torch.no_grad():
-        trainer._slow.layer4[0].weight[0, 0, 0, 0] = 1e6
+        trainer._slow.get_parameter("layer4.0.weight")[0, 0, 0, 0] = 1e6
     with pytest.raises(ModelError, match="layer4"):
         trainer.export(tmp_path / "broken.th")
     assert not (tmp_path / "broken.th").exists()

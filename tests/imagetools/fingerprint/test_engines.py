@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def scenes(count: int) -> list[Image.Image]:
     return [scene(seed) for seed in range(count)]
 
 
-def load(folder: Path, name: str, engine: str, **more: object) -> Encoder:
+def load(folder: Path, name: str, engine: str, **more: Any) -> Encoder:
     return Encoder.load(EncoderConfig(name, folder, input_size=SIZE, bfloat16=False, engine=engine, **more))
 
 
@@ -63,7 +64,7 @@ def test_a_network_of_another_depth_runs_on_both(tmp_path):
     torch.manual_seed(0)
     torch.save(resnet.resnet34(weights=None).state_dict(), tmp_path / "model.th")
     rows = [load(tmp_path, "model.th", engine).encode(scenes(5)) for engine in ("torch", "openvino")]
-    assert_same(*rows)
+    assert_same(rows[0], rows[1])
 
 
 def write_small(folder: Path, seed: int = 0) -> None:
@@ -82,7 +83,7 @@ def scripted(tmp_path: Path) -> Path:
 
 def test_torchscript_runs_on_both_as_it_runs_alone(scripted):
     rows = [load(scripted, "model.pt", engine).encode(scenes(5)) for engine in ("torch", "openvino")]
-    assert_same(*rows)
+    assert_same(rows[0], rows[1])
     encoder = load(scripted, "model.pt", "torch")
     assert encoder.dimension == 8
     torch.manual_seed(0)
@@ -100,6 +101,7 @@ def test_onnx_runs_as_torch_does(tmp_path):
     program = torch.onnx.export(
         small, (torch.zeros(2, 3, SIZE, SIZE),), dynamo=True, dynamic_shapes=({0: count},), verbose=False
     )
+    assert program is not None
     program.save(str(tmp_path / "model.onnx"))
     encoder = load(tmp_path, "model.onnx", "auto")
     rows = encoder.encode(scenes(5))

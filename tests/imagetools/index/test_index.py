@@ -88,7 +88,7 @@ def test_an_emptied_index_has_none_either_and_takes_more(index):
 def test_one_neighbor_is_one(index):
     for order, vector in enumerate(random_vectors(5)):
         index.add(str(order), vector, order=order)
-    assert index.search(random_vectors(5)[3], 1) == [Hit("3", pytest.approx(1.0, abs=1e-6))]
+    assert index.search(random_vectors(5)[3], 1) == [Hit("3", pytest.approx(1.0, abs=1e-6))]  # type: ignore[arg-type]
 
 
 def test_401_equal_vectors_are_all_reachable(index):
@@ -128,7 +128,7 @@ def test_an_image_is_found_by_its_parts_and_by_those_of_the_query(index):
     index.add("photo", photo, order=1)
     # the photo came first, and is a part of the query
     hits = index.change().search(crop, 1, parts=[photo])
-    assert hits[0] == Hit("photo", pytest.approx(1.0, abs=1e-6))
+    assert hits[0] == Hit("photo", pytest.approx(1.0, abs=1e-6))  # type: ignore[arg-type]
     # the collage came first, and the query is a part of it
     assert [n.relative_path for n in index.search(whole, 1)] == ["collage"]
     for part in (left, right):

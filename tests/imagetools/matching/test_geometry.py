@@ -118,7 +118,7 @@ def test_a_map_and_its_inverse_undo_each_other(seed: int) -> None:
     rng = np.random.default_rng(seed)
     true, other = _map(rng), _map(rng)
     np.testing.assert_allclose(geometry.compose(geometry.inverse(true), true), np.eye(2, 3), atol=1e-9)
-    one_by_one = geometry.apply(other, geometry.apply(true, CORNERS))
+    one_by_one = geometry.apply(other, geometry.apply(true, CORNERS))  # type: ignore[arg-type] # double precision
     np.testing.assert_allclose(geometry.apply(geometry.compose(other, true), CORNERS), one_by_one, atol=1e-9)
     assert geometry.scale_of(true) == pytest.approx(math.sqrt(geometry.determinant(true)))
 

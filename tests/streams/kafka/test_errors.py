@@ -5,7 +5,6 @@ from confluent_kafka import KafkaError, KafkaException
 
 from imagetools.errors import PrerequisiteMissing
 from streams.config import KafkaConfig
-from streams.kafka import errors
 from streams.kafka.errors import ErrorLog, describe, no_offsets, reason_of, with_remedy
 
 KAFKA = KafkaConfig("broker:9092", prefix="team.")
@@ -42,7 +41,7 @@ def test_an_error_is_logged_once_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(errors.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     noted = ErrorLog("encoder")
     for moment in (1.0, 10.0, 20.0):
         now[0] = moment

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -53,13 +53,18 @@ def test_a_request_comes_before_the_next_slice() -> None:
         with scheduler.request():
             order.append("request")
 
+    def run_slice(piece: Sequence[int]) -> Sequence[int]:
+        order.append("slice")
+        return piece
+
     with scheduler.batch_slice():
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         asked.wait()
         eventually(lambda: scheduler.queued_requests)
         slices = threading.Thread(
-            target=lambda: BatchSlicer(scheduler, 1).map(lambda piece: order.append("slice") or piece, [1]), daemon=True
+            target=lambda: BatchSlicer(scheduler, 1).map(run_slice, [1]),
+            daemon=True,
         )
         slices.start()
     thread.join()
@@ -140,13 +145,18 @@ def test_requests_beside_a_slice_begin_at_once_and_the_next_slice_waits_for_them
             go_on.wait()
             order.append("answered")
 
+    def run_slice(piece: Sequence[int]) -> Sequence[int]:
+        order.append("slice")
+        return piece
+
     with scheduler.batch_slice():
         threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
         eventually(lambda: order == ["request", "request"])
     slices = threading.Thread(
-        target=lambda: BatchSlicer(scheduler, 1).map(lambda _: order.append("slice") or [1], [1]), daemon=True
+        target=lambda: BatchSlicer(scheduler, 1).map(run_slice, [1]),
+        daemon=True,
     )
     slices.start()
     go_on.set()

@@ -1,4 +1,4 @@
-"""Vectors of a batch of pixels, as a network in training gives them."""
+"""Running networks on batches of pixels, on the best device."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from imagetools.hardware import processor_computes_bfloat16
 Tensor = torch.Tensor
 
 
-class Describer:
+class NetworkRunner:
     """Runs networks on the best device, in bfloat16 where that is fast."""
 
     def __init__(self) -> None:
