@@ -1,4 +1,4 @@
-"""Endpoints for one image by its path: announce, remove, its state, and a small picture of it."""
+"""Endpoints for one image by its path: announce it, remove it, get its state or a small picture of it."""
 
 import asyncio
 import io
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 IMAGES_ROUTE = "/v1/images/"
 PICTURES_ROUTE = "/v1/pictures/"
-"""Prefixes of an image's path."""
+"""URL prefixes, followed by the image's path."""
 
 MIN_SIDE, DEFAULT_SIDE, MAX_SIDE = 64, 640, 2048
-"""Of a picture's longer side, pixels."""
+"""Limits and default of a picture's longer side, pixels."""
 
 JPEG_QUALITY = 82
 MAX_AGE_S = 300
@@ -73,7 +73,7 @@ class AnnounceAnswer(Struct):
 
 
 class Images:
-    """The folder of images, and the topic that announces them."""
+    """Announces and removes images on their topic, and renders pictures from their folder."""
 
     def __init__(self, kafka: KafkaConfig, root: ImageRoot, pool: ThreadPoolExecutor) -> None:
         self._topic = kafka.topic(IMAGES_NEW.name)
@@ -107,7 +107,7 @@ class Images:
         return await loop.run_in_executor(self._pool, self._render, relative_path, side)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the producer."""
         self._producer.close()
 
     def _render(self, relative_path: str, side: int) -> bytes:

@@ -13,8 +13,8 @@ Any other error is a fault of the program or the machine, and ends the process.
     │   └── ImageTooLarge     more bytes or pixels than the limit
     ├── MessageError          a Kafka message that does not fit its topic
     ├── ModelError            a model file that cannot be used
-    ├── IndexMismatch         a vector or a file that does not belong into this index
-    │   └── SnapshotDamaged   a saved index that is not what was saved
+    ├── IndexMismatch         a vector or a file that does not belong in this index
+    │   └── SnapshotDamaged   a saved index that has changed since it was saved
     ├── ConfigError           a setting that is wrong
     ├── CannotWrite           a place for results that cannot be written
     └── PrerequisiteMissing   something that is needed first; says how to get it
@@ -73,11 +73,11 @@ class ModelError(ImageToolsError):
 
 
 class IndexMismatch(ImageToolsError):
-    """A vector or a snapshot that does not belong into this index."""
+    """A vector or a snapshot that does not belong in this index."""
 
 
 class SnapshotDamaged(IndexMismatch):
-    """A saved index with a file that is changed, missing or too many."""
+    """A saved index of which a file is changed, missing or extra."""
 
 
 class ConfigError(ImageToolsError):

@@ -1,6 +1,6 @@
-"""The configuration of each process, read from the environment once and in this file only.
+"""The configuration of each process, read from the environment once, at start.
 
-`from_env` fails at start and names the variable that is wrong. The table of settings is streams/settings.py.
+`from_env` names the first variable that is wrong. The table of settings is in streams/settings.py.
 """
 
 import ipaddress
@@ -28,9 +28,9 @@ class KafkaConfig:
     settings        further librdkafka settings (SASL, SSL, …), for every client
     group_protocol  classic, or consumer (brokers from 4.0)
     registry        a schema registry's address; None: single-object encoding
-    member          a name that stays the same across restarts of this process and that no other one has; with it, a
-                    restart ends its predecessor's open transaction at once instead of after ten seconds
-    restarts        how often a supervisor has started this process again, for those who watch it
+    member          a name that this process keeps across restarts and no other process has; with it, a restart ends
+                    its predecessor's open transaction at once instead of after ten seconds
+    restarts        how often a supervisor has restarted this process, for its reported state
     start_from      earliest or latest, for a group that has lost its offsets; None: stop and ask
     embeddings      the log of fingerprints that the encoder writes and search follows; a collection that moves to
                     another model has a second one
@@ -81,7 +81,7 @@ class KafkaConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of one stage process; contracts.md and DESIGN.md name the variables.
+    """All settings of one stage process. docs/deploy.md lists their variables.
 
     images_dir         the root of every relative path in the stream
     source_dir         the root of the candidates of match requests
@@ -92,13 +92,13 @@ class Config:
     encoder_threads    of the engine; None: as many as there are cores to use
     index_dir          snapshots of the index
     batch_size         vectors that a rebuild of the index inserts at a time
-    dimension          of a fingerprint, checked; None follows the log
+    dimension          that a fingerprint must have; None: that of the log
     distance_type      one of imagetools.index.config.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where the matcher keeps features on disk; None: in memory alone
     features_mb        of disk that they may take
-    dead_letter_limit  after this many dead letters in a row a stage checks whether its inputs are away; 0: never
+    dead_letter_limit  after this many dead letters in a row a stage checks its inputs; 0: never
     matcher            threshold and the box that images are fitted to
     """
 
@@ -156,16 +156,16 @@ class BridgeConfig:
     """Settings of the HTTP bridge.
 
     images_dir      the root that pictures are shown from
-    bridge_dir      where it keeps what became of each image; None: a folder that is removed when it stops
-    host            the address that it listens on
-    port            one port, with the named paths alone; None: the contracts' own
+    bridge_dir      where the bridge keeps what became of each image; None: a folder that is removed when it stops
+    host            the address that the bridge listens on
+    port            one port for all named paths, without POST /; None: contract_ports
     contract_ports  of encoder, search and matcher: each answers its contract at POST /
-    token           asked of every request but those for health; None: of none
+    token           required of every request but those for health; None: not required
     timeout_s       how long a stage may take to answer
     in_flight       requests that may wait at a time; one more gets 429
-    body_timeout_s  how long a body may take to come, and a second more for every 16 KB; then 408
-    bodies          that may be coming at a time; for one more, the one that is furthest behind gets 408
-    neighbors       of an image that is asked about by POST /v1/duplicates, in distinct fingerprints
+    body_timeout_s  how long a body may take to arrive, plus a second for every 16 KB; then 408
+    bodies          how many may arrive at a time; one more ends the slowest with 408
+    neighbors       of an image sent to POST /v1/duplicates, counted in distinct fingerprints
     """
 
     kafka: KafkaConfig = KafkaConfig()

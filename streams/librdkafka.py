@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "KAFKA_"
 
 READ_BY_NAME: Final = {setting.name for setting in SETTINGS if setting.name.startswith(PREFIX)}
-"""Variables with the prefix that are settings of ours."""
+"""Variables with the prefix that are rows of streams/settings.py, not librdkafka's."""
 
 EXACTLY_ONCE: Final = {
     "acks", "auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence",
@@ -22,16 +22,16 @@ EXACTLY_ONCE: Final = {
     "partition.assignment.strategy", "partitioner", "request.required.acks", "retries", "transaction.timeout.ms",
     "transactional.id",
 }  # fmt: skip
-"""Settings that exactly-once delivery, or the order of a path's records, rests on."""
+"""Settings that the user cannot change: exactly-once delivery, or the order of a path's records, depends on them."""
 
 UNKNOWN: Final = "No such configuration property"
-"""How librdkafka refuses a name that it does not have."""
+"""What librdkafka's error says of a name that it does not know."""
 
 
 def from_env(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings of librdkafka in `environ`, by librdkafka's own names.
+    """Return the settings of librdkafka in `environ`, by librdkafka's own names.
 
-    ConfigError where exactly-once delivery rests on one, or where librdkafka refuses a value.
+    ConfigError for a name in EXACTLY_ONCE, and for a value that librdkafka refuses.
     """
     settings: dict[str, str] = {}
     for variable, text in environ.items():
@@ -45,7 +45,7 @@ def from_env(environ: Mapping[str, str]) -> dict[str, str]:
             log.warning("%s is ignored: %s is no librdkafka setting", variable, name)
         else:
             settings[name] = text
-    # together: librdkafka refuses SASL_SSL alone for lack of Kerberos, which sasl.mechanism then replaces
+    # all together: SASL_SSL alone is refused, since its default mechanism, Kerberos, is not built in
     if reason := _refusal(settings):
         raise ConfigError(_name_the_culprit(settings, reason))
     return settings
@@ -59,7 +59,7 @@ def _name_the_culprit(settings: Mapping[str, str], reason: str) -> str:
 
 
 def _refusal(settings: Mapping[str, str]) -> str:
-    """Why librdkafka refuses these settings; empty if it takes them."""
+    """Return why librdkafka refuses these settings; empty if it accepts them."""
     try:
         Producer(dict(settings), logger=_silent)
     except KafkaException as exc:
@@ -67,4 +67,4 @@ def _refusal(settings: Mapping[str, str]) -> str:
     return ""
 
 
-_silent = logging.Logger("silent", logging.CRITICAL)  # librdkafka's remarks on half a configuration
+_silent = logging.Logger("silent", logging.CRITICAL)  # hides librdkafka's warnings about an incomplete configuration

@@ -1,4 +1,4 @@
-"""The index in step with the embeddings log: brought to an offset, changed batch by batch, saved now and then."""
+"""Keeps the index in step with the embeddings log: restores it to an offset, applies changes, saves snapshots."""
 
 import logging
 import time
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY_S = 600
 SNAPSHOT_AT_LEAST = 1000
-"""Changes that are worth a snapshot while the stage runs; when it stops, any change is."""
+"""Changes. A running stage saves once it has passed both limits, and a stopping one after any change."""
 
 STEP_S = 0.05
-"""How long a step of a replay takes, in which the consumer does not poll."""
+"""How long a step of a replay may take: the consumer does not poll meanwhile."""
 
 
 class LogIndex:
     """The index of the embeddings log up to one offset.
 
-    index   of all images before `offset`
-    offset  of the log; None: the index stands at none yet
+    index   holds every image of the log before `offset`
+    offset  the next one of the log to apply; None before the first restore
     """
 
     def __init__(self, config: Config) -> None:
@@ -45,12 +45,12 @@ class LogIndex:
         self._log_id = ""
 
     def apply(self, change: Change) -> None:
-        """Take a change over into the index; `offset` stays."""
+        """Apply a change to the index. The caller sets `offset`."""
         self._unsaved += len(change)
         change.apply()
 
     def save_if_due(self) -> None:
-        """Write a snapshot where the last one is old and many changes came since."""
+        """Write a snapshot if the last one is old and many changes have come since."""
         if self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
             self._save()
 
@@ -108,9 +108,9 @@ class LogIndex:
 
 
 def put_record(change: Change, received: Received[Embedding], nb_neighbors: int = 0) -> PutResult:
-    """Put one record of the log into a change, and say what became of it. IndexMismatch.
+    """Put one record of the log into a change, and return what became of it. IndexMismatch.
 
-    nb_neighbors  to search for where the image is placed; 0: none
+    nb_neighbors  how many to search for if the image is added; 0: none
     """
     record = received.record
     entry = Entry(
@@ -140,7 +140,7 @@ def _replay(change: Change, received: Received[Embedding]) -> None:
 
 
 def _announced_in(received: Received[Embedding]) -> int:
-    """The partition of images.new where an image was announced; -1 where the record does not say."""
+    """Return the partition of images.new where the image was announced; -1 if no header names it."""
     for name, value in received.headers:
         if name == ANNOUNCED_IN and value is not None and value.isdigit():
             return int(value)

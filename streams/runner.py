@@ -165,16 +165,16 @@ class Runner(Generic[R]):
         return generation, batch
 
     def _generation(self) -> Generation | None:
-        """Return what fences a zombie: the member and its generation; None while this process is no member.
+        """Return the member and its generation, which fence a zombie; None while this process is no member.
 
-        Without a member id the broker would take any commit, so the id must be there before and after.
+        The broker accepts any commit without a member id, so the id must be the same before and after the call.
         """
         before = self._consumer.memberid()
         metadata = self._consumer.consumer_group_metadata()
         return metadata if before and self._consumer.memberid() == before else None
 
     def _on_rebalance(self, lost: Collection[Place]) -> None:
-        """Mark the batch in `_poll` as polled across a rebalance, and drop the messages of lost partitions."""
+        """Note that `_poll`'s batch spans a rebalance, and drop the messages of partitions that were taken away."""
         self._rebalanced = True
         self._batch = [message for message in self._batch if place_of(message) not in lost]
 
@@ -206,7 +206,7 @@ class Runner(Generic[R]):
         return received
 
     def _run_stage(self, received: Sequence[Received[R] | MessageError]) -> list[Outcome]:
-        """Return the outcome of each message; one that is no record is its own."""
+        """Return the outcome of each message; a message that cannot be read has its MessageError as outcome."""
         good = [one for one in received if isinstance(one, Received)]
         outcomes = iter(self.stage.run(good) if good else ())
         return [next(outcomes) if isinstance(one, Received) else one for one in received]

@@ -1,8 +1,16 @@
 """The table of settings: name, parser, default, unit, help, and who reads it.
 
-The environment, the options of the command line, and the table in docs/deploy.md follow it. To add a setting: a row
-here, a field in streams/config.py, and a row in docs/deploy.md; a test compares the three. Librdkafka's own settings
-are in streams/librdkafka.py.
+To add a setting:
+1. a row here
+2. a field in streams/config.py, in its docstring, and read by `from_env`
+3. a row in docs/deploy.md
+4. the row's name in cli/commands/options.py, where `up`, `find`, `compare` or another command needs the option; the
+   commands of the stages and the bridge have an option for each row that they read
+5. in the tests: its variable in tests/streams/test_settings.py and, for a number, a value that is too large in
+   tests/project/test_settings_table.py
+
+tests/project/test_settings_table.py compares the first three and asks for that value; nothing checks the rest.
+Librdkafka's own settings are in streams/librdkafka.py.
 
 This module loads no library, because `imagetools --help` reads it.
 """

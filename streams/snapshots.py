@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 MAX_KEPT = 2
 MAX_DAMAGED = 2
-"""The newest damaged snapshots stay for a person to look at."""
+"""How many snapshots are kept, and how many damaged ones, for a person to look at."""
 
 MAX_AGE_MS = 25 * DAY_MS
-"""Well below the 30 days that the log keeps tombstones: an older snapshot could miss one."""
+"""Well below the 30 days that the log keeps tombstones: an index from an older snapshot could miss a removal."""
 
 NAME = re.compile(r"index-(?P<log>[\w-]+)-(?P<offset>\d+)")
 DAMAGED = ".damaged"
@@ -30,11 +30,11 @@ RUNNING = ".running-"
 """Prefix of each process's own folder."""
 
 DRAFT = ".index-"
-"""Prefix of folders that an earlier version wrote snapshots in; they have no locks."""
+"""Prefix of the folders in which an earlier version wrote snapshots; they have no lock file."""
 
 SHARED = ScratchPolicy(lock="lock", any_owner=True, unlocked_s=MAX_AGE_MS / 1000)
-"""Processes of several users may share INDEX_DIR. A folder without a lock may belong to a process of an earlier version
-until its snapshot is too old to use."""
+"""Processes of several users may share INDEX_DIR. A folder without a lock file may belong to a running process of an
+earlier version, so it stays until a snapshot in it would be too old to use."""
 
 
 class Snapshots:

@@ -87,7 +87,7 @@ class View:
         return hits[:size]
 
     def check(self, fingerprint: Vector) -> Vector:
-        """Return a fingerprint as float32 (d,); IndexMismatch where it does not belong into this index."""
+        """Return a fingerprint as float32 (d,); IndexMismatch where it does not belong in this index."""
         vector = np.ascontiguousarray(fingerprint, dtype=np.float32)
         if vector.ndim != 1 or not vector.size:
             raise IndexMismatch(f"a fingerprint has one axis; this has the shape {vector.shape}")

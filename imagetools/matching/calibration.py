@@ -29,7 +29,7 @@ class Evidence:
 
 
 def terms_of(evidence: Evidence) -> tuple[float, ...]:
-    """Return the terms of the regression, each of a size around 1; all but the first speak for a copy."""
+    """Return the terms of the regression, each of about 1; the larger any but the constant, the likelier a copy."""
     found = evidence.agreement
     framed = -found.framed * min(1.0, found.hole / 0.3)
     common = (1.0, found.share, found.strict, -found.hole, -max(0.0, found.hole - 0.2), framed)

@@ -12,10 +12,10 @@ from imagetools.matching.planes import Grey, Mask
 PixelBox = tuple[int, int, int, int]
 """Left, top, right and bottom in a frame, pixels; right and bottom are the first outside."""
 
-# The correlation that a region falls to; of true scans few spots do
+# A region counts only if the correlation falls to this somewhere in it; in a scan of the same page it seldom does
 _MAX_CORRELATION: Final = 0.35
-# What lies outside the other picture's levels around a spot, as a share of the range of both: of copies less than .22,
-# but for noise, which the pair itself shows: of its spots with ink, this share is below that
+# A spot is unusual if `InkComparison.outside` exceeds a limit. Spots of clean copies stay below .22. For a noisy pair
+# the limit rises to _UNUSUAL_FACTOR times what _USUAL_SHARE of the spots that agree stay below, or to _MAX_LIMIT
 _MIN_OUTSIDE: Final = 0.22
 _USUAL_SHARE: Final = 0.995
 _UNUSUAL_FACTOR: Final = 2.0
@@ -27,9 +27,9 @@ _MIN_SPOTS: Final = 3
 class Region:
     """A connected region of the frame in which the pictures disagree.
 
-    area   its pixels
+    area   number of pixels that disagree
     ink    share of its ink that is in the first picture, 0 to 1
-    cover  it is a patch, a bar or a sticker that lies on one picture
+    cover  whether it is a patch, a bar or a sticker on one picture
     """
 
     box: PixelBox
@@ -48,7 +48,7 @@ def find_regions(compared: InkComparison) -> list[Region]:
             first, second = (int((plane[where][inside] > MIN_INK).sum()) for plane in (compared.first, compared.second))
             regions.append(Region(box, int(inside.sum()), first / (first + second)))
             known[where] |= inside
-    # a letter more or less near others is no addition: it may be another letter
+    # ink 0.5, half in each picture: a letter that differs among others may be replaced rather than added
     regions += [
         Region(box, int(inside.sum()), 0.5)
         for box, where, inside in _connected(_unusual(compared), _MIN_SPOTS)

@@ -17,7 +17,7 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
-"""Opens an image again, RGB: whole, or at a half or less of its size, but not below the box of (width, height)."""
+"""Opens an image again, as RGB. A JPEG may come at a half, a quarter or an eighth, never below the (width, height)."""
 
 MAX_POINTS: Final = 64
 MAX_REGIONS: Final = 64
@@ -27,7 +27,7 @@ MAX_REGIONS: Final = 64
 class Verification:
     """The verdict on a pair, with its evidence.
 
-    score               0 to 1, the share of pairs with such evidence that are copies, at even odds beforehand
+    score               0 to 1, the probability of a copy given the evidence, where half of all pairs are copies
     duplicate           score ≥ threshold
     inliers             matches that agree with the map
     agreement           share of the textured overlap that looks the same, 0 to 1

@@ -1,4 +1,4 @@
-"""Tells many bad messages in a row from a fault around them, such as a folder that is away."""
+"""Tells bad messages from another fault that makes them look bad, such as a missing folder of images."""
 
 from collections.abc import Sequence
 from typing import Generic
@@ -13,16 +13,16 @@ from streams.kafka.messages import Place, place_of
 from streams.stage import Outcome, Stage
 
 LOOK_BACK = 200
-"""Offsets before a message among which to look for one that can be read."""
+"""How many offsets before a message are searched for one that can be read."""
 
 OVERRIDE = "DEAD_LETTER_LIMIT=0 sets them aside all the same"
 
 
 class DeadLetterLimit(Generic[R]):
-    """Counts a stage's dead letters in a row, and past a limit asks whether something else is to blame for them."""
+    """Counts a stage's dead letters in a row, and from a limit on checks whether the messages are to blame."""
 
     def __init__(self, kafka: KafkaConfig, stage: Stage[R], limit: int) -> None:
-        """limit: dead letters in a row; 0: never ask."""
+        """limit: dead letters in a row; 0: never check."""
         self._kafka = kafka
         self._stage = stage
         self._limit = limit
@@ -43,7 +43,7 @@ class DeadLetterLimit(Generic[R]):
         return doubt and f"{longest} dead letters in a row, the last: {errors[-1]}; {doubt}"
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
-        """Go on counting from the end of a batch that was committed."""
+        """Count on from the end of a batch, now that it is committed."""
         self._in_a_row = self._counts(outcomes)[-1]
 
     def _counts(self, outcomes: Sequence[Outcome]) -> list[int]:
@@ -55,9 +55,9 @@ class DeadLetterLimit(Generic[R]):
         return counts
 
     def _doubt(self, batch: Sequence[Message], errors: Sequence[ImageToolsError]) -> str | None:
-        """Return what else may be to blame; None when other inputs are good, so the messages are.
+        """Return what else may be to blame; None when the messages are.
 
-        So no client can stop a stage by announcing nonsense.
+        The messages are to blame if other inputs can be read, so no client stops a stage by announcing nonsense.
         """
         if all(isinstance(error, MessageError) for error in errors):
             return self._unreadable(batch[0])
@@ -65,7 +65,7 @@ class DeadLetterLimit(Generic[R]):
         return away and f"{away}. {OVERRIDE}"
 
     def _unreadable(self, message: Message) -> str | None:
-        """Say that no message of the partition can be read, as when only one side uses a schema registry."""
+        """Return why no message of the partition can be read, or None. Often only one side uses a schema registry."""
         place, offset = place_of(message), message.offset() or 0
         if place in self._readable:
             return None

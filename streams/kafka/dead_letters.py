@@ -1,4 +1,4 @@
-"""Writes and reads dead letters: messages that a stage sets aside, with reason and origin in their headers."""
+"""Writes and reads dead letters: messages that a stage sets aside, with origin and reason in added headers."""
 
 import logging
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ MAX_DEAD_LETTER_BYTES = 64 * 1024
 MAX_REASON_CHARS = 2000
 
 ORIGIN = ("stage", "topic", "partition", "offset", "error-type", "error-message")
-"""Headers of a dead letter, besides those that the message came with."""
+"""Headers that a dead letter has besides the message's own."""
 
 
 class DeadLetterWriter:
-    """Sets messages aside, within the producer's current transaction."""
+    """Writes dead letters within the producer's current transaction."""
 
     def __init__(self, producer: TransactionalProducer, stage: Stage[Any], codec: Codec) -> None:
         self._producer = producer
@@ -33,7 +33,10 @@ class DeadLetterWriter:
         self._codec = codec
 
     def write(self, message: Message, received: Received[Any] | MessageError, reason: ImageToolsError) -> None:
-        """Send a message to dead-letters, and a verdict where its image is known."""
+        """Send a message to the topic dead-letters, and a verdict if its image is known.
+
+        Key, value and headers stay as they came, but for a value over MAX_DEAD_LETTER_BYTES, which is cut.
+        """
         text = str(reason)[:MAX_REASON_CHARS]
         name = type(reason).__name__
         origin = (self._stage.name, message.topic(), message.partition(), message.offset(), name, text)
@@ -58,7 +61,7 @@ class DeadLetterWriter:
                 log.warning("%s: dead letter (%s): %s", self._stage.name, place, outcome)
 
     def _announcement(self, message: Message, received: Received[Any] | MessageError) -> tuple[int | None, str | None]:
-        """Return request id and path of the announcement, by the message's record or else by its key."""
+        """Return the announcement's request id and path, from the record, or the path alone, from the key."""
         if isinstance(received, Received) and received.record is not None:
             return received.record.request_id, received.path
         value = message.value()

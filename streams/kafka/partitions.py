@@ -1,4 +1,12 @@
-"""The partitions that a stage's process owns: where each starts, and the stage's state restored before it is read."""
+"""The partitions assigned to a stage's process: where reading starts, and what happens on a rebalance.
+
+librdkafka calls back during the consumer's poll:
+1. Partitions revoked or lost: the runner drops their messages from its batch, the stage gets `released`, and they are
+   unassigned.
+2. Partitions assigned: each starts at its committed offset, and pauses if the stage has a state to restore.
+3. Back from the poll: if the runner's batch still holds messages, the runner discards it and calls `rewind`.
+4. Before each further poll: `restore_step` advances each restore, and resumes a partition whose restore is done.
+"""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -16,7 +24,7 @@ TIMEOUT_S = 60.0
 class Partitions:
     """Follows the group's rebalances for one consumer; for the thread that polls it.
 
-    progress  how far the restoring of a partition is, as the stage says it
+    progress  how far the current restore is, in the stage's words
     """
 
     def __init__(
@@ -26,7 +34,7 @@ class Partitions:
         stage: Stage[Any],
         on_rebalance: Callable[[Collection[Place]], None],
     ) -> None:
-        """on_rebalance: called during the consumer's poll, with the partitions that were lost."""
+        """on_rebalance: called during the consumer's poll, with the partitions that were taken away."""
         self.progress = ""
         self._consumer = consumer
         self._kafka = kafka
@@ -39,7 +47,7 @@ class Partitions:
 
     @property
     def restoring(self) -> bool:
-        """Whether the stage's state is being restored for a partition."""
+        """Whether any partition waits for the stage's state to be restored."""
         return bool(self._restoring)
 
     def subscribe(self) -> None:
@@ -49,7 +57,7 @@ class Partitions:
         )
 
     def restore_step(self) -> None:
-        """Do one step of each restoring; a partition is read from when its stage is restored."""
+        """Advance each restore by one step, and resume the partitions whose restore is done."""
         for partition, steps in list(self._restoring.items()):
             progress = next(steps, None)
             self.progress = progress or ""

@@ -16,11 +16,16 @@ ALONE, PADDED, COLLAGE, PASTED, SCREENSHOT = range(5)
 CELLS = ((2, 1), (1, 2), (2, 2))
 """Columns and rows of a collage."""
 OTHERS = 3
-"""Photos that a view may show besides its own; a collage of four cells shows three."""
+"""Photos that a view may show besides its own: the other cells of a 2 × 2 collage."""
 
 
 def boxes(layout: Tensor, columns: Tensor, rows: Tensor, own: Tensor, dice: Dice) -> Tensor:
-    """Return each picture's place on its canvas: (n, 4), left, top, right, bottom, 0 to 1."""
+    """Return each picture's place on its canvas: (n, 4), left, top, right, bottom, 0 to 1.
+
+    layout         int64 (n,), ALONE to SCREENSHOT
+    columns, rows  int64 (n,), of a collage
+    own            int64 (n,), the photo's cell in a collage, counted row by row
+    """
     n = len(layout)
     whole = torch.tensor([0.0, 0.0, 1.0, 1.0], device=dice.device).expand(n, 4)
     border = dice.uniform(0.1, 0.25, 2)
@@ -43,9 +48,9 @@ def boxes(layout: Tensor, columns: Tensor, rows: Tensor, own: Tensor, dice: Dice
 
 
 def maps(aspects: Tensor, layout: Tensor, as_it_is: Tensor, dice: Dice, config: AugmentConfig) -> tuple[Tensor, Tensor]:
-    """Return the affine maps from picture to photo: the photo's point at the center (n, 2), and matrices (n, 2, 2)."""
+    """Return the affine maps from picture to photo: where the picture's center lies (n, 2), and matrices (n, 2, 2)."""
     edits = ~as_it_is
-    # a small picture keeps most of its area: small and cropped, it shows too little to learn from
+    # a crop of a small picture keeps most of it: any less shows too little to learn from
     small = (layout == COLLAGE) | (layout == PASTED)
     least = torch.where(small, 0.75, config.crop)
     cropped = dice.chance(config.cropped) & edits
@@ -56,7 +61,7 @@ def maps(aspects: Tensor, layout: Tensor, as_it_is: Tensor, dice: Dice, config: 
 
     turned = dice.chance(config.turned) & edits & ~small
     angle = torch.where(turned, dice.uniform(-config.turn, config.turn) * math.pi / 180, 0.0)
-    # below 1, a turned picture loses its corners; above, it shows the ground beyond them
+    # toward .75 a turned photo loses its corners; toward 1.35 background shows around it
     zoom = torch.where(turned, dice.uniform(0.75, 1.35), 1.0)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     turn = torch.stack((cos, -sin / aspects, sin * aspects, cos), dim=1).view(-1, 2, 2)
@@ -67,7 +72,7 @@ def maps(aspects: Tensor, layout: Tensor, as_it_is: Tensor, dice: Dice, config: 
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]], device=dice.device)
     quarter = (dice.chance(config.quarter) & edits).view(-1, 1, 1)
     flip = torch.where(quarter, swap @ flip, flip)
-    # a quarter turn is a swap and a flip; the photo's square turns with it
+    # swapping the axes, with or without a flip, makes a quarter turn; photos are squeezed into squares, so it fits
     return centre, torch.diag_embed(sides) @ turn @ flip
 
 
@@ -75,7 +80,11 @@ def draw(
     canvas: Tensor, pyramid: list[Tensor], box: Tensor, centre: Tensor, matrix: Tensor, beyond: Tensor, u: Tensor,
     v: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Return the canvas with each photo in its box, and a flat color where the map leaves the photo."""
+    """Return the canvas with each photo drawn in its box.
+
+    beyond  (n, 3, 1, 1), the color where the map leads out of the photo
+    u, v    coordinates of the canvas's pixels, 0 to 1
+    """
     left, top, right, bottom = (side.view(-1, 1, 1) for side in box.unbind(1))
     s, t = (u - left) / (right - left) - 0.5, (v - top) / (bottom - top) - 0.5
     x = centre[:, 0].view(-1, 1, 1) + matrix[:, 0, 0].view(-1, 1, 1) * s + matrix[:, 0, 1].view(-1, 1, 1) * t
@@ -91,7 +100,10 @@ def draw_collage(
     canvas: Tensor, chosen: Tensor, pyramid: list[Tensor], others: Tensor, same: Tensor, columns: Tensor, rows: Tensor,
     own: Tensor, dice: Dice,
 ) -> None:  # fmt: skip
-    """Fill a collage's other cells, with variants of one photo or with a photo each, and draw thin gaps."""
+    """Fill the other cells of the chosen collages and draw thin gaps.
+
+    same  bool (n,): the cells show variants of one photo instead of a photo each
+    """
     looks = dice.uniform(0, 1, 4, 3)
     gap = 0.012
     picks = chosen.nonzero()[:, 0]
