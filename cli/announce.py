@@ -1,4 +1,4 @@
-"""Announcing images on images.new."""
+"""Announce images on images.new."""
 
 from collections.abc import Callable, Iterable
 
@@ -18,15 +18,15 @@ class NotDelivered(ImageToolsError):
     """The broker did not take an announcement."""
 
 
-Told = Callable[[int, str], None]
+OnAnnounced = Callable[[int, str], None]
 
 
-def _untold(_request_id: int, _path: str) -> None:
-    """Nobody waits for verdicts."""
+def _ignore(_request_id: int, _path: str) -> None:
+    """Do nothing: nobody waits for verdicts."""
 
 
 class Announcer:
-    """Announces images; its first one takes half a second, in which the broker gives it a number."""
+    """Announces images. The first announcement takes half a second, in which the broker assigns a producer id."""
 
     def __init__(self, kafka: KafkaConfig) -> None:
         self._topic = kafka.topic(IMAGES_NEW.name)
@@ -35,7 +35,7 @@ class Announcer:
         self._producer = announcing_producer(kafka)
 
     def check_registry(self) -> None:
-        """Encode a record that nobody gets; RegistryAway before anything is announced."""
+        """Encode a record without sending it, so that RegistryAway is raised before anything is announced."""
         self._encode(self._topic, ImageNew(0, ""))
 
     def announce(
@@ -45,26 +45,26 @@ class Announcer:
         alert: bool = True,
         gone: bool = False,
         first: int = 1,
-        tell: Told = _untold,
+        on_announced: OnAnnounced = _ignore,
     ) -> int:
-        """Announce each path, with request ids from `first` on; returns how many once the broker has them all.
+        """Announce each path, with request ids from `first` on; return their number once the broker has them all.
 
-        alert  False: compare them with nothing
-        gone   the images were removed
-        tell   told of each announcement, before it is made
-        NotDelivered where the broker did not take one; RegistryAway.
+        alert         False: compare them with nothing
+        gone          the images were removed
+        on_announced  called with each announcement, before it is made
+        NotDelivered if the broker refuses one; RegistryAway.
         """
         count = left = 0
         try:
             for request_id, path in enumerate(paths, first):
                 value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert))
-                tell(request_id, path)
+                on_announced(request_id, path)
                 self._send(path, value)
                 count += 1
                 if self._failed:
                     break
         finally:
-            # also where `paths` ends with an error: what was announced before it is announced
+            # if `paths` ends with an error, what came before it is announced nevertheless
             left = self._producer.flush(FLUSH_S)
         if self._failed or left:
             raise NotDelivered(self._failed[0] if self._failed else f"{left} were not taken within {FLUSH_S:.0f} s")

@@ -1,4 +1,4 @@
-"""One pair: verdict, evidence, and a picture."""
+"""`imagetools compare`: verdict, evidence and a picture of one pair."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from imagetools.matching.verify import ImageOpener, verify
 from imagetools.paths import one_file, shown
 
 _NAMED: Final = 8
-"""Regions that are printed."""
+"""Number of regions that are printed."""
 
 
 def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
-    """Print what the matcher says of A and B; ImageError where one cannot be read."""
+    """Print the matcher's verdict on A and B; ImageError if one cannot be read."""
     if picture is not None:
         check_picture(picture, "--picture")
-    # from the same pixels as a stage: the features from a picture decoded at no more than they need
+    # from the same pixels as in a stage, which decodes an image no larger than features need
     looks = _look(a), _look(b)
     box = config.width, config.height
     found = verify(extract(looks[0](box), config), extract(looks[1](box), config), config, looks)

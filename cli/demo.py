@@ -1,4 +1,4 @@
-"""The main job on sample photos with planted copies, and how much of them it finds."""
+"""`imagetools demo`: find planted copies among sample photos, and score the result."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A folder of sample photos with planted copies of them, and how many of the copies were found."""
+"""Sample photos with planted copies, and the score of a job that looks for them."""
 
 import io
 import random
@@ -38,7 +38,7 @@ KINDS: Final = {
     "pasted into a screenshot": "screenshot",
     "pasted into a collage": "collage",
 }
-"""Kind of copy, as the table calls it → the name of the edit."""
+"""Name of a kind of copy in the table → name of the edit."""
 
 COPIES_OF_A_KIND: Final = 3
 
@@ -51,7 +51,7 @@ LOOKALIKES: Final = (
     ("f6fbf376", "7aefbf16"),
     ("5ddd23ad", "abaf68d7"),
 )
-"""Samples that show different garments on the same ground; no detector may report them."""
+"""Pairs of samples with different garments on the same ground; reporting one is an error."""
 
 _FOLDERS: Final = ("", "phone", "shop/2023", "shop/2024", "from Zoë")
 
@@ -67,10 +67,10 @@ class Copy:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was written into a folder.
+    """Images that were written into a folder.
 
-    originals   the photos that copies were made of, and those without any
-    lookalikes  pairs of originals that are no duplicates, though they look it
+    originals   all photos, with and without copies
+    lookalikes  pairs of originals that look alike and are no duplicates
     """
 
     originals: tuple[str, ...]
@@ -80,7 +80,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Score:
-    """What was found of a plan.
+    """The part of a plan that was found.
 
     found       by kind, the copies that true pairs join with their original, directly or over another copy of it
     true, false  distinct pairs reported, of one photo and of different photos
@@ -96,14 +96,14 @@ def prepare(folder: Path, *, seed: int = 7) -> Plan:
     """Write the samples and edited copies of them into an empty folder, and planted.json beside it.
 
     Names and folders are drawn without regard to what a file is. The same seed gives the same files.
-    ConfigError where the folder holds something already.
+    ConfigError if the folder is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: is not empty, and the demo's images need a folder of their own")
     rng = random.Random(seed)
     samples = dict(_samples())
     paired = {stem for pair in LOOKALIKES for stem in pair}
-    # what fills the rest of a collage is in the folder nowhere else: it would be a duplicate itself
+    # photos that fill up a collage are nowhere else in the folder: they would be duplicates themselves
     fillers = rng.sample([stem for stem in samples if stem not in paired], COPIES_OF_A_KIND)
     names = _names(rng)
     places: dict[str, str] = {}
@@ -118,10 +118,10 @@ def prepare(folder: Path, *, seed: int = 7) -> Plan:
 
 
 def measure(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Score:
-    """Compare reported pairs with what was planted; each unordered pair counts once."""
+    """Compare reported pairs with the plan; each unordered pair counts once."""
     photo = {path: path for path in plan.originals} | {copy.relative_path: copy.original for copy in plan.copies}
-    told = {(min(pair), max(pair)) for pair in pairs}
-    true = frozenset(pair for pair in told if photo.get(pair[0], pair[0]) == photo.get(pair[1], pair[1]))
+    reported = {(min(pair), max(pair)) for pair in pairs}
+    true = frozenset(pair for pair in reported if photo.get(pair[0], pair[0]) == photo.get(pair[1], pair[1]))
     groups = UnionFind(true)
     found: dict[str, tuple[Copy, ...]] = {}
     missed: dict[str, tuple[Copy, ...]] = {}
@@ -129,11 +129,11 @@ def measure(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Score:
         of_kind = [copy for copy in plan.copies if copy.kind == kind]
         found[kind] = tuple(copy for copy in of_kind if groups.connected(copy.relative_path, copy.original))
         missed[kind] = tuple(copy for copy in of_kind if copy not in found[kind])
-    return Score(found, missed, true, frozenset(told - true))
+    return Score(found, missed, true, frozenset(reported - true))
 
 
 def as_numbers(plan: Plan, seen: Score) -> dict[str, int]:
-    """The score for programs."""
+    """Return the score as numbers, for programs."""
     return {
         "planted": len(plan.copies),
         "found": sum(map(len, seen.found.values())),
@@ -145,7 +145,7 @@ def as_numbers(plan: Plan, seen: Score) -> dict[str, int]:
 
 
 def score(plan: Plan, seen: Score) -> RenderableType:
-    """Recall by kind of copy, precision, and what went wrong by name, to print."""
+    """Return the score to print: recall by kind of copy, precision, and errors by name."""
     table = Table("kind of copy", title="Planted copies", title_justify="left")
     for column in ("planted", "found", "recall"):
         table.add_column(column, justify="right")
@@ -153,20 +153,20 @@ def score(plan: Plan, seen: Score) -> RenderableType:
         _add_row(table, kind, len(found), len(found) + len(seen.missed[kind]))
     table.add_section()
     _add_row(table, "all", sum(map(len, seen.found.values())), len(plan.copies))
-    told = len(seen.true) + len(seen.false)
+    reported = len(seen.true) + len(seen.false)
     reported = sum(_sorted(pair) in seen.false for pair in plan.lookalikes)
     lines = [
-        f"precision: {len(seen.true)} of {told} reported pairs show one photo" + _share(len(seen.true), told),
+        f"precision: {len(seen.true)} of {reported} reported pairs show one photo" + _share(len(seen.true), reported),
         f"look-alikes: {reported} of {len(plan.lookalikes)} pairs reported",
         *(f"missed: {c.relative_path} of {c.original}, {c.kind}" for copies in seen.missed.values() for c in copies),
         *(f"false alarm: {one} and {two}" for one, two in sorted(seen.false)),
     ]
-    # Text: a file's name may look like markup
+    # Text, because a file's name may look like markup
     return Group(table, Text("\n".join(lines)))
 
 
 def _samples() -> Iterator[tuple[str, bytes]]:
-    """Stem and JPEG of each photo that the package ships."""
+    """Yield name and JPEG of each photo that the package ships."""
     for file in sorted(resources.files("cli.samples").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".jpg"):
             yield file.name.removesuffix(".jpg"), file.read_bytes()
@@ -180,7 +180,7 @@ def _copies(
     names: Iterator[str],
     rng: random.Random,
 ) -> Iterator[Copy]:
-    """Write the copies, of each photo about as many."""
+    """Write the copies, about the same number of each photo."""
     turn: list[str] = []
     for kind, edit in KINDS.items():
         for number in range(COPIES_OF_A_KIND):
@@ -201,7 +201,7 @@ def _image(data: bytes) -> Image.Image:
 
 
 def _packed(image: Image.Image, rng: random.Random) -> tuple[bytes, str]:
-    """The image in one of the formats that the web uses, and its suffix."""
+    """Encode the image in one of the web's formats; return the bytes and the suffix."""
     format_name, suffix = rng.choice([("JPEG", ".jpg"), ("JPEG", ".jpg"), ("JPEG", ".jpeg"), ("WEBP", ".webp")])
     out = io.BytesIO()
     image.save(out, format_name, quality=rng.randrange(78, 93))
@@ -214,7 +214,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _names(rng: random.Random) -> Iterator[str]:
-    """Paths as cameras, phones and people make them, without a suffix and no two alike."""
+    """Yield different paths like those of cameras, phones and people, without a suffix."""
     taken: set[str] = set()
     while True:
         number, day = (

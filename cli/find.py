@@ -1,4 +1,4 @@
-"""The main job on a folder: every image announced, every alert shown, a report at the end."""
+"""`imagetools find`: announce every image of a folder, show every alert, and write a report at the end."""
 
 import contextlib
 import os
@@ -48,11 +48,11 @@ from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
 PLAIN_EVERY_S = 10.0
-"""Where no terminal shows bars, a line of progress comes this often."""
+"""Interval of progress lines where no terminal shows bars."""
 
 
 class NothingToDo(ImageToolsError):
-    """There is no image to look at."""
+    """The folder holds no image."""
 
 
 def find(
@@ -65,12 +65,12 @@ def find(
     matchers: int = 1,
     console: Console | None = None,
 ) -> FindResults:
-    """Run the whole pipeline over `folder` and write `report`, where one is wanted.
+    """Run the whole pipeline over `folder`, and write `report` unless it is None.
 
-    bootstrap  a Kafka to use, under a fresh prefix that is removed afterwards; None: one of its own
-    environ    settings of the stages; what would name a live cluster's topics is not taken from it
-    NothingToDo where the folder holds no image; other ImageToolsErrors say what is missing. Failed where a stage or
-    this job's own Kafka cannot go on.
+    bootstrap  the Kafka to use, with topics that are removed at the end; None: start one
+    environ    settings of the stages, without those that name a live cluster's topics
+    NothingToDo if the folder holds no image; other ImageToolsErrors say what is missing. Failed if a stage or this
+    job's own Kafka cannot continue.
     """
     console = console or Console()
     check(environ, bootstrap)
@@ -107,7 +107,7 @@ def _run(
     encoders: int,
     matchers: int,
 ) -> None:
-    """Until every image has its verdict, or an interrupt; all that it started is stopped then."""
+    """Work until every image has its verdict or a signal arrives, then stop all that was started."""
     folder, console = job.folder, job.console
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(Scratch())
@@ -131,7 +131,7 @@ def _run(
         try:
             _watch(job, progress, follower, states, supervisor, signals)
         except KafkaDied:
-            # no batch can be finished any more
+            # no batch can be finished without Kafka
             supervisor.stop_s = 0.0
             raise
 
@@ -143,7 +143,7 @@ def _kill(supervisor: Supervisor) -> None:
 
 
 def check(environ: Mapping[str, str], bootstrap: str | None = None) -> None:
-    """Look at all settings before anything is started; ConfigError and ModelError name the one that is wrong."""
+    """Check all settings before anything is started; ConfigError and ModelError name the wrong one."""
     config = Config.from_env(_kept(environ, bootstrap))
     model_file(config.models_name, config.models_dir)
 
@@ -152,7 +152,7 @@ def check(environ: Mapping[str, str], bootstrap: str | None = None) -> None:
 def _cluster(
     bootstrap: str | None, environ: Mapping[str, str], console: Console
 ) -> Iterator[tuple[KafkaConfig, Broker | None]]:
-    """A Kafka to work on, and the process behind it where it is this job's own; otherwise under a fresh prefix."""
+    """Provide a Kafka: this job's own with its process, or the named one with a fresh prefix and None."""
     if bootstrap is None:
         with provide_broker(progress=lambda text: console.print(Text(text + " …"))) as own:
             yield reach(KafkaConfig(own.bootstrap)), own
@@ -171,7 +171,7 @@ def _cluster(
 
 
 def _kept(environ: Mapping[str, str], bootstrap: str | None) -> dict[str, str]:
-    """The settings that this job takes from its surroundings: nothing of a live cluster that it does not work on."""
+    """Return the environment without the settings of a live cluster that this job does not use."""
     kept = {k: v for k, v in environ.items() if k not in ("EMBEDDINGS_TOPIC", "TOPIC_PREFIX", "MEMBER_NAME")}
     if bootstrap is not None:
         return kept | {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
@@ -181,7 +181,7 @@ def _kept(environ: Mapping[str, str], bootstrap: str | None) -> dict[str, str]:
 def _settings(
     environ: Mapping[str, str], kafka: KafkaConfig, bootstrap: str | None, folder: Path, home: Path
 ) -> Mapping[str, str]:
-    """What the stages run with."""
+    """Return the environment of the stages."""
     ours = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "TOPIC_PREFIX": kafka.prefix,
@@ -201,7 +201,7 @@ def _watch(
     supervisor: Supervisor,
     signals: StopSignals,
 ) -> None:
-    """Show what comes until every image has its verdict."""
+    """Show alerts and news until every image has its verdict or a signal arrives."""
     results, console = job.results, job.console
 
     def say(text: str) -> None:
@@ -223,16 +223,16 @@ def _watch(
             if results.done:
                 break
         else:
-            # each stage finishes the batch that it has begun
+            # each stage finishes its current batch
             supervisor.stop()
-        # alerts and verdicts of one transaction are on two topics: take what is still on its way
+        # the alert and the verdict of one transaction are on two topics: read until both have arrived
         while rest := list(follower.read(POLL_S)):
             for seen in rest:
                 job.take(seen)
 
 
 class _Bars:
-    """A bar for each stage, with rate and time left; a plain line now and then where there is no terminal."""
+    """A progress bar for each stage, with rate and time left; without a terminal, a line every PLAIN_EVERY_S."""
 
     def __init__(self, results: FindResults, console: Console) -> None:
         self._results = results
@@ -265,7 +265,7 @@ class _Bars:
         self._progress.stop()
 
     def show(self) -> None:
-        """Draw where things stand."""
+        """Show the current state."""
         results = self._results
         dead = results.dead_before_search
         done = {

@@ -1,4 +1,4 @@
-"""What a job on a folder leaves: the lines on the console, and the report."""
+"""The results of `imagetools find`: lines on the console, and the report."""
 
 import os
 import time
@@ -26,10 +26,10 @@ from streams.kafka.follower import ConsumedMessage
 
 @dataclass
 class FindJob:
-    """One run over a folder, and where its results go.
+    """One run over a folder, and the place of its results.
 
-    report         the report's folder; None: no report is wanted
-    not_looked_at  what is in the folder beside the announced images
+    report         the report's folder; None: write no report
+    not_looked_at  what the folder holds besides the announced images
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class FindJob:
         self.links = Links(self.folder)
 
     def take(self, seen: ConsumedMessage) -> None:
-        """Count one message, and print it where it is an alert."""
+        """Count one message, and print it if it is an alert."""
         self.results.take(seen)
         if isinstance(seen.record, Duplicates):
             for line in as_text(seen.record, self.links.edit):
@@ -53,9 +53,8 @@ class FindJob:
     def finish(self, ended: str) -> None:
         """Print the summary, and write the report.
 
-        ended  why the job ends before every image has its verdict; empty where it does not, and without effect where
-               all verdicts had come by then
-        CannotWrite where the report cannot be written any more.
+        ended  why the job ends early; empty if it does not, ignored if all verdicts have arrived
+        CannotWrite if the report cannot be written.
         """
         took = time.monotonic() - self.began
         ended = "" if self.results.done else ended
@@ -135,7 +134,7 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
 
 
 def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:
-    """The alert's JSON, with `same_file` in each pair: two names of one file are not to be deleted as copies."""
+    """Return the alert's JSON with `same_file` in each pair, so that nobody deletes a file as its own copy."""
     plain = alert_fields(alert)
     for duplicate in plain["duplicated"]:
         edit = links.edit(alert.candidate, duplicate["relative_path"])
@@ -149,7 +148,7 @@ def _write_lines(file: Path, records: Iterable[object]) -> None:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    """All of it or nothing."""
+    """Write the file completely or not at all."""
     draft = file.with_name(f".{file.name}.part")
     draft.write_bytes(data)
     os.replace(draft, file)

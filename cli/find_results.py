@@ -1,4 +1,4 @@
-"""What a job on a folder has seen so far, and what that amounts to."""
+"""The results of `imagetools find` so far, and their totals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
 @dataclass
 class FindResults:
-    """What the job has seen so far.
+    """All messages that one job has read, sorted by kind.
 
-    verdicts  by path; one for each announced image in the end
+    verdicts  by path; at the end, one for each announced image
     """
 
     announced: int
@@ -41,31 +41,31 @@ class FindResults:
 
     @property
     def done(self) -> bool:
-        """Every announced image has its verdict."""
+        """Whether every announced image has its verdict."""
         return len(self.verdicts) >= self.announced
 
     @property
     def pairs(self) -> int:
-        """Duplicate pairs reported."""
+        """Number of duplicate pairs."""
         return sum(len(alert.duplicated) for alert in self.alerts)
 
 
 class Links:
-    """Which images of a folder are one file, under two names that a symbolic or a hard link gives it."""
+    """Images of a folder that are one file under two names, by symbolic or hard links."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._identities: dict[str, tuple[int, ...] | None] = {}
 
     def edit(self, one: str, two: str) -> str:
-        """What stands for an edit where both are one file; empty where they are not."""
+        """Return the text that replaces the edit if both are one file; empty if they are not."""
         if self._identity(one) is None or self._identity(one) != self._identity(two):
             return ""
         how = one_file(self._folder / one, self._folder / two)
         return f"the same file, {how}" if how else ""
 
     def further(self, alerts: Sequence[Duplicates]) -> set[str]:
-        """The images with an alert that are but another name of a file: all of each file's but one."""
+        """Return the images with an alert that are only another name of a file: for each file, all names but one."""
         candidates = dict.fromkeys(alert.candidate for alert in alerts)
         originals = (d.relative_path for alert in alerts for d in alert.duplicated)
         names: dict[tuple[int, ...], list[str]] = {}
@@ -84,12 +84,12 @@ class Links:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a job has come to, in numbers.
+    """The results in numbers.
 
     done        images with a verdict
-    duplicates  images that are copies of earlier ones; further names of one file aside
-    pairs       of copies; two names of one file are none
-    same_file   images that are but another name of a file that is among the others
+    duplicates  images that are copies of earlier ones, without further names of one file
+    pairs       pairs of copies; two names of one file are no pair
+    same_file   images that are only another name of a file among the others
     """
 
     images: int
@@ -102,7 +102,7 @@ class Totals:
 
 
 def totals(results: FindResults, links: Links) -> Totals:
-    """Count."""
+    """Count the results."""
     outcomes = [verdict.outcome for verdict in results.verdicts.values()]
     further = links.further(results.alerts)
     linked = sum(bool(links.edit(a.candidate, d.relative_path)) for a in results.alerts for d in a.duplicated)

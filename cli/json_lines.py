@@ -1,4 +1,4 @@
-"""Records as lines of JSON that a terminal, too, can show."""
+"""Records as lines of JSON that are safe to show on a terminal."""
 
 import json
 import unicodedata
@@ -10,7 +10,7 @@ _ESCAPED: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
 def json_line(record: Any) -> bytes:
-    """One line; control characters beyond ASCII are escaped, which JSON leaves to the writer."""
+    """Encode a record as one line; control characters beyond ASCII are escaped, too."""
     text = msgspec.json.encode(record).decode()
     if not text.isprintable():
         text = "".join(json.dumps(char)[1:-1] if unicodedata.category(char) in _ESCAPED else char for char in text)

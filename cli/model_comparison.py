@@ -1,4 +1,4 @@
-"""What models find, side by side: edited copies of photos that were kept apart, among many."""
+"""Comparison of models: how many edited copies of held-out photos find their original."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from imagetools.image_root import ImageRoot
 from training.retrieval import AT, Describer, Recall, measure
 
 GALLERY = 2_000
-"""Photos at most among which the originals are sought: more make it harder, and slower."""
+"""Maximum number of photos to search among; more make it harder, and slower."""
 
 
 def compare(
@@ -24,10 +24,10 @@ def compare(
     seed: int,
     console: Console,
 ) -> dict[str, Recall]:
-    """Recall by model, also shown as a table. Photos that are gone meanwhile are an ImageError.
+    """Measure and print the recall of each model. A photo that has disappeared is an ImageError.
 
-    held_out   paths of the photos whose copies are looked for
-    strangers  paths of others in the folder; as many of them as the gallery still takes are looked among
+    held_out   paths of the photos whose copies are searched for
+    strangers  paths of other photos in the folder, which fill the gallery
     """
     chosen = random.Random(seed).sample(strangers, min(len(strangers), GALLERY - len(held_out)))
     gallery = sorted([*held_out, *chosen])
@@ -38,7 +38,7 @@ def compare(
 
 
 def compared(recalls: Mapping[str, Recall]) -> Table:
-    """Recall in %, over all and by edit, a column for each model."""
+    """Return a table of recall in %, overall and by edit, with a column for each model."""
     shown = Table("edit", title=" ".join(f"R@{n}" for n in AT) + ", %")
     for name in recalls:
         shown.add_column(name, justify="right")

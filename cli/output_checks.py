@@ -1,4 +1,4 @@
-"""Places that results go to, tried before the work begins: hours of it must not end at a folder that is read-only."""
+"""Checks of output paths before the work begins, so that hours of work do not end at a read-only folder."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from imagetools.paths import shown
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Make a folder where there is none, and write a file in it once. CannotWrite."""
+    """Create the folder if it is missing, and try to write a file in it. CannotWrite."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -24,7 +24,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def check_file(file: Path, option: str) -> None:
-    """Whether a file can be written there; its folder has to be there. CannotWrite."""
+    """Check that a file can be written there; its folder must exist. CannotWrite."""
     name = f"{option} {shown(str(file))}"
     if file.is_dir():
         raise CannotWrite(f"{name}: is a folder, not a file")
@@ -41,16 +41,16 @@ def check_file(file: Path, option: str) -> None:
 
 
 def check_picture(file: Path, option: str) -> None:
-    """As `check_file`, of a picture whose format the name's ending tells. CannotWrite."""
+    """Check that a picture can be written there, in the format of the name's suffix. CannotWrite."""
     Image.init()
     format_name = Image.registered_extensions().get(file.suffix.lower())
     if format_name is None or format_name not in Image.SAVE:
-        raise CannotWrite(f"{option} {shown(str(file))}: no picture can be saved so; let its name end in .png or .jpg")
+        raise CannotWrite(f"{option} {shown(str(file))}: this suffix names no picture format; use .png or .jpg")
     check_file(file, option)
 
 
 def check_report(folder: Path) -> None:
-    """Make a report's folder, and mark the part of it that is ours. CannotWrite.
+    """Create a report's folder, and mark the part of it that is ours. CannotWrite.
 
     Other people's files may be in it, and stay; one that has the name of ours is in the way.
     """
@@ -70,7 +70,7 @@ def check_report(folder: Path) -> None:
 
 
 def make_report_files(folder: Path) -> Path:
-    """The folder of a report's thumbnails, with the mark by which it is known as ours."""
+    """Create the folder of a report's thumbnails, with the mark that identifies it as ours."""
     files = folder / REPORT_FILES
     files.mkdir(parents=True, exist_ok=True)
     (files / REPORT_MARK).write_text("Thumbnails of a report by imagetools, which replaces them.\n", "utf-8")

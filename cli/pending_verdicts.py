@@ -1,4 +1,4 @@
-"""Announcements that wait for their verdicts."""
+"""The verdicts that one run of `imagetools produce` waits for."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from streams.topics import DUPLICATES, VERDICTS
 
 
 class Found(Struct):
-    """One image that the announced one duplicates."""
+    """An image that the announced one duplicates."""
 
     relative_path: str
     score: float
@@ -20,7 +20,7 @@ class Found(Struct):
 
 
 class ImageResult(Struct):
-    """What became of one announcement."""
+    """The result for one announcement."""
 
     relative_path: str
     request_id: int
@@ -29,7 +29,7 @@ class ImageResult(Struct):
     reason: str = ""
 
     def in_words(self) -> str:
-        """One line."""
+        """Return one line of text."""
         name = shown(self.relative_path)
         if self.state == VerdictOutcome.DUPLICATE:
             return f"{name}  duplicates  {'; '.join(_in_words(one) for one in self.duplicated)}"
@@ -45,10 +45,10 @@ Key = tuple[int, str]
 
 
 class PendingVerdicts:
-    """Announcements of one run, from before they are made until each has its verdict.
+    """Announcements of one run that have no verdict yet.
 
-    expected  how many were made
-    dead      how many of those became dead letters
+    expected  number of announcements
+    dead      number that became dead letters
     """
 
     def __init__(self, kafka: KafkaConfig) -> None:
@@ -61,16 +61,16 @@ class PendingVerdicts:
 
     @property
     def open(self) -> int:
-        """How many have no verdict yet."""
+        """Number without a verdict."""
         return len(self._open)
 
     def expect(self, request_id: int, path: str) -> None:
-        """One more will be announced."""
+        """Add an announcement, before it is made."""
         self._open.add((request_id, path))
         self.expected += 1
 
     def read(self, timeout_s: float) -> Iterator[ImageResult]:
-        """Those that are decided now; waits at most `timeout_s` for the first."""
+        """Yield new results; wait at most `timeout_s` for the first."""
         for seen in self._follower.read(timeout_s):
             match seen.record:
                 case Verdict(request_id=int(number), relative_path=path) as verdict if (number, path) in self._open:
@@ -83,11 +83,11 @@ class PendingVerdicts:
                 yield decided
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._follower.close()
 
     def _decided(self, key: Key) -> ImageResult | None:
-        """An alert and its verdict are committed together, but may be read in either order."""
+        """Return the result if verdict and alert have both arrived; they may be read in either order."""
         verdict, found = self._verdicts.get(key), self._alerts.get(key, ())
         if verdict is None or (verdict.outcome is VerdictOutcome.DUPLICATE and not found):
             return None

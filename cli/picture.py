@@ -30,13 +30,13 @@ class Box:
     height: float
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the image lies, given 0 to 1."""
+        """Return the place of a point of the image, given 0 to 1."""
         return self.x + x * self.width, self.y + y * self.height
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Two images beside each other, centred on one line."""
+    """Two images side by side, centred vertically."""
 
     width: float
     height: float
@@ -45,7 +45,7 @@ class Layout:
 
 
 def side_by_side(first: tuple[int, int], second: tuple[int, int], side: float, gap: float) -> Layout:
-    """Fit two images of (width, height) into squares of `side`, without making room that neither needs."""
+    """Fit two images of (width, height) into squares of `side`, and trim space that neither needs."""
     sizes = [(side * w / max(w, h), side * h / max(w, h)) for w, h in (first, second)]
     height = max(h for _, h in sizes)
     (w1, h1), (w2, h2) = sizes
@@ -53,7 +53,7 @@ def side_by_side(first: tuple[int, int], second: tuple[int, int], side: float, g
 
 
 def pair_picture(first: Image.Image, second: Image.Image, points: Sequence[Point4], caption: str) -> Image.Image:
-    """One RGB picture of a pair: both images, a line for each matching point, and the caption below."""
+    """Draw a pair as one RGB picture: both images, a line for each matching point, and the caption below."""
     layout = side_by_side(first.size, second.size, SIDE, _MARGIN)
     font = ImageFont.load_default(_FONT_SIZE)
     width = max(round(layout.width) + 2 * _MARGIN, 320)
@@ -75,8 +75,8 @@ def pair_picture(first: Image.Image, second: Image.Image, points: Sequence[Point
 
 
 def _draw_lines(canvas: Image.Image, layout: Layout, points: Sequence[Point4], offset: tuple[int, int]) -> None:
-    """Lines with a dark rim, so that they are seen on any photo, in as many hues as there are lines."""
-    # drawn at twice the size and shrunk, since ImageDraw does not smooth
+    """Draw lines in different hues, with a dark rim that makes them visible on any photo."""
+    # drawn at twice the size and shrunk, because ImageDraw does not smooth lines
     layer = Image.new("RGBA", (canvas.width * 2, canvas.height * 2))
     draw = ImageDraw.Draw(layer)
     for number, (x, y, x2, y2) in enumerate(points):

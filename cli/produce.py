@@ -1,4 +1,4 @@
-"""Announce images and, on request, wait for what becomes of them."""
+"""`imagetools produce`: announce images and, on request, wait for their verdicts."""
 
 import sys
 import time
@@ -22,17 +22,17 @@ from streams.kafka.admin import require_topics
 from streams.states import StateFollower, absent, in_words, trouble
 from streams.topics import IMAGES_NEW
 
-MOST_REFUSALS = 5
-"""Lines about paths that cannot be announced; of the rest, their number is said."""
+MAX_REFUSALS = 5
+"""Maximum number of lines about refused paths; the rest are counted."""
 
 CANNOT_BE = (UNUSABLE_NAME, LEADS_OUT, UNLISTABLE)
-"""What in a folder may be an image and cannot be announced."""
+"""Kinds of skipped files that may be images."""
 
 STARTING_S = 5.0
-"""How long an encoder may take from its start to saying what it does."""
+"""Time from an encoder's start to its first state."""
 
 EXIT_DEAD_LETTERS = 3
-"""All are decided, and some could not be read."""
+"""All images have a verdict, and some could not be read."""
 
 SAY_AFTER_S = 1.0
 EVERY_S = 10.0
@@ -43,7 +43,7 @@ class ProduceOptions:
     """What to announce, and how.
 
     source    a folder, an image, a text file with a path on each line, or - for such lines from standard input
-    given     IMAGES_DIR, where it is set
+    given     IMAGES_DIR, if it is set
     wait      for the verdicts, and print them
     as_lines  print them as JSON
     """
@@ -57,7 +57,7 @@ class ProduceOptions:
 
 
 def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
-    """Announce; the exit code. ImageToolsError where nothing can be announced."""
+    """Announce the images; return the exit code. ImageToolsError if nothing can be announced."""
     require_topics(kafka, IMAGES_NEW)
     announcer = Announcer(kafka)
     if not options.remove:
@@ -84,7 +84,7 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
 
 
 def _with_encoder(states: StateFollower) -> list[StageState]:
-    """What the processes do; where no encoder is among them, one that is starting is waited for."""
+    """Return the states of all processes; if there is no encoder, wait for one that is starting."""
     deadline = time.monotonic() + STARTING_S
     while IMAGES_READER in absent(known := states.now(0.2)) and time.monotonic() < deadline:
         continue
@@ -93,7 +93,7 @@ def _with_encoder(states: StateFollower) -> list[StageState]:
 
 @dataclass
 class RefusedPaths:
-    """Paths that cannot be announced; the first are named at once.
+    """Counts paths that cannot be announced, and names the first ones.
 
     passed  what else a folder holds: files that are no images, or none that are read
     """
@@ -102,22 +102,22 @@ class RefusedPaths:
     passed: Tally = field(default_factory=Tally)
 
     def skip(self, skipped: Skipped) -> None:
-        """Something in a folder that is not announced."""
+        """Add something in a folder that is not announced."""
         if skipped.kind in CANNOT_BE:
             self.note(skipped)
         else:
             self.passed.add(skipped)
 
     def note(self, error: ImageToolsError | Skipped) -> None:
-        """One more."""
+        """Add a refused path."""
         self.count += 1
-        if self.count <= MOST_REFUSALS:
+        if self.count <= MAX_REFUSALS:
             _say(f"not announced: {error}")
 
     def close(self) -> None:
-        """Say how many have not been named."""
-        if self.count > MOST_REFUSALS:
-            _say(f"not announced: {self.count - MOST_REFUSALS:,} more")
+        """Print the number of those that were not named."""
+        if self.count > MAX_REFUSALS:
+            _say(f"not announced: {self.count - MAX_REFUSALS:,} more")
         if self.passed.counts:
             _say(str(self.passed))
 
@@ -136,7 +136,7 @@ def _announce(
 ) -> int:
     # the time tells this run's announcements from those of all others
     first = int(time.time() * 1000)
-    more = {"tell": pending.expect} if pending else {}
+    more = {"on_announced": pending.expect} if pending else {}
     count = announcer.announce(
         paths, alert=not options.no_alert and not options.remove, gone=options.remove, first=first, **more
     )
@@ -150,7 +150,7 @@ def _announce(
 
 
 def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOptions, code: int) -> int:
-    """Print each verdict as it comes, until all are there; the exit code."""
+    """Print each verdict as it arrives, until all have; return the exit code."""
     said = WaitingMessages(pending)
     try:
         while pending.open:
@@ -172,7 +172,7 @@ def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOpti
 
 @dataclass
 class WaitingMessages:
-    """Says what is waited for: what is wrong as soon as it is, and how far it is every ten seconds."""
+    """Prints troubles when they begin, and the number of open verdicts every EVERY_S."""
 
     pending: PendingVerdicts
     _told: list[str] = field(default_factory=list)
@@ -180,7 +180,7 @@ class WaitingMessages:
     _began: float = field(default_factory=time.monotonic)
 
     def tell(self, states: list[StageState]) -> None:
-        """Say what is new."""
+        """Print what is new."""
         if not self.pending.open or time.monotonic() < self._began + SAY_AFTER_S:
             return
         lines = list(self._lines(states))

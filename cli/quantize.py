@@ -1,4 +1,4 @@
-"""`imagetools quantize`: a model in int8, by a folder of photos, and what that gains and costs."""
+"""`imagetools quantize`: write a model in int8, and show its speed and its recall."""
 
 import hashlib
 import os
@@ -31,33 +31,33 @@ from training.quantizing import quantize as in_int8
 from training.quantizing import require_libraries
 
 CALIBRATED_WITH = 256
-"""Photos at most that the ranges are taken from; 32 of a collection gave nearly the same ones, 8 did not."""
+"""Maximum number of photos for calibration; 32 gave nearly the same ranges, 8 did not."""
 
 LEAST = 32
 
 WORTH = 1.1
-"""Times as many images a second from which int8 is called faster."""
+"""Speed-up from which int8 is called faster."""
 
 POINTS = 0.5
-"""Of R@10 that int8 may cost."""
+"""Points of R@10 that int8 may cost."""
 
 ROUNDS = 5
 
 PIECE = 64
-"""Images that are decoded at once, before it is asked whether they are enough."""
+"""Images to decode at a time."""
 
 
 class CannotQuantize(ImageToolsError):
-    """A file is in the way or missing, or the photos are too few."""
+    """A file exists already or is missing, or there are too few photos."""
 
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What is asked for.
+    """Options of the command.
 
     out      the file to write, which ends in .onnx
     model    the file to quantize; None: the package's
-    exclude  beginnings of paths in the folder that are left out
+    exclude  beginnings of paths in the folder to leave out
     size     pixels of the square that images are resized to
     measure  retrieval with either model
     seed     of the choice of photos
@@ -127,7 +127,7 @@ def _model(options: QuantizeOptions) -> bytes:
 
 
 def _write(out: Path, made: bytes) -> None:
-    """All of it or nothing."""
+    """Write the file completely or not at all."""
     draft = out.with_suffix(".part")
     try:
         draft.write_bytes(made)
@@ -144,7 +144,7 @@ def _encoder(file: Path | None, size: int) -> Encoder:
 
 
 def _split(options: QuantizeOptions, console: Console) -> tuple[list[str], list[str]]:
-    """Paths to measure with, and all others, mixed."""
+    """Return paths to measure with and all others, both shuffled."""
     passed = Tally()
     named = [p for p in find_images(options.folder, on_skipped=passed.add) if not p.startswith(options.exclude)]
     if passed.counts:
@@ -159,7 +159,7 @@ def _split(options: QuantizeOptions, console: Console) -> tuple[list[str], list[
 def _read(
     folder: Path, paths: Sequence[str], encoder: Encoder, console: Console
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """The images that can be read, as the network takes them: path, uint8 (size, size, 3)."""
+    """Yield readable images as the network takes them: path, uint8 (size, size, 3)."""
     images, side = ImageRoot(folder), encoder.config.input_size
 
     def read(path: str) -> npt.NDArray[np.uint8] | ImageError:
@@ -179,14 +179,14 @@ def _read(
 
 
 def _show_speed(before: Encoder, after: Encoder, pixels: npt.NDArray[np.uint8], console: Console) -> None:
-    """Both networks in turns, and how far apart their fingerprints are."""
+    """Time both networks in turns, and show the distance of their fingerprints."""
     seconds: dict[str, list[float]] = {before.model: [], after.model: []}
     for _ in range(1 + ROUNDS):
         for encoder in (before, after):
             began = time.monotonic()
             encoder.engine.run(pixels)
             seconds[encoder.model].append(time.monotonic() - began)
-    # the first round prepares
+    # the first round warms up
     rates = {model: len(pixels) / statistics.median(took[1:]) for model, took in seconds.items()}
     table = Table("model", "engine", "images/s")
     for encoder in (before, after):
@@ -212,7 +212,7 @@ def _show_retrieval(
     others: Sequence[str],
     console: Console,
 ) -> None:
-    # of up to 2,000 photos the paths alone are kept
+    # only the paths are kept, of up to 2,000 photos
     asked = [path for path, _ in _read(options.folder, held_out, before, console)]
     strangers = [path for path, _ in islice(_read(options.folder, others, before, console), GALLERY - len(asked))]
     if not asked:

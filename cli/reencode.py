@@ -1,4 +1,4 @@
-"""Moving a collection to another model."""
+"""`imagetools reencode`: move a collection to another model."""
 
 import re
 import threading
@@ -24,15 +24,15 @@ from streams.topics import EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
 
 LOOK_S = 0.5
 SETTLED_S = TRANSACTION_TIMEOUT_MS / 1000 + 1
-"""After which an encoder that has left its group, killed or suspended, can commit nothing any more; and in which a
-search that was just started has joined its own."""
+"""By this time an encoder that has left its group, killed or suspended, can commit nothing any more, and a search that
+was just started has joined its group."""
 
 
 def reencode(config: Config, target: str, *, switch: bool) -> None:
-    """Bring the second log up to the first; with `switch`, let search go on from its end.
+    """Bring the second log up to the first; with `switch`, make search continue from its end.
 
-    ConfigError for a name that cannot be the second log's, and where the encoders still run at the switch; ModelError
-    where the model is the one that the first log has, or not the one that the second has.
+    ConfigError if the name cannot be the second log's, or if encoders still run at the switch; ModelError if the model
+    is that of the first log, or not that of the second.
     """
     kafka = reach(config.kafka)
     topic = _checked(kafka, target)
@@ -74,9 +74,9 @@ def _checked(kafka: KafkaConfig, target: str) -> Topic:
 def _follow(
     kafka: KafkaConfig, topic: Topic, runner: Runner[Embedding], console: Console, *, to_the_switch: bool
 ) -> None:
-    """Run until the first log's end; KeyboardInterrupt ends it after the batch at hand."""
+    """Run until the first log's end; KeyboardInterrupt ends it after the current batch."""
     name = stage_name(topic)
-    # the encoders first: what the last of them wrote is then in the lags
+    # the encoders first: the lags sampled after them then include what the last encoder wrote
     sampler = LagSampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS})
     failed: list[BaseException] = []
 

@@ -23,19 +23,19 @@ from imagetools.image_root import ImageRoot
 from imagetools.paths import printable
 
 DATA: Final = ("alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json")
-"""Files beside the page that it links to."""
+"""Files that the page links to."""
 
 THUMBNAIL_SIDE: Final = 480
-"""Pixels of a thumbnail's longer side: what two beside each other take on a wide screen."""
+"""Pixels of a thumbnail's longer side; two fit side by side on a wide screen."""
 
 OPEN_PAIRS: Final = 200
 """Groups start open until this many pairs are shown, so that a long page loads quickly."""
 
 LISTED: Final = 500
-"""Rows of what is not looked at that the page shows; the file beside it has more."""
+"""Rows that the page shows of files that were not looked at; not-looked-at.jsonl has more."""
 
 FIRST_PAIRS: Final = 12
-"""Pairs of one group that are shown before the rest has to be asked for."""
+"""Pairs of a group that are shown before the reader asks for the rest."""
 
 STRIP: Final = 8
 """Thumbnails in a group's headline."""
@@ -49,8 +49,8 @@ _GAP: Final = 60
 class Shown:
     """One image on the page.
 
-    href       the image itself, relative to the page; nothing is fetched before it is followed
-    thumbnail  relative to the page; empty where the image cannot be read, `reason` then says why
+    href       the image itself, relative to the page; loaded only when it is followed
+    thumbnail  relative to the page; empty if the image cannot be read, then with a `reason`
     size       (width, height) of the thumbnail in pixels
     """
 
@@ -63,11 +63,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class ReportedPair:
-    """One pair: what was done to the left one, the earlier in the log, gives the right one.
+    """One pair. The left one is earlier in the log, and the edit turns it into the right one.
 
     lines      SVG path data: a stroke for each matching point, in the layout's units
     dots       SVG path data: the ends of the strokes, as strokes without length
-    same_file  both are names of one file, and neither is a copy to delete
+    same_file  both are names of one file: neither is a copy to delete
     """
 
     left: Shown
@@ -81,9 +81,9 @@ class ReportedPair:
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Images that pairs join, and these pairs, the surest first.
+    """Images that pairs connect, and these pairs, by falling score.
 
-    files  how many files the members are names of
+    files  number of files that the members are names of
     """
 
     members: tuple[Shown, ...]
@@ -102,11 +102,11 @@ def write_report(
     ended: str = "",
     not_looked_at: Tally | None = None,
 ) -> None:
-    """Write report.html and its thumbnails; it opens from disk and asks nothing of any network.
+    """Write report.html and its thumbnails; the page opens from disk and needs no network.
 
     alerts         as the JSON contract shapes them, with their evidence; `same_file` in a pair: two names of one file
-    stats          shown at the top, as they are named and in their order
-    ended          what a partial report says above all: that there is more to find, and why it was not looked for
+    stats          shown at the top, with these names and in this order
+    ended          headline of a partial report: why it is partial
     not_looked_at  listed at the end
     """
     files = make_report_files(folder)
@@ -120,7 +120,7 @@ def write_report(
         not_looked_at=not_looked_at or Tally(),
         listed=LISTED,
         stats={name: f"{value:,}" if isinstance(value, int | float) else str(value) for name, value in stats.items()},
-        # what is but one file under several names comes last
+        # groups that are one file under several names come last
         groups=sorted(_grouped(groups, duplicates, shown), key=lambda group: group.files == 1),
         pair_count=len(duplicates),
         image_count=len(paths),
@@ -137,14 +137,14 @@ def write_report(
 
 
 def _remove_stale(files: Path, count: int) -> None:
-    """Remove the thumbnails that an earlier report had and this one has not."""
+    """Remove thumbnails of an earlier, longer report."""
     for file in files.iterdir():
         if re.fullmatch(r"\d{6,}\.jpg", file.name) and int(file.stem) >= count:
             file.unlink()
 
 
 def _unordered(alerts: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(neighbor, candidate) → evidence; a pair told again, at newer contents, takes the place of the older."""
+    """(neighbor, candidate) → evidence; a pair that is reported again, with newer contents, replaces the older."""
     duplicates: dict[tuple[str, str], Mapping[str, Any]] = {}
     for alert in sorted(alerts, key=lambda alert: str(alert.get("time", ""))):
         for duplicate in alert["duplicated"]:
@@ -175,7 +175,7 @@ def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> ReportedPa
     lines, dots = [], []
     if left.thumbnail and right.thumbnail:
         for x, y, x2, y2 in duplicate.get("points", ()):
-            # the points name the candidate first, which stands on the right
+            # a point names the candidate first, which is on the right
             (x1, y1), (x3, y3) = layout.first.at(x2, y2), layout.second.at(x, y)
             lines.append(f"M{x1:.0f} {y1:.0f}L{x3:.0f} {y3:.0f}")
             dots.append(f"M{x1:.0f} {y1:.0f}h0M{x3:.0f} {y3:.0f}h0")
@@ -190,14 +190,14 @@ def _show_all(folder: Path, images: ImageRoot, paths: Sequence[str]) -> dict[str
 
 
 def _show(folder: Path, base: str, images: ImageRoot, number: int, path: str) -> Shown:
-    """Write the thumbnail. An image that is gone meanwhile keeps its place, with the reason."""
+    """Write the thumbnail. An image that has disappeared keeps its place, with the reason."""
     href = quote(f"{base}/{path}")
     try:
         image = images.open(path, box=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     except (ImageError, ImageRootUnavailable) as exc:
         return Shown(path, href, "", (4, 3), exc.reason if isinstance(exc, ImageError) else str(exc))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    # a number: a path may be longer than a file's name, or mean something in a URL
+    # named by number: a path may be longer than a file's name, or have a meaning in a URL
     place = f"{REPORT_FILES}/{number:06}.jpg"
     image.save(folder / place, quality=82)
     return Shown(path, href, place, image.size)

@@ -1,4 +1,4 @@
-"""What to announce: the images of a folder, one image, or lines that name them, relative to the service's root."""
+"""The images to announce: those of a folder, one, or those that lines name, relative to the service's root."""
 
 import os
 import socket
@@ -23,10 +23,10 @@ class NoSuchSource(ImageToolsError):
 
 
 def root_of(given: str | None, states: Iterable[StageState]) -> Path | None:
-    """The folder that the service's paths are relative to; None where neither a setting nor a process here tells it.
+    """Return the folder that the service's paths are relative to; None if no setting and no process here names it.
 
-    given  IMAGES_DIR, where it is set
-    ConfigError where it is no folder, or another one than that of a process on this machine.
+    given  IMAGES_DIR, if it is set
+    ConfigError if it is no folder, or not the folder of the encoder on this machine.
     """
     here = sorted({Path(state.images_dir) for state in states if _is_here(state)})
     if given:
@@ -56,9 +56,9 @@ def _is_here(state: StageState) -> bool:
 
 @dataclass(frozen=True)
 class Sources:
-    """Turns what people name into paths as the stages take them.
+    """Turns the names that users give into paths relative to the service's root.
 
-    root  the service's; None: not known here, and paths are taken as they are
+    root  the service's; None: unknown here, paths are used as they are
     gone  the images were removed: their files need not be there
     """
 
@@ -72,11 +72,11 @@ class Sources:
         on_refused: Callable[[ImageToolsError], None],
         on_skipped: Callable[[Skipped], None] | None = None,
     ) -> Iterator[str]:
-        """The paths of a folder's images, of one image, or of a text file with a path on each line.
+        """Yield the paths of a folder's images, one image's, or those in a text file with a path on each line.
 
-        on_refused  told of each line that cannot be announced
-        on_skipped  told of all in a folder that is not announced; as `find_images`'s
-        NoSuchSource, OutsideRoot where the source itself cannot.
+        on_refused  called with each line that cannot be announced
+        on_skipped  called with everything in a folder that is not announced; as in `find_images`
+        NoSuchSource or OutsideRoot if the source itself cannot.
         """
         place = self._found(source)
         if place is not None and place.is_dir():
@@ -99,7 +99,7 @@ class Sources:
         return self.lines(lines, on_refused=on_refused)
 
     def lines(self, lines: Iterable[bytes], *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
-        """The path that each line names; empty lines are passed over."""
+        """Yield the path that each line names; empty lines are skipped."""
         for line in lines:
             text = os.fsdecode(line.rstrip(b"\r\n"))
             if not text:
@@ -114,7 +114,7 @@ class Sources:
         return "" if self.root is None else os.path.realpath(self.root)
 
     def _found(self, source: str) -> Path | None:
-        """Where the source is, seen from here or else from the root."""
+        """Return the source's place, relative to the current folder or else to the root."""
         places = (Path(source), Path(self._top, source))
         return next((place for place in places if os.path.lexists(place)), None)
 
@@ -127,7 +127,7 @@ class Sources:
         return (os.path.normpath(os.path.join(inside, path)) for path in find_images(place, on_skipped=on_skipped))
 
     def _relative(self, text: str, bases: Sequence[str]) -> str:
-        """The path relative to the root. `bases`: what it may be relative to, the likelier first."""
+        """Return the path relative to the root. `bases`: folders that it may be relative to, the likelier first."""
         require_utf8(text)
         if self.root is None:
             if os.path.isabs(text):
@@ -153,7 +153,7 @@ class Sources:
         found = next((place for place in places if os.path.lexists(place)), None)
         if found is not None or not self.gone:
             return found
-        # the file is gone: what lies in a folder that is there is likelier meant
+        # the file is gone: a path whose folder exists is more likely
         likely = (place for place in places if _folder_there(os.path.dirname(place)) and _inside(place, self._top))
         return next(likely, os.path.abspath(os.path.join(self._top, text)))
 
@@ -169,6 +169,6 @@ def _folder_there(folder: str) -> bool:
 
 
 def _inside(place: str, top: str) -> str | None:
-    """The place relative to the folder `top`; None where it is not in it."""
+    """Return the place relative to the folder `top`; None if it is outside."""
     relative = os.path.relpath(place, top)
     return None if relative == ".." or relative.startswith("../") else relative

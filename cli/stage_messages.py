@@ -1,4 +1,4 @@
-"""What the stages wait for, as lines for a terminal."""
+"""News of the stages as lines for a terminal."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from schemas.records import StageState, State
 
 REPLAY_EVERY_S = 5.0
-"""A search that replays its log says how far it is this often, from the second time on: most replays are short."""
+"""Interval of lines about a search that replays its log; the first one waits too, since most replays are short."""
 
 
 @dataclass
 class StageMessages:
-    """Lines about processes that wait for something, and that go on. The supervisor reports their deaths."""
+    """Lines about processes that wait, and about their continuing. The supervisor reports their deaths."""
 
     waiting: dict[str, str] = field(default_factory=dict)
     replaying: dict[str, float] = field(default_factory=dict)
 
     def take(self, state: StageState) -> str | None:
-        """The line about a state that a process told; None where it is no news."""
+        """Return the line about a process's state; None if it is no news."""
         name = state.process
         if state.state is State.STARTING and state.reason:
             return self._replay(name, state.reason)

@@ -1,4 +1,4 @@
-"""How far the stages are, and whether the Kafka that says so is there."""
+"""The progress of the stages by their committed offsets, and the health of this job's own Kafka."""
 
 import time
 from contextlib import AbstractContextManager
@@ -18,14 +18,14 @@ LOOK_EVERY_S = 1.0
 
 
 class KafkaDied(Failed):
-    """The Kafka that this job started for itself has ended."""
+    """The Kafka that this job started has ended."""
 
 
 class StageProgress(AbstractContextManager["StageProgress"]):
-    """The committed offsets of all stages, read without waiting for a Kafka that is away."""
+    """Reads the committed offsets of all stages, without waiting for a Kafka that does not answer."""
 
     def __init__(self, kafka: KafkaConfig, pulse: Pulse, own: Broker | None = None) -> None:
-        """own: the broker, where this job has started it."""
+        """own: the broker that this job started, if it did."""
         self._pulse = pulse
         self._own = own
         self._looked = 0.0
@@ -38,17 +38,17 @@ class StageProgress(AbstractContextManager["StageProgress"]):
             group.close()
 
     def read(self, stage: str) -> int | None:
-        """The sum of a stage's offsets; None where Kafka does not tell."""
+        """Return the sum of a stage's offsets; None if Kafka does not answer."""
         if self._pulse.away:
             return None
         try:
             return sum(self._groups[stage].read(ANSWER_S).values())
         except KafkaException:
-            # the pulse and the stages report what lasts
+            # the pulse and the stages report lasting trouble
             return None
 
     def check_kafka(self) -> None:
-        """KafkaDied where this job's own Kafka has ended."""
+        """Raise KafkaDied if this job's own Kafka has ended."""
         now = time.monotonic()
         if self._own is None or now - self._looked < LOOK_EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""How far each stage is, what its processes do, and what was set aside."""
+"""`imagetools status`: the lag of each stage, the state of its processes, and the newest dead letters."""
 
 import time
 from contextlib import closing
@@ -21,14 +21,14 @@ from streams.topics import DEAD_LETTERS
 
 SAMPLE_S = 2.0
 LOOK_BACK = 1000
-"""Offsets from the end of dead-letters in which they are counted; a transaction takes one, too."""
+"""Offsets before the end of dead-letters that are counted; the end of a transaction takes an offset, too."""
 
 READ_S = 10.0
 NEWEST = 5
 
 
 def standings(kafka: KafkaConfig) -> list[StageLag]:
-    """Of each stage, sampled over SAMPLE_S. PrerequisiteMissing where there is no Kafka or no topic."""
+    """Sample the lag of each stage over SAMPLE_S. PrerequisiteMissing without Kafka or topics."""
     sampler = LagSampler(kafka)
     try:
         sampler.sample()
@@ -52,7 +52,7 @@ def show(kafka: KafkaConfig) -> None:
 
 
 def processes(kafka: KafkaConfig) -> list[tuple[str, str]]:
-    """A style and a line for each process, and for each stage that has none."""
+    """Return a style and a line for each process, and for each stage without one."""
     states = read_states(kafka)
     lines = [("yellow", f"no {stage} runs") for stage in absent(states)]
     for state in states:
@@ -62,7 +62,7 @@ def processes(kafka: KafkaConfig) -> list[tuple[str, str]]:
 
 
 def dead_letters(kafka: KafkaConfig) -> list[tuple[str, str]]:
-    """A style and a line for how many there are, and for each of the newest."""
+    """Return a style and a line for their number, and for each of the newest."""
     deadline = time.monotonic() + READ_S
     with closing(Follower(kafka, [DEAD_LETTERS], last=LOOK_BACK)) as follower:
         letters = []

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do while a long command runs."""
+"""Ctrl-C and SIGTERM while a long command runs."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ SHOW_CURSOR: Final = "\x1b[?25h"
 
 
 class StopSignals:
-    """The first signal is said at once and ends the work in order; a second one ends the process.
+    """A context in which the first signal ends the work in order, and a second one ends the process.
 
-    requested    whether the first has come
-    before_exit  what is called before the process ends at the second: short, and from a signal handler
+    requested    whether the first has arrived
+    before_exit  functions to call at the second signal: short ones, since a signal handler calls them
 
-    Until `defer`, the first signal raises KeyboardInterrupt; after it, `requested` is all that it sets, so that no
-    message which was just read is lost. Outside the main thread signals are not looked at.
+    Until `defer`, the first signal raises KeyboardInterrupt. After it, the signal only sets `requested`, so that no
+    message that was just read is lost. Outside the main thread nothing changes.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class StopSignals:
         self._before: dict[int, object] = {}
 
     def defer(self, message: str) -> None:
-        """From here on, note the first signal and go on; `message` says what happens then."""
+        """From now on only note the first signal; `message` tells the user what happens then."""
         self._message, self._deferred = message, True
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # what a script starts in the background ignores Ctrl-C, which is meant for others
+                # a background job of a script ignores Ctrl-C, which is meant for the foreground
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
@@ -64,5 +64,5 @@ class StopSignals:
 
 
 def _say(text: str) -> None:
-    # not through a stream: the signal may have come while one was being written
+    # not through a stream: the signal may have interrupted a write
     os.write(2, f"\n{text}\n".encode())

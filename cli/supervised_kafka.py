@@ -1,4 +1,4 @@
-"""The Kafka of a service on one machine: started again when it dies, on the same data and at the same port."""
+"""The local Kafka of `imagetools up`: restarted when it dies, with the same data and port."""
 
 import time
 from collections.abc import Callable
@@ -15,18 +15,18 @@ Say = Callable[[str], None]
 
 
 class KafkaKeepsDying(Failed):
-    """It was started again, and died again."""
+    """Kafka died again after it was restarted."""
 
 
 class SupervisedKafka(AbstractContextManager["SupervisedKafka"]):
-    """Keeps one running from entering to leaving.
+    """A context that keeps a local Kafka running.
 
     bootstrap  host:port for clients
-    starting   whether `restart_if_dead` is starting it again at the moment
+    starting   whether `restart_if_dead` is restarting it at the moment
     """
 
     def __init__(self, data: Path, port: int, say: Say, progress: Say) -> None:
-        """Start it; BrokerUnavailable. `say` is told what becomes of it."""
+        """Start it; BrokerUnavailable. `say` gets each piece of news."""
         self._data = data
         self._port = port
         self._say = say
@@ -42,7 +42,7 @@ class SupervisedKafka(AbstractContextManager["SupervisedKafka"]):
         self._broker.stop()
 
     def restart_if_dead(self) -> None:
-        """Start it again where it has died, which takes some seconds; KafkaKeepsDying where that was of no use."""
+        """Restart it if it has died, which takes some seconds; KafkaKeepsDying if restarts do not help."""
         while failure := self._broker.failure():
             if time.monotonic() - self._started > STEADY_S:
                 self._deaths = 0

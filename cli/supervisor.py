@@ -1,4 +1,4 @@
-"""Stages as processes of this one: started, restarted when they die, stopped, and never left behind.
+"""Stages as child processes: started, restarted when they die, stopped, and never left behind.
 
 Each has a session of its own, so that Ctrl-C reaches this process alone and the stages end in order. Each reads its
 standard input until that ends, which happens when this process is gone, however it went.
@@ -21,34 +21,34 @@ from schemas.records import StageState, State
 from streams.exit_codes import EXIT_REFUSED, Failed
 
 BACKOFF_S = (0.5, 10.0)
-"""First and longest pause before a dead stage is started again."""
+"""First and longest pause before a dead stage is restarted."""
 
 STEADY_S = 60.0
-"""A stage that ran this long starts over with the first pause."""
+"""After running this long, a stage's next pause is the first one again."""
 
 STOP_S = 20.0
 """How long a stage may take to finish its batch."""
 
 GIVE_UP = 3
-"""Deaths in a row without progress after which a job that has an end is given up: the next would be the same."""
+"""Deaths in a row without progress after which a job gives up: the next start would end the same way."""
 
 
 class StageRefused(ImageToolsError):
-    """A stage stopped and said that a restart does not help."""
+    """A stage stopped with the exit code that says a restart does not help."""
 
 
 class StageFailed(Failed):
-    """A stage died again and again without having done anything."""
+    """A stage died several times in a row without progress."""
 
 
 @dataclass
 class Member:
     """One stage process.
 
-    restarts   how often it was started again
+    restarts   number of restarts
     deaths     in a row, without progress of its stage between them
     progress   of its stage, when it died last
-    log_start  where in the log its newest process begins
+    log_start  offset in the log at which its newest process begins
     """
 
     stage: str
@@ -65,12 +65,12 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Names the process, and its transactional id across restarts."""
+        """Name of the process, and part of its transactional id, across restarts."""
         return f"{self.stage}-{self.slot}"
 
     @property
     def exit_reason(self) -> str:
-        """Why its newest process ended, as its log has it."""
+        """Why its newest process ended, by its log."""
         return exit_reason(self.log, self.log_start)
 
 
@@ -78,11 +78,11 @@ class Member:
 class Supervisor:
     """Keeps stage processes running.
 
-    environ   what they run with
+    environ   environment of the processes
     logs      a folder; one file a process
     progress  how far a stage is, any number that changes with its work, None where that cannot be known; with it, a
               stage that dies GIVE_UP times in a row without progress is StageFailed
-    tell      told the state of a process that died
+    tell      called with the state of a process that died
     options   of the command line, for each stage but the bridge
     """
 
@@ -103,9 +103,9 @@ class Supervisor:
             self._launch(member)
 
     def restart_dead(self) -> list[str]:
-        """Start again what has died; says what happened.
+        """Restart dead processes; return a line about each death.
 
-        StageRefused where a restart cannot help, StageFailed where earlier restarts did not.
+        StageRefused if a restart cannot help, StageFailed if earlier restarts did not.
         """
         news = []
         now = time.monotonic()
@@ -134,7 +134,7 @@ class Supervisor:
         return news
 
     def stop(self) -> None:
-        """End all: each may finish its batch within `stop_s`. Returns when none is left."""
+        """Stop all processes; each may finish its batch within `stop_s`. Returns when none is left."""
         for member in self.members:
             if member.process is not None:
                 member.process.terminate()
@@ -198,7 +198,7 @@ class Supervisor:
 
 
 def stop_with_stdin() -> None:
-    """Send this process SIGTERM when its standard input ends; some time later, end it whatever it is doing."""
+    """Send this process SIGTERM when its standard input ends, and end it STOP_S later in any case."""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -211,5 +211,5 @@ def stop_with_stdin() -> None:
 
 
 def _reason(code: int, words: str) -> str:
-    """How a process ended; one that a signal ended could not say why."""
+    """Return how a process ended: the signal, or the exit code with the reason in its log."""
     return signal.Signals(-code).name if code < 0 else f"exit code {code}: {words}"

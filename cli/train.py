@@ -29,22 +29,22 @@ from training.plot import draw
 from training.retrieval import Recall
 
 PLAIN_EVERY = 50
-"""Steps from one line of progress to the next, where no terminal shows bars."""
+"""Steps between lines of progress where no terminal shows bars."""
 
 HELD_OUT, PLOT = "held-out.txt", "log.png"
 
 
 class CannotTrain(ImageToolsError):
-    """A file is in the way, or one is missing."""
+    """A file exists already, or one is missing."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What is asked for.
+    """Options of the command.
 
     out      the file to write; beside it, `NAME.training` holds the run: checkpoint, log, plot, held-out photos
     model    file to start from; None: the package's
-    exclude  beginnings of paths in the folder that are left out
+    exclude  beginnings of paths in the folder to leave out
     measure  retrieval before and after
     """
 
@@ -58,10 +58,10 @@ class TrainOptions:
 
 
 def train(options: TrainOptions, config: TrainConfig, console: Console | None = None) -> dict[str, Recall]:
-    """Train, write the model, and show what it finds before and after; the recalls, by these two names.
+    """Train, write the model, and show its recall before and after; return both by these names.
 
     TooFewPhotos, CannotTrain, ModelError and RunMismatch say what is in the way. KeyboardInterrupt leaves a
-    checkpoint, from which `resume` goes on.
+    checkpoint, from which `resume` continues.
     """
     console = console or Console(stderr=True, markup=False)
     run = options.out.with_name(options.out.name + ".training")
@@ -95,12 +95,12 @@ def train(options: TrainOptions, config: TrainConfig, console: Console | None = 
 
 
 def _require_room(options: TrainOptions, run: Path) -> None:
-    """CannotTrain where a file would be overwritten, or a run to go on with is missing."""
+    """Raise CannotTrain if a file would be overwritten, or the run to resume is missing."""
     started = (run / CHECKPOINT).exists()
     if options.resume and not started:
-        raise CannotTrain(f"{run}: no checkpoint to go on from; leave --resume away to begin")
+        raise CannotTrain(f"{run}: no checkpoint to resume from; leave out --resume to start a run")
     if not options.resume and started:
-        raise CannotTrain(f"{run}: a run that was interrupted; --resume goes on with it, removing it begins anew")
+        raise CannotTrain(f"{run}: an interrupted run; --resume continues it, removing the folder starts over")
     if options.out.exists():
         raise CannotTrain(f"{options.out}: already there")
     if not options.out.parent.is_dir():
@@ -119,7 +119,7 @@ def _encoder(file: Path | None) -> Encoder:
 
 
 def _start(file: Path | None) -> tuple[nn.Module, str]:
-    """The network to start from, and its name with its digest."""
+    """Return the network to start from, and its name with its digest."""
     if file is not None and not file.is_file():
         raise CannotTrain(f"{file}: no such file")
     name = file.name if file else DEFAULT_MODEL
@@ -172,11 +172,11 @@ def _shown(progress: Progress, console: Console) -> Callable[[Step], None]:
 
 
 def _compare(options: TrainOptions, photos: TrainingPhotos, seed: int, console: Console) -> dict[str, Recall]:
-    """Retrieval of the held-out photos before and after."""
+    """Compare retrieval of the held-out photos before and after."""
     models = {"before": _encoder(options.model), "after": _encoder(options.out)}
     return compare(models, options.folder, photos.held_out, photos.paths, seed=seed, console=console)
 
 
 def stop_kept(out: Path) -> None:
-    """Say how an interrupted run goes on."""
+    """Tell the user how to continue an interrupted run."""
     click.echo(f"Interrupted: the same command with --resume goes on; {out}.training holds the run", err=True)

@@ -1,4 +1,4 @@
-"""Images that pairs join, directly or over others."""
+"""Groups of images that pairs connect, directly or through others."""
 
 from collections.abc import Iterable
 
@@ -12,17 +12,17 @@ class UnionFind:
             self.join(one, two)
 
     def join(self, one: str, two: str) -> None:
-        """Put both into one group."""
+        """Connect two images."""
         first, second = self._head(one), self._head(two)
         if first != second:
             self._parent[second] = first
 
     def connected(self, one: str, two: str) -> bool:
-        """Whether pairs join the two."""
+        """Return whether pairs connect the two."""
         return self._head(one) == self._head(two)
 
     def components(self) -> list[list[str]]:
-        """Every group, the largest first; within it, and among groups of a size, in the order of their joining."""
+        """Return every group, the largest first; otherwise in the order in which they were added."""
         groups: dict[str, list[str]] = {}
         for path in self._parent:
             groups.setdefault(self._head(path), []).append(path)

@@ -1,4 +1,4 @@
-"""The whole service on this machine, until Ctrl-C."""
+"""`imagetools up`: the whole service on this machine, until Ctrl-C."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ from streams.states import StateSender, StateStream
 CHECK_EVERY_S = 0.5
 
 LOCAL = "127.0.0.1:9092"
-"""The default address of Kafka, as a Kafka of one's own is called."""
+"""The address of the local Kafka at its default port."""
 
 
 def up(
@@ -40,11 +40,11 @@ def up(
     matchers: int = 1,
     start_from: str | None = None,
 ) -> None:
-    """Keep Kafka, the stages and the bridge running; what they know stays in `data`.
+    """Keep Kafka, the stages and the bridge running, with their data in `data`.
 
     start_from  earliest or latest, for a group that has lost its offsets
-    ConfigError and PrerequisiteMissing where something has to be put right first; StageRefused where a stage says so.
-    Failed where Kafka dies again and again.
+    ConfigError, PrerequisiteMissing or StageRefused if the user has to put something right first.
+    Failed if Kafka dies repeatedly.
     """
     console = Console()
     config, bridge = Config.from_env(environ), BridgeConfig.from_env(environ)
@@ -57,7 +57,7 @@ def up(
     def asked_to_stop(*_: object) -> None:
         stop.set()
         if own is not None and own.starting:
-            # nobody needs the Kafka any more that is being started again
+            # nobody needs the Kafka that is being restarted
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +82,7 @@ def up(
             own = stack.enter_context(SupervisedKafka(data / "kafka", port, say, progress))
             settings["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
         kafka = reach(Config.from_env(settings).kafka)
-        # a log that a collection has moved to has to be there, and is not made by a slip of the pen
+        # a second log must exist; a typing error must not create one
         check_log(replace(config, kafka=kafka))
         create_topics(kafka, only_new_groups=True)
         sender = StateSender(kafka)
@@ -116,7 +116,7 @@ def up(
 
 
 def _check(config: Config, bridge: BridgeConfig) -> None:
-    """Look at all that can be known before anything is started."""
+    """Check whatever can be checked before anything is started."""
     if not config.images_dir.is_dir():
         raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
     model_file(config.models_name, config.models_dir)
@@ -127,14 +127,14 @@ def _keep_running(own: SupervisedKafka, supervisor: Supervisor) -> None:
     try:
         own.restart_if_dead()
     except Failed:
-        # no batch can be finished any more
+        # no batch can be finished without Kafka
         supervisor.stop_s = 0.0
         raise
 
 
 @contextlib.contextmanager
 def _alone_in(data: Path) -> Iterator[None]:
-    """Make the folder and keep it for this process, which the system does even when the process is killed."""
+    """Create the folder and lock it; the system releases the lock even if this process is killed."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock = (data / "up.lock").open("a")

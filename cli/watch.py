@@ -1,4 +1,4 @@
-"""Alerts, dead letters and troubles of the stages as they come."""
+"""`imagetools watch`: alerts, dead letters and troubles of the stages as they arrive."""
 
 import sys
 import time
@@ -66,7 +66,7 @@ class _Watching:
         self._console.print(Text(line, "yellow"), soft_wrap=True)
 
     def _take_state(self, seen: ConsumedMessage) -> None:
-        """Say what is news: a trouble, and its end."""
+        """Print the beginning and the end of a trouble."""
         state = self._states.take(seen)
         if state is None or seen.message.timestamp()[1] / 1000 < self._began:
             return

@@ -1,6 +1,6 @@
-"""Logs and warnings in single lines that a terminal shows and does not obey.
+"""Logs and warnings as single lines without control characters.
 
-File names are other people's, and messages carry them: a log that is read in a terminal must not take orders from one.
+Messages contain file names, which may contain control sequences. A terminal that shows the log must not obey them.
 """
 
 import logging
@@ -23,16 +23,16 @@ _warned_about = threading.local()
 
 
 class OneLine(logging.Formatter):
-    """Escapes control characters; a traceback keeps its lines, and nothing else in it is obeyed."""
+    """Formats a record as one line with control characters escaped; a traceback keeps its line breaks."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The record's line."""
+        """Return the record's line."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """The traceback's lines; a message in it that holds several is written as one."""
+        """Return the traceback's lines; a message of several lines becomes one."""
         chunks = traceback.format_exception(ei[1])
-        # what is indented are lines of code
+        # indented lines are code
         return "\n".join(
             printable(chunk.rstrip("\n"), keep="\n") if chunk.startswith(" ") else printable(chunk.strip("\n"))
             for chunk in chunks
@@ -40,7 +40,7 @@ class OneLine(logging.Formatter):
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Log to the standard error output, each record in a line; uncaught exceptions and warnings go there, too."""
+    """Log to standard error, one line a record; uncaught exceptions and warnings, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
@@ -50,16 +50,16 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def keep_console_clear() -> None:
-    """Without `configure`: show the log's warnings and errors, each in a line, and none of Python's warnings."""
+    """Without `configure`: show logged warnings and errors, one line each, and none of Python's warnings."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(OneLine())
     _log_warnings()
 
 
 def _log_warnings() -> None:
-    """Make records of Python's warnings, at level INFO, which a log has and a console without one does not show.
+    """Log Python's warnings at level INFO, which a log shows and a console does not.
 
-    What Pillow warns of is said for every image, by its name, and not for the first one alone.
+    Pillow's warnings are logged for every image by name, not only for the first.
     """
     warnings.showwarning = _log_warning
     warnings.filterwarnings("always", module=r"PIL\.")
@@ -95,4 +95,4 @@ def _log_warning(
 def _log_uncaught(kind: type[BaseException], exc: BaseException | None, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt | SystemExit):
         return
-    log.critical("ended by what nobody caught", exc_info=(kind, exc or kind(), traceback))
+    log.critical("uncaught exception", exc_info=(kind, exc or kind(), traceback))

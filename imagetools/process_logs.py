@@ -1,4 +1,4 @@
-"""What a process said last in its log, and a copy of the log where it stays."""
+"""Logs of processes: the reason why one ended, and a copy that outlasts it."""
 
 import re
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 from platformdirs import user_log_path
 
 MAX_COPIES = 20
-"""Copies of logs; older ones go."""
+"""Number of copies to keep; older ones are removed."""
 
 READ_BYTES = 256 * 1024
-"""Of a log's end, in which the reason is looked for."""
+"""Bytes at a log's end to look for the reason in."""
 
 TRACEBACK = "Traceback (most recent call last):"
 STAMP = re.compile(r"^\S+[ T]\d\d:\d\d:\d\d[,.]\d+ (?P<level>[A-Z]+) ")
-"""In front of a line of a stage's log."""
+"""Beginning of a line in a stage's log."""
 
 JAVA_STAMP = re.compile(r"^Exception in thread \S+ |^Caused by: ")
 
@@ -25,7 +25,7 @@ JAVA_ERROR = re.compile(r"\b(ERROR|FATAL)\b|^(Caused by: |Exception in thread \S
 
 
 def exit_reason(log: Path, since: int = 0) -> str:
-    """The line that says why a process ended: of its last traceback the exception, or else the last error, or line.
+    """Return the line that says why a process ended: the last traceback's exception, else the last error or line.
 
     since  bytes of the log that an earlier process wrote
     """
@@ -43,7 +43,7 @@ def exit_reason(log: Path, since: int = 0) -> str:
 
 
 def keep_copy(log: Path) -> Path:
-    """A copy of a log that outlasts its folder; the log itself where there is no place for one."""
+    """Copy a log to the user's folder of logs; return the copy, or the log itself if nothing can be written."""
     for folder in (user_log_path("imagetools"), Path(tempfile.gettempdir()) / "imagetools-logs"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def keep_copy(log: Path) -> Path:
 
 
 def save_log(text: str, name: str) -> Path | None:
-    """A file with this text in the folder of kept logs; None where there is no place for one."""
+    """Write a text to the user's folder of logs; return the file, or None if nothing can be written."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / name
         try:
@@ -69,7 +69,7 @@ def save_log(text: str, name: str) -> Path | None:
 
 
 def _raised(lines: Sequence[str]) -> str:
-    """The exception of the last traceback: the first line after it that is not indented."""
+    """Return the exception of the last traceback: the first line after it that is not indented."""
     found, inside = "", False
     for line in lines:
         if line == TRACEBACK:
@@ -80,7 +80,7 @@ def _raised(lines: Sequence[str]) -> str:
 
 
 def _error(lines: Sequence[str]) -> str:
-    """The last line that is marked as an error, by a stage or by a Java program."""
+    """Return the last line that a stage or a Java program marks as an error."""
     for line in reversed(lines):
         stamped = STAMP.match(line)
         if stamped and stamped["level"] in ("ERROR", "CRITICAL"):

@@ -63,7 +63,7 @@ class Setting(Generic[T]):
     help              what it is for, in one sentence
     readers           who reads it
     unit              of the value; empty: it has none
-    without           what happens without the variable, where the default alone does not say it
+    without           the default in words, if its value does not say it
     environment_only  no command has an option for it
     secret            no message shows its value
     """
