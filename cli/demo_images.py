@@ -153,10 +153,10 @@ def score(plan: Plan, seen: Score) -> RenderableType:
         _add_row(table, kind, len(found), len(found) + len(seen.missed[kind]))
     table.add_section()
     _add_row(table, "all", sum(map(len, seen.found.values())), len(plan.copies))
-    reported = len(seen.true) + len(seen.false)
+    pairs = len(seen.true) + len(seen.false)
     reported = sum(_sorted(pair) in seen.false for pair in plan.lookalikes)
     lines = [
-        f"precision: {len(seen.true)} of {reported} reported pairs show one photo" + _share(len(seen.true), reported),
+        f"precision: {len(seen.true)} of {pairs} reported pairs show one photo" + _share(len(seen.true), pairs),
         f"look-alikes: {reported} of {len(plan.lookalikes)} pairs reported",
         *(f"missed: {c.relative_path} of {c.original}, {c.kind}" for copies in seen.missed.values() for c in copies),
         *(f"false alarm: {one} and {two}" for one, two in sorted(seen.false)),
