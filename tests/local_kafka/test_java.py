@@ -1,4 +1,4 @@
-"""Java programs: fetched once and whole, ended with whoever started them."""
+"""Java programs: fetched once and completely, and ended with the process that started them."""
 
 import os
 import signal
