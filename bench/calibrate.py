@@ -2,10 +2,11 @@
 
     python -m bench.calibrate [--photos FOLDER] [--count N] [--seed N]
 
-Copies: all edits of the photos and of plain pictures, with equal weights. Others: random pairs, look-alikes, shared
-overlays and different plain pictures, a fourth each. Both sides weigh the same. Pairs without a map score 0 and play no
-part in the fit. Of a copy, only the evidence that shows it best counts, since a crop laid over the whole picture shows
-nothing; of another pair, all evidence counts.
+Copies: all edits of the photos, strong ones too, and of plain pictures, with equal weights. Others: random pairs,
+look-alikes, shared overlays, different plain pictures and web pages with another photo, a fifth each. Both sides weigh
+the same. Pairs without a map score 0 and play no part in the fit. Of a copy, the best evidence of its keypoints counts,
+and that of the whole pictures only where it is better, since a crop laid over the whole picture shows nothing; of
+another pair, all evidence counts.
 """
 
 import math
@@ -27,13 +28,16 @@ from bench import pairs as known
 from bench.detectors import Detector, matcher
 from bench.pairs import SHARED, Pair, Photos, Picture
 from imagetools.matching import calibration
-from imagetools.matching.calibration import Evidence
+from imagetools.matching.calibration import WAYS, Evidence, Way
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import collect_evidence
 
 WRITTEN: Final = Path(calibration.__file__).with_name("coefficients.py")
 RANDOM: Final = 30_000
 ROUNDS: Final = 6
+UNTAUGHT: Final = ("waves", "negative")
+"""Edits whose keypoints teach nothing: no map follows waves, and a negative's match by chance."""
+
 RIDGE: Final = 1e-5
 """Ridge penalty; keeps the weights finite if one term separates the sides."""
 
@@ -55,29 +59,39 @@ def look_at(pairs: Iterable[Pair], compared: Sequence[Detector]) -> dict[str, tu
 
 def weights_of(pairs: Sequence[Pair]) -> Plane:
     """Return each pair's weight: copies and others each sum to 1, and each kind of either weighs the same."""
-    groups = [(pair.copy, pair.name if pair.kind == "copy" else pair.kind) for pair in pairs]
+    groups = [(pair.copy, pair.name if pair.kind in ("copy", "strong copy") else pair.kind) for pair in pairs]
     size, kinds = Counter(groups), Counter(copy for copy, _ in set(groups))
     return np.array([1 / (size[group] * kinds[group[0]]) for group in groups])
 
 
-def fit(evidence: Sequence[Sequence[Evidence]], copy: Sequence[bool], weight: Plane) -> dict[bool, tuple[float, ...]]:
-    """Return the weights of the terms, by whether the evidence is of whole pictures."""
-    weights: dict[bool, tuple[float, ...]] = {}
+def fit(evidence: Sequence[Sequence[Evidence]], copy: Sequence[bool], weight: Plane) -> dict[Way, tuple[float, ...]]:
+    """Return the weights of the terms for each way of laying a pair over each other."""
+    weights: dict[Way, tuple[float, ...]] = {}
     for _ in range(ROUNDS):
-        rows: dict[bool, list[tuple[tuple[float, ...], bool, float]]] = {False: [], True: []}
+        rows: dict[Way, list[tuple[tuple[float, ...], bool, float]]] = {way: [] for way in WAYS}
         for ways, truth, share in zip(evidence, copy, weight, strict=True):
-            # without weights yet, the evidence of keypoints
-            taught = (max(ways, key=partial(_plausibility, weights)),) if truth and ways else ways
-            for way in taught:
-                rows[way.whole].append((calibration.terms_of(way), truth, share))
-        weights = {whole: _regress(*zip(*rows[whole], strict=True)) for whole in rows}
+            for one in _taught(ways, weights) if truth else ways:
+                rows[one.way].append((calibration.terms_of(one), truth, share))
+        weights = {way: _regress(*zip(*rows[way], strict=True)) for way in WAYS}
     return weights
 
 
-def _plausibility(weights: dict[bool, tuple[float, ...]], way: Evidence) -> float:
+def _taught(ways: Sequence[Evidence], weights: dict[Way, tuple[float, ...]]) -> list[Evidence]:
+    """Return what a copy teaches: the best by keypoints, from afar and closer, and as wholes where that is best."""
+    plausible = partial(_plausibility, weights)
+    best: dict[Way, Evidence] = {}
+    for one in sorted(ways, key=plausible):
+        best[one.way] = one
+    if "whole" in best and len(best) > 1 and max(ways, key=plausible).way != "whole":
+        del best["whole"]
+    return list(best.values())
+
+
+def _plausibility(weights: dict[Way, tuple[float, ...]], evidence: Evidence) -> float:
+    # before there are weights, the way with keypoints
     if not weights:
-        return float(not way.whole)
-    return calibration.logistic(calibration.terms_of(way), weights[way.whole])
+        return float(not evidence.whole)
+    return calibration.logistic(calibration.terms_of(evidence), weights[evidence.way])
 
 
 def _regress(terms: Sequence[Sequence[float]], truth: Sequence[bool], weight: Sequence[float]) -> tuple[float, ...]:
@@ -105,6 +119,8 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
     wide = photos.sample(side, max(count, math.ceil(math.sqrt(2 * unrelated)) + 1), seed)
     return [
         *known.copies(photos, paths, seed),
+        *known.strongly_edited(photos, paths, seed),
+        *known.pages(photos, paths, count // 4, seed),
         *known.lookalikes(photos, side),
         *known.overlaid(photos, paths, count // 2, seed),
         *known.plain(photos, paths, count // 2, seed),
@@ -121,7 +137,7 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
 def main(photos: Path, count: int, seed: int) -> None:
     """Fit the score and write imagetools/matching/coefficients.py."""
     config = MatcherConfig()
-    pairs = gather(Photos(photos), "fit", count, seed, RANDOM)
+    pairs = [pair for pair in gather(Photos(photos), "fit", count, seed, RANDOM) if pair.name not in UNTAUGHT]
     looks = look_at(pairs, [matcher(config)])
     evidence = [collect_evidence(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
     weights = fit(evidence, [pair.copy for pair in pairs], weights_of(pairs))
@@ -133,8 +149,9 @@ Fitted by `{made}`
 at {config.width} × {config.height}, on {len(pairs):,} pairs, of which {copies:,} are copies.
 """
 
-KEYPOINTS = {weights[False]}
-WHOLE = {weights[True]}
+KEYPOINTS = {weights["keypoints"]}
+CLOSER = {weights["closer"]}
+WHOLE = {weights["whole"]}
 '''
     WRITTEN.write_text(text)
     Console().print(text, markup=False)

@@ -8,8 +8,10 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from bench.documents import DOCUMENTS, SCANS, document, font
+from bench.documents import DOCUMENTS, document
+from bench.drawing import font
 from bench.pairs import Pair, Picture
+from bench.scans import SCANS
 from imagetools.decode import decode
 
 CONTENTS: Final = 5

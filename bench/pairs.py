@@ -15,6 +15,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from bench.strong_edits import SITES, STRONG, StrongEdit, page_with
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
@@ -47,7 +48,7 @@ class Picture:
 class Pair:
     """Two pictures and the truth about them.
 
-    kind  copy, random, look-alike, overlay, plain copy or plain
+    kind  copy, strong copy, random, look-alike, overlay, page, plain copy or plain
     name  of the edit, the overlay or the kind of plain picture
     copy  the right answer
     """
@@ -102,7 +103,24 @@ def copies(photos: Photos, paths: Sequence[str], seed: int) -> Iterator[Pair]:
     for i, path in enumerate(paths):
         photo, other = photos.picture(path), photos.picture(paths[i - 1])
         for name in EDITS:
-            yield Pair("copy", name, True, photo, _edited(name, photo, other, seed))
+            yield Pair("copy", name, True, photo, _with_other(name, EDITS[name], photo, other, seed))
+
+
+def strongly_edited(photos: Photos, paths: Sequence[str], seed: int) -> Iterator[Pair]:
+    """Every strong edit of every photo, with its photo."""
+    for i, path in enumerate(paths):
+        photo, other = photos.picture(path), photos.picture(paths[i - 1])
+        for name, edit in STRONG.items():
+            yield Pair("strong copy", name, True, photo, _with_other(name, edit, photo, other, seed))
+
+
+def pages(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+    """`count` pairs of web pages of one site that show different photos, for each site."""
+    rng = random.Random(seed)
+    for site in range(SITES):
+        for _ in range(count):
+            one, two = (photos.picture(path) for path in rng.sample(paths, 2))
+            yield Pair("page", "web page", False, _on_page(one, site), _on_page(two, site))
 
 
 def unrelated(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
@@ -144,12 +162,16 @@ def plain(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterat
                 yield Pair("plain", name, False, picture, pictures[i - 1])
 
 
-def _edited(name: str, photo: Picture, other: Picture, seed: int) -> Picture:
+def _with_other(name: str, edit: StrongEdit, photo: Picture, other: Picture, seed: int) -> Picture:
     def make() -> Image.Image:
         rng = random.Random(zlib.crc32(f"{seed} {name} {photo.name}".encode()))
-        return EDITS[name](photo.make(), rng, other.make())
+        return edit(photo.make(), rng, other.make())
 
     return Picture(f"{photo.name}, {name} {seed}", make)
+
+
+def _on_page(photo: Picture, site: int) -> Picture:
+    return Picture(f"{photo.name} on site {site}", lambda: page_with(photo.make(), site))
 
 
 def _overlaid(name: str, photo: Picture, size_of: Picture, style: int) -> Picture:
@@ -213,10 +235,30 @@ def _halved(image: Image.Image) -> Image.Image:
     return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.LANCZOS)
 
 
+def _jpeg25(image: Image.Image) -> Image.Image:
+    packed = io.BytesIO()
+    image.save(packed, "JPEG", quality=25)
+    return Image.open(packed).convert("RGB")
+
+
+def _fifth(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, image.width // 5), max(1, image.height // 5)), Image.Resampling.LANCZOS)
+
+
+def _cropped(image: Image.Image) -> Image.Image:
+    """80 % of the area, from the upper left of the middle."""
+    width, height = round(image.width * 0.8**0.5), round(image.height * 0.8**0.5)
+    left, top = (image.width - width) // 3, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 PLAIN_EDITS: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
     "re-encoded": _reencoded,
     "half size": _halved,
     "mirrored": ImageOps.mirror,
+    "JPEG 25": _jpeg25,
+    "a fifth of the size": _fifth,
+    "cropped to 80 %": _cropped,
 }
 
 

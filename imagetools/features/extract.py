@@ -24,6 +24,9 @@ _EDGE_THRESHOLD: Final = 8
 _CLOSE_SCALE: Final = 1.6
 # To shrink by less than this would only blur
 _MIN_SHRINK: Final = 1.1
+# A picture this many times as long as wide is a strip; its box grows with its length, up to this many times
+_STRIP: Final = 3.0
+_MAX_ROOM: Final = 8.0
 # A picture counts as drawn where this share of it has two shades, each with levels this far to either side, as paper
 # has in a scan; of 100 photos one or two do
 _MIN_DRAWN: Final = 0.5
@@ -98,7 +101,7 @@ class Features:
 
 def extract(image: Image.Image, config: FeatureConfig) -> Features:
     """Compute the features of an RGB image of any size from 1 × 1."""
-    box = config.box
+    box = _roomier(config.box, image.size)
     closer = max(1, round(_CLOSE_SCALE * box[0])), max(1, round(_CLOSE_SCALE * box[1]))
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     # of millions of pixels, enough that a picture shrunk from them is as sharp
@@ -111,6 +114,13 @@ def extract(image: Image.Image, config: FeatureConfig) -> Features:
     return complete(
         image.info.get(ORIGINAL_SIZE, image.size), grey, close, thumb, keypoints, codes, _key(grey, close, thumb)
     )
+
+
+def _roomier(box: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the box, larger for a strip: what fills the width of one is not shrunk to a dozen pixels."""
+    longer, shorter = max(size), max(1, min(size))
+    by = min(_MAX_ROOM, max(1.0, longer / shorter - _STRIP + 1))
+    return round(box[0] * by), round(box[1] * by)
 
 
 def complete(

@@ -11,7 +11,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from imagetools.matching.geometry import Map, apply, compose, determinant, inverse, whole_picture_map
+from imagetools.matching.geometry import Map, affine_at_middle, apply, compose, determinant, inverse, whole_picture_map
 from imagetools.matching.planes import Grey, Mask, Plane
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
@@ -64,20 +64,22 @@ class Agreement:
 NO_AGREEMENT: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
-def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Agreement:
+def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...], side: int = WORKING_SIDE) -> Agreement:
     """Lay the source over the target by the map, and compare them.
 
     source, target  pyramids of grey images, each half the one before; the map is between their first levels
+    side            pixels of the overlap's longer side at most
     """
-    if abs(determinant(affine)) > 1:
+    near = affine if len(affine) == 2 else affine_at_middle(affine, source[0].shape[::-1])
+    if abs(determinant(near)) > 1:
         # the inverse of a map that enlarges shrinks: never compare detail that one side cannot have
-        return compare(inverse(affine), target, source)
+        affine, source, target = inverse(affine), target, source
     height, width = target[0].shape
     box = _overlap_box(affine, source[0].shape, (height, width))
     if box is None:
         return NO_AGREEMENT
     left, top, right, bottom = box
-    scale = min(1.0, WORKING_SIDE / max(right - left, bottom - top))
+    scale = min(1.0, side / max(right - left, bottom - top))
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     into_box = np.array([[size[0] / (right - left), 0, 0.0], [0, size[1] / (bottom - top), 0.0]])
     into_box[:, 2] = into_box[:, :2] @ [0.5 - left, 0.5 - top] - 0.5
@@ -126,16 +128,17 @@ def _overlap_box(
 ) -> tuple[float, float, float, float] | None:
     height, width = source
     corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
-    mapped = corners @ affine[:, :2].T + affine[:, 2]
-    left, top = np.maximum(mapped.min(axis=0) + 0.5, 0)
-    right, bottom = np.minimum(mapped.max(axis=0) + 0.5, (target[1], target[0]))
+    mapped = apply(affine, (corners[:, 0] + 1j * corners[:, 1]).astype(np.complex64))
+    left, top = max(mapped.real.min() + 0.5, 0), max(mapped.imag.min() + 0.5, 0)
+    right, bottom = min(mapped.real.max() + 0.5, target[1]), min(mapped.imag.max() + 0.5, target[0])
     return (float(left), float(top), float(right), float(bottom)) if right - left >= 2 and bottom - top >= 2 else None
 
 
 def _warped(pyramid: tuple[Grey, ...], affine: Map, size: tuple[int, int]) -> tuple[Plane, Plane]:
     """Return the warped image, from the level that suits its scale, and 1 where it comes from inside the source."""
     level = 0
-    shrink = float(np.linalg.norm(affine[:, :2], axis=1).min())
+    near = affine if len(affine) == 2 else affine_at_middle(affine, pyramid[0].shape[::-1])
+    shrink = float(np.linalg.norm(near[:, :2], axis=1).min())
     while level + 1 < len(pyramid) and shrink <= 0.6:
         level, shrink = level + 1, shrink * 2
     grey = pyramid[level]
@@ -143,9 +146,9 @@ def _warped(pyramid: tuple[Grey, ...], affine: Map, size: tuple[int, int]) -> tu
     across = np.array([pyramid[0].shape[1] / grey.shape[1], pyramid[0].shape[0] / grey.shape[0]])
     from_level = np.column_stack([np.diag(across), across / 2 - 0.5])
     whole = compose(affine, from_level)
-    flags = cv2.INTER_LINEAR
-    warped = cv2.warpAffine(grey, whole, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.full_like(grey, 255), whole, size, flags=cv2.INTER_NEAREST, borderValue=0)
+    flags, warp = cv2.INTER_LINEAR, cv2.warpAffine if len(whole) == 2 else cv2.warpPerspective
+    warped = warp(grey, whole, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = warp(np.full_like(grey, 255), whole, size, flags=cv2.INTER_NEAREST, borderValue=0)
     return warped.astype(np.float32), (inside > 0).astype(np.float32)
 
 
@@ -235,11 +238,15 @@ def _framed(hole: _Hole, here: Plane, there: Plane) -> float:
 
 
 def _edge(at: int, within: int, here: Plane, there: Plane, length: int) -> float | None:
-    """Return by how much the clearest row near `at` is an edge in both images, 0 to 1, or None at the border."""
+    """Return by how much the row where the pictures part is an edge in both, 0 to 1, or None at the border."""
     if at <= within // 2 or at >= length - within // 2:
         return None
     near = slice(max(0, at - within), at + within + 1)
-    steps = [(np.abs(np.diff(image[near], axis=0)) > _STEP).mean(axis=1, dtype=np.float32) for image in (here, there)]
+    one, two = here[near], there[near]
+    # beside the line the two show the same, with edges that are no frame
+    apart = np.abs(np.diff(np.abs(one - two).mean(axis=1)))
+    line = int(apart.argmax())
+    steps = [(np.abs(np.diff(image, axis=0)) > _STEP).mean(axis=1, dtype=np.float32) for image in (one, two)]
     # stripes and checks step everywhere: an edge does where its surroundings do not
-    prominent = [step - np.median(step) for step in steps]
-    return float(max(0.0, np.minimum(*prominent).max()))
+    prominent = np.minimum(*[step - np.median(step) for step in steps])
+    return float(max(0.0, prominent[max(0, line - 1) : line + 2].max()))

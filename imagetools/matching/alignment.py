@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from imagetools.features import mbr_sift
 from imagetools.features.extract import Features, pyramid_of
-from imagetools.matching import agreement, calibration, geometry
+from imagetools.matching import agreement, calibration, geometry, perspective
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.geometry import Map
 
@@ -30,6 +31,15 @@ _CERTAIN_SCORE: Final = 0.99
 # A pair less certain than this is compared again on larger pictures, where at least this share of it agrees
 _DOUBTFUL_SCORE: Final = 0.9
 _MIN_REFINED_SHARE: Final = 0.3
+# or where this many keypoints match: a photograph of a print keeps them, and little agrees by an affine map
+_MANY_INLIERS: Final = 20
+# A hole of this share of the overlap is looked at closer, to tell what lies on a copy from what fills a frame
+_HOLE: Final = 0.1
+_CLOSE_SIDE: Final = 256
+# A thumbnail's cell counts where this much of it comes from inside the other picture
+_INSIDE: Final = 0.99
+# A map in perspective has to show this much more of mean correlation than an affine one
+_MIN_PERSPECTIVE_GAIN: Final = 0.02
 
 _Inliers = tuple[tuple[complex, complex], ...]
 """Points of the first image and of the second that agree with a map, best first."""
@@ -42,11 +52,15 @@ class Alignment:
     affine    from the first fitted image to the second, pixels
     evidence  what is scored
     points    the inliers, x + y·i in the first image and in the second, best first; none for whole pictures
+    flat      the map in perspective, where one lays the pictures over each other better; `affine` is nearest to it
+    negative  one picture is the other with its brightness inverted
     """
 
     affine: Map
     evidence: Evidence
     points: _Inliers
+    flat: Map | None = None
+    negative: bool = False
 
     @property
     def score(self) -> float:
@@ -56,28 +70,51 @@ class Alignment:
 
 def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
     """Return the ways of laying the pair over each other that its score needs, and the first failed gate or ""."""
-    by_keypoints, gate = align_keypoints(first, second)
+    matched, gate = _match(first, second)
+    by_keypoints = _align_matched(matched, first, second) if matched else None
     found = [by_keypoints] if by_keypoints else []
     if by_keypoints is None or by_keypoints.score < _CERTAIN_SCORE:
-        found += _present(align_whole(first, second))
-    if by_keypoints and max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
-        found += _present(align_closer(by_keypoints, first, second))
+        whole = align_whole(first, second)
+        found += _present(whole)
+        if whole and by_keypoints is None and whole.score < _DOUBTFUL_SCORE:
+            found += _present(align_cropped(whole, first, second))
+    if by_keypoints is None or matched is None or not _worth_a_closer_look(by_keypoints):
+        return found, gate
+    doubtful = max(alignment.score for alignment in found) < _DOUBTFUL_SCORE
+    if doubtful or by_keypoints.evidence.agreement.hole >= _HOLE:
+        closer = align_closer(by_keypoints, first, second)
+        # what is seen closer takes the place of what was seen from afar
+        found = [*found[1:], closer]
+        if max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
+            found += _present(align_in_perspective(matched, closer, first, second))
     return found, gate
 
 
 def align_every_way(first: Features, second: Features) -> list[Alignment]:
     """Return every way of laying the pair over each other, however certain one of them is."""
-    by_keypoints, _ = align_keypoints(first, second)
-    found = _present(by_keypoints) + _present(align_whole(first, second))
-    return found + (_present(align_closer(by_keypoints, first, second)) if by_keypoints else [])
+    matched, _ = _match(first, second)
+    by_keypoints = _align_matched(matched, first, second) if matched else None
+    whole = align_whole(first, second)
+    found = _present(by_keypoints) + _present(whole)
+    if whole and not by_keypoints:
+        found += _present(align_cropped(whole, first, second))
+    if by_keypoints and matched and _worth_a_closer_look(by_keypoints):
+        closer = align_closer(by_keypoints, first, second)
+        found += [closer, *_present(align_in_perspective(matched, closer, first, second))]
+    return found
+
+
+def _worth_a_closer_look(found: Alignment) -> bool:
+    evidence = found.evidence
+    return evidence.agreement.share >= _MIN_REFINED_SHARE or evidence.inliers >= _MANY_INLIERS
 
 
 def _present(found: Alignment | None) -> list[Alignment]:
     return [found] if found else []
 
 
-def align_keypoints(first: Features, second: Features) -> tuple[Alignment | None, str]:
-    """Lay the pair over each other by matching keypoints; None and the gate where they do not match."""
+def _match(first: Features, second: Features) -> tuple["_KeypointConsensus | None", str]:
+    """Return what the matching keypoints of the pair agree on; None and the gate where they do not match."""
     if min(first.count, second.count) < _MIN_MATCHES:
         return None, "too few keypoints"
     codes = mbr_sift.Codes(second.codes.coarse[: second.count], second.codes.fine[: second.count])
@@ -89,11 +126,13 @@ def align_keypoints(first: Features, second: Features) -> tuple[Alignment | None
     if len(matches.query) < _MIN_MATCHES:
         return None, "too few matches"
     consensus = _consensus(first, second, matches)
-    if consensus is None:
-        return None, "no common geometry"
-    affine, compared = _better_map(consensus.maps, first, second)
-    evidence = Evidence(whole=False, inliers=len(consensus.points), agreement=compared)
-    return Alignment(affine, evidence, consensus.points), ""
+    return consensus, "" if consensus else "no common geometry"
+
+
+def _align_matched(matched: "_KeypointConsensus", first: Features, second: Features) -> Alignment:
+    affine, compared = _better_map(matched.maps, first, second)
+    evidence = Evidence(whole=False, inliers=len(matched.points), agreement=compared)
+    return Alignment(affine, evidence, matched.points)
 
 
 def _coarse_distances(first: Features, codes: mbr_sift.Bits) -> mbr_sift.Bits | None:
@@ -113,10 +152,12 @@ def _coarse_distances(first: Features, codes: mbr_sift.Bits) -> mbr_sift.Bits | 
 
 @dataclass(frozen=True)
 class _KeypointConsensus:
-    """An affine map, then the similarity nearest to it if there is one, and the inliers of both."""
+    """An affine map, then the similarity nearest to it if there is one, the inliers of both, and all matches."""
 
     maps: Sequence[Map]
     points: _Inliers
+    at: NDArray[np.complex64]
+    to: NDArray[np.complex64]
 
 
 def _consensus(first: Features, second: Features, matches: mbr_sift.Matches) -> _KeypointConsensus | None:
@@ -146,12 +187,13 @@ def _consensus_of_kind(
     )
     if consensus is None:
         return None
-    at, to = first.keypoints.at[rows[consensus.inliers]], second.keypoints.at[columns[consensus.inliers]]
+    at, to = first.keypoints.at[rows], second.keypoints.at[columns]
     maps = [consensus.affine] if consensus.similarity is None else [consensus.affine, consensus.similarity]
     if mirrored:
         at = np.complex64(first.width - 1) - at.conj()
         maps = [geometry.compose(affine, geometry.mirror_map(first.width)) for affine in maps]
-    return _KeypointConsensus(maps, tuple(zip(at.tolist(), to.tolist(), strict=True)))
+    points = zip(at[consensus.inliers].tolist(), to[consensus.inliers].tolist(), strict=True)
+    return _KeypointConsensus(maps, tuple(points), at, to)
 
 
 def _better_map(maps: Sequence[Map], first: Features, second: Features) -> tuple[Map, agreement.Agreement]:
@@ -166,46 +208,109 @@ def _better_map(maps: Sequence[Map], first: Features, second: Features) -> tuple
     return affine, compared
 
 
-def align_closer(found: Alignment, first: Features, second: Features) -> Alignment | None:
+def align_closer(found: Alignment, first: Features, second: Features) -> Alignment:
     """Compare the larger pictures by the map as it is or, if that is better, refined on them.
 
     Shrinking blurs fine stripes, checks and dots, those of a crop and of its original differently, so that the two
     disagree although the map is right. And four inliers in one corner make a map that is right only there.
     """
-    if found.evidence.agreement.share < _MIN_REFINED_SHARE:
-        return None
     pyramids = pyramid_of(first.close), pyramid_of(second.close)
-    into, back = (
-        geometry.whole_picture_map(0, (one.width, one.height), one.close.shape[::-1]) for one in (second, first)
-    )
+    back, into = _into_close(first), _into_close(second)
     affine = geometry.compose(into, geometry.compose(found.affine, geometry.inverse(back)))
-    compared = agreement.compare(affine, *pyramids)
+    compared = agreement.compare(affine, *pyramids, _CLOSE_SIDE)
     # where all agrees there is nothing to gain, and refining may slip by a stripe
     if _MIN_REFINED_SHARE <= compared.share < _SUFFICIENT_SHARE:
         refined = agreement.refine(affine, *pyramids)
-        by_refined = agreement.compare(refined, *pyramids)
+        by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
         if by_refined.mean > compared.mean:
             affine, compared = refined, by_refined
-    evidence = replace(found.evidence, agreement=compared)
+    evidence = replace(found.evidence, agreement=compared, closer=True)
     return Alignment(geometry.compose(geometry.inverse(into), geometry.compose(affine, back)), evidence, found.points)
+
+
+def align_in_perspective(
+    matched: _KeypointConsensus, affine: Alignment, first: Features, second: Features
+) -> Alignment | None:
+    """Compare the larger pictures by a map in perspective, refined on them; None where an affine one is as good."""
+    found = perspective.find_homography(matched.at, matched.to, (first.width, first.height))
+    if found is None:
+        return None
+    homography, rows = found
+    pyramids = pyramid_of(first.close), pyramid_of(second.close)
+    back, into = _into_close(first), _into_close(second)
+    flat = geometry.compose(into, geometry.compose(homography, geometry.inverse(back)))
+    compared = agreement.compare(flat, *pyramids, _CLOSE_SIDE)
+    refined = perspective.refine(flat, *pyramids)
+    by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
+    if by_refined.mean > compared.mean:
+        flat, compared = refined, by_refined
+    if compared.mean < affine.evidence.agreement.mean + _MIN_PERSPECTIVE_GAIN:
+        return None
+    flat = geometry.compose(geometry.inverse(into), geometry.compose(flat, back))
+    points = tuple(zip(matched.at[rows].tolist(), matched.to[rows].tolist(), strict=True))
+    evidence = replace(affine.evidence, inliers=len(rows), agreement=compared)
+    return Alignment(geometry.affine_at_middle(flat, (first.width, first.height)), evidence, points, flat)
+
+
+def _into_close(features: Features) -> Map:
+    """Return the map from the fitted image to the larger one."""
+    return geometry.whole_picture_map(0, (features.width, features.height), features.close.shape[::-1])
 
 
 def align_whole(first: Features, second: Features) -> Alignment | None:
     """Lay the whole pictures over each other, turned and mirrored as their thumbnails correlate best.
 
-    None where neither the grey thumbnails nor the colours are alike.
+    A negative correlates negatively, and is compared with the second picture inverted. None where neither the grey
+    thumbnails nor the colours are alike.
     """
     correlations = first.views @ second.views[0]
+    negative = correlations.max() < _MIN_WHOLE_CORRELATION and correlations.min() <= -_MIN_WHOLE_CORRELATION
+    if negative:
+        correlations = -correlations
     view = int(correlations.argmax())
     alike = correlations[view] >= _MIN_WHOLE_CORRELATION
     # no turn brings colours nearer than their means
     if not alike and np.abs(first.shade - second.shade).mean() >= _MAX_COLOUR_GAP:
         return None
     colours = first.colours[:, ::-1] if view >= 4 else first.colours
-    gap = float(np.abs(np.rot90(colours, view % 4) - second.colours).mean())
+    others = 255 - second.colours if negative else second.colours
+    gap = float(np.abs(np.rot90(colours, view % 4) - others).mean())
     if not alike and gap >= _MAX_COLOUR_GAP:
         return None
     affine = geometry.whole_picture_map(view, (first.width, first.height), (second.width, second.height))
-    compared = agreement.compare(affine, first.pyramid, second.pyramid)
+    target = tuple(255 - level for level in second.pyramid) if negative else second.pyramid
+    compared = agreement.compare(affine, first.pyramid, target)
     evidence = Evidence(whole=True, inliers=0, agreement=compared, gap=gap)
-    return Alignment(affine, evidence, ())
+    return Alignment(affine, evidence, (), negative=negative)
+
+
+def align_cropped(whole: Alignment, first: Features, second: Features) -> Alignment | None:
+    """Move the map between two plain pictures to where they fit best, as where one is a crop of the other.
+
+    None where the whole pictures fit as well, or one is the negative of the other.
+    """
+    if whole.negative:
+        return None
+    affine = agreement.refine(whole.affine, first.pyramid, second.pyramid)
+    if affine is whole.affine or not geometry.is_plausible(_unmirrored(affine, first.width)):
+        return None
+    compared = agreement.compare(affine, first.pyramid, second.pyramid)
+    gap = _colour_gap(affine, first, second)
+    if gap is None or compared.correlation < whole.evidence.agreement.correlation:
+        return None
+    return Alignment(affine, Evidence(whole=True, inliers=0, agreement=compared, gap=gap), ())
+
+
+def _unmirrored(affine: Map, width: int) -> Map:
+    return affine if geometry.determinant(affine) > 0 else geometry.compose(affine, geometry.mirror_map(width))
+
+
+def _colour_gap(affine: Map, first: Features, second: Features) -> float | None:
+    """Return the mean colour difference of the thumbnails by a map between fitted images; None without overlap."""
+    side = first.colours.shape[0]
+    into = geometry.whole_picture_map(0, (second.width, second.height), (side, side))
+    back = geometry.whole_picture_map(0, (first.width, first.height), (side, side))
+    small = geometry.compose(into, geometry.compose(affine, geometry.inverse(back)))
+    moved = cv2.warpAffine(first.colours, small, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.ones((side, side), np.float32), small, (side, side), flags=cv2.INTER_LINEAR) > _INSIDE
+    return float(np.abs(moved - second.colours)[inside].mean()) if inside.any() else None

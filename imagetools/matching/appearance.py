@@ -25,6 +25,7 @@ class Appearance:
     grey        one is without colour and the other is not
     recoloured  colours or brightness differ
     flat        share of the candidate outside the overlap that is of one shade, 0 to 1
+    negative    brightness is inverted
     shrunk      candidate's longer side over the neighbor's, original pixels, for a whole picture
     """
 
@@ -33,13 +34,17 @@ class Appearance:
     recoloured: bool
     flat: float
     shrunk: float
+    negative: bool = False
 
 
-def compare_appearance(affine: Map, hole: float, candidate: Features, neighbor: Features) -> Appearance:
+def compare_appearance(
+    affine: Map, hole: float, candidate: Features, neighbor: Features, *, negative: bool = False
+) -> Appearance:
     """Compare the colour thumbnails where the map lays them over each other.
 
-    affine  from neighbor to candidate, pixels of the fitted images
-    hole    largest share of the overlap that disagrees
+    affine    from neighbor to candidate, pixels of the fitted images
+    hole      largest share of the overlap that disagrees
+    negative  one is the other with its brightness inverted
     """
     cells = (np.arange(THUMB_SIDE) + 0.5) / THUMB_SIDE
     at = (cells * candidate.width - 0.5) + 1j * (cells[:, np.newaxis] * candidate.height - 0.5)
@@ -52,6 +57,8 @@ def compare_appearance(affine: Map, hole: float, candidate: Features, neighbor: 
         cv2.erode(side.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for side in (inside, ~inside)
     )
     ours, theirs = candidate.colours[well_inside], neighbor.colours[row[well_inside], column[well_inside]]
+    if negative:
+        theirs = 255 - theirs
     around = candidate.colours[outside]
     return Appearance(
         covered=hole,
@@ -59,6 +66,7 @@ def compare_appearance(affine: Map, hole: float, candidate: Features, neighbor: 
         recoloured=_is_recoloured(ours, theirs),
         flat=float((np.abs(around - np.median(around, axis=0)).max(axis=1) < 6).mean()) if len(around) else 0.0,
         shrunk=max(candidate.original) / max(neighbor.original),
+        negative=negative,
     )
 
 

@@ -1,15 +1,25 @@
 """Turn evidence into a score: the share of pairs with such evidence that are copies, at even odds beforehand.
 
-Two logistic regressions, one for pairs aligned by keypoints and one for pairs of whole pictures. Their weights are in
-`coefficients`, which `python -m bench.calibrate` writes.
+Three logistic regressions: for pairs that keypoints lay over each other, for such pairs compared on larger pictures,
+and for pairs of whole pictures. Their weights stand in `coefficients`, which `python -m bench.calibrate` writes.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from imagetools.matching import coefficients
 from imagetools.matching.agreement import Agreement
+
+Way = Literal["keypoints", "closer", "whole"]
+WAYS: Final[tuple[Way, ...]] = ("keypoints", "closer", "whole")
+
+_WEIGHTS: Final[dict[Way, tuple[float, ...]]] = {
+    "keypoints": coefficients.KEYPOINTS,
+    "closer": coefficients.CLOSER,
+    "whole": coefficients.WHOLE,
+}
 
 
 @dataclass(frozen=True)
@@ -20,12 +30,19 @@ class Evidence:
     inliers    matches that agree with the map
     agreement  of the overlap
     gap        mean difference of the thumbnails' colours, 0 to 255; 0 with keypoints
+    closer     laid over each other by keypoints, and compared on the larger pictures
     """
 
     whole: bool
     inliers: int
     agreement: Agreement
     gap: float = 0.0
+    closer: bool = False
+
+    @property
+    def way(self) -> Way:
+        """Which regression scores it."""
+        return "whole" if self.whole else "closer" if self.closer else "keypoints"
 
 
 def terms_of(evidence: Evidence) -> tuple[float, ...]:
@@ -44,7 +61,7 @@ def terms_of(evidence: Evidence) -> tuple[float, ...]:
 
 def score_of(evidence: Evidence) -> float:
     """Return the score, 0 to 1."""
-    return logistic(terms_of(evidence), coefficients.WHOLE if evidence.whole else coefficients.KEYPOINTS)
+    return logistic(terms_of(evidence), _WEIGHTS[evidence.way])
 
 
 def logistic(terms: Sequence[float], weights: Sequence[float]) -> float:

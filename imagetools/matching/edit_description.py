@@ -75,6 +75,8 @@ def describe(
         words.append("partly covered")
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
+    if appearance.negative:
+        words.append("inverted")
     if appearance.grey:
         words.append("without colour")
     elif appearance.recoloured:

@@ -151,7 +151,9 @@ def apply(affine: Map, points: Points) -> NDArray[np.complex128]:
     mapped: NDArray[np.complex128] = (affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]) + 1j * (
         affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
     )
-    return mapped
+    if len(affine) == 2:
+        return mapped
+    return np.asarray(mapped / (affine[2, 0] * x + affine[2, 1] * y + affine[2, 2]))
 
 
 def scale_of(affine: Map) -> float:
@@ -181,15 +183,35 @@ def stretches(affine: Map) -> tuple[float, float]:
 
 
 def compose(outer: Map, inner: Map) -> Map:
-    """Return the map that applies `inner`, then `outer`."""
+    """Return the map that applies `inner`, then `outer`; in perspective where either is."""
+    if len(outer) == 3 or len(inner) == 3:
+        product = _squared(outer) @ _squared(inner)
+        return np.asarray(product / product[2, 2])
     linear = outer[:, :2] @ inner[:, :2]
     return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
 def inverse(affine: Map) -> Map:
     """Return the inverse map."""
+    if len(affine) == 3:
+        back = np.linalg.inv(affine)
+        return np.asarray(back / back[2, 2])
     linear = np.linalg.inv(affine[:, :2])
     return np.column_stack([linear, -linear @ affine[:, 2]])
+
+
+def _squared(affine: Map) -> Map:
+    return affine if len(affine) == 3 else np.vstack([affine, [0.0, 0.0, 1.0]])
+
+
+def affine_at_middle(perspective: Map, source: tuple[int, int]) -> Map:
+    """Return the affine map nearest to a perspective one over a whole source of (width, height), by least squares."""
+    width, height = source
+    at = (np.linspace(0, width - 1, 5) + 1j * np.linspace(0, height - 1, 5)[:, np.newaxis]).ravel()
+    to = apply(perspective, at.astype(np.complex64))
+    rows = np.column_stack([at.real, at.imag, np.ones(len(at))])
+    found, *_ = np.linalg.lstsq(rows, np.column_stack([to.real, to.imag]), rcond=None)
+    return np.ascontiguousarray(found.T)
 
 
 def mirror_map(width: int) -> Map:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from imagetools.features.extract import Features
-from imagetools.matching import detail, edit_description, geometry
+from imagetools.matching import detail, edit_description, geometry, perspective
 from imagetools.matching.alignment import Alignment, align, align_every_way
 from imagetools.matching.appearance import compare_appearance
 from imagetools.matching.calibration import Evidence
@@ -118,8 +118,9 @@ class _Pair:
 
     @property
     def to_neighbor(self) -> geometry.Map:
-        """The map from candidate to neighbor."""
-        return self.alignment.affine if self.from_candidate else geometry.inverse(self.alignment.affine)
+        """The map from candidate to neighbor, in perspective where that lays them over each other better."""
+        best = self.alignment.affine if self.alignment.flat is None else self.alignment.flat
+        return best if self.from_candidate else geometry.inverse(best)
 
 
 def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, ImageOpener] | None) -> Detail | None:
@@ -133,9 +134,14 @@ def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, Image
         geometry.whole_picture_map(0, (features.width, features.height), image.size)
         for features, image in zip((candidate, neighbor), opened, strict=True)
     )
-    affine = geometry.compose(into, geometry.compose(pair.to_neighbor, geometry.inverse(back)))
     # in one order, so that the verdict does not depend on which came first
     greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
+    if pair.alignment.negative:
+        greys[0] = 255 - greys[0]
+    affine = geometry.compose(into, geometry.compose(pair.to_neighbor, geometry.inverse(back)))
+    if len(affine) == 3:
+        greys[0] = perspective.straightened(greys[0], greys[1], affine)
+        affine = np.eye(2, 3)
     if pair.from_candidate:
         return detail.examine(greys[0], greys[1], affine)
     return detail.examine(greys[1], greys[0], geometry.inverse(affine)).turned()
@@ -166,7 +172,9 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
     duplicate = score >= config.threshold
     edit = ""
     if duplicate:
-        appearance = compare_appearance(affine, evidence.agreement.hole, candidate, neighbor)
+        appearance = compare_appearance(
+            affine, evidence.agreement.hole, candidate, neighbor, negative=pair.alignment.negative
+        )
         edit = edit_description.describe(
             shape, appearance, coverage_candidate, coverage_neighbor, seen.relation if seen else None
         )

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from bench.document_pairs import near_blank
-from bench.documents import DOCUMENTS, document, reencoded, scanned
+from bench.documents import DOCUMENTS, document
+from bench.scans import reencoded, scanned
 from imagetools.decode import decode
 from imagetools.edits import Edit, caption
 from imagetools.features.extract import extract
