@@ -73,10 +73,11 @@ def verify(
     """Decide whether two images show the same picture.
 
     Gates, in order: close codes, ratio test, geometry, minimum inliers, then the score of what the map shows. A pair
-    of whole pictures whose thumbnails correlate is scored by those too, and a doubtful one, some of which agrees, once
-    more on larger pictures; the best score counts. Two drawn pictures, such as pages, charts and screens, are opened
-    again where they may be one, and decided by their detail. Having no keypoints is a verdict, not an error. Symmetric:
-    the pair is put in one order first. Safe to call from many threads.
+    of whole pictures whose thumbnails correlate is scored by those too. A doubtful pair, and one with a hole in what
+    agrees, is compared on larger pictures, by an affine map and by one in perspective. The best score counts. Two drawn
+    pictures, such as pages, charts and screens, are opened again where they may be one, and decided by their detail.
+    Having no keypoints is a verdict, not an error. Symmetric: the pair is put in one order first. Safe to call from
+    many threads.
 
     openers  open candidate and neighbor; without them drawn pictures are decided as photos are. What they raise is
              passed on
