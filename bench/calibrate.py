@@ -26,7 +26,7 @@ from scipy.optimize import minimize
 
 from bench import pairs as known
 from bench.detectors import Detector, matcher
-from bench.pairs import SHARED, Pair, Photos, Picture
+from bench.pairs import SHARED, Pair, PhotoSides, Picture
 from imagetools.matching import calibration
 from imagetools.matching.calibration import WAYS, Evidence, Way
 from imagetools.matching.config import MatcherConfig
@@ -112,7 +112,7 @@ def _regress(terms: Sequence[Sequence[float]], truth: Sequence[bool], weight: Se
     return tuple(round(float(value), 4) for value in found.x)
 
 
-def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: int) -> list[Pair]:
+def gather(photos: PhotoSides, side: known.Side, count: int, seed: int, unrelated: int) -> list[Pair]:
     """Return pairs of every kind from one side."""
     paths = photos.sample(side, count, seed)
     # photos are cheap here, and make more random pairs
@@ -137,7 +137,7 @@ def gather(photos: Photos, side: known.Side, count: int, seed: int, unrelated: i
 def main(photos: Path, count: int, seed: int) -> None:
     """Fit the score and write imagetools/matching/coefficients.py."""
     config = MatcherConfig()
-    pairs = [pair for pair in gather(Photos(photos), "fit", count, seed, RANDOM) if pair.name not in UNTAUGHT]
+    pairs = [pair for pair in gather(PhotoSides(photos), "fit", count, seed, RANDOM) if pair.name not in UNTAUGHT]
     looks = look_at(pairs, [matcher(config)])
     evidence = [collect_evidence(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
     weights = fit(evidence, [pair.copy for pair in pairs], weights_of(pairs))

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, Photos
+from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, PhotoSides
 from cli.demo_images import LOOKALIKES
 from cli.find import find
 from cli.union_find import UnionFind
@@ -134,7 +134,7 @@ def _pair(one: str, two: str) -> Pair:
 
 def _choose(source: Path, photos: int | None, others: int) -> tuple[list[str], list[str], set[Pair]]:
     """Return photos to edit, other photos, and pairs of look-alikes among them."""
-    known, rng = Photos(source), random.Random(0)
+    known, rng = PhotoSides(source), random.Random(0)
     held = [path for path in known.paths if path.startswith(f"{HELD_OUT}/")] or rng.sample(known.paths, SAMPLED)
     rest = [path for path in known.paths if path not in held and not path.startswith(SERIES)]
     edited, rest = rng.sample(held, min(len(held), photos or len(held))), rng.sample(rest, min(len(rest), others))

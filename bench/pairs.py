@@ -65,7 +65,7 @@ class Pair:
         return self.first.look, self.second.look
 
 
-class Photos:
+class PhotoSides:
     """A folder of photos, with the look-alikes listed in it, split into sides."""
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +98,7 @@ class Photos:
         return Picture(path, lambda: self._root.open(path))
 
 
-def copies(photos: Photos, paths: Sequence[str], seed: int) -> Iterator[Pair]:
+def copies(photos: PhotoSides, paths: Sequence[str], seed: int) -> Iterator[Pair]:
     """Every edit of every photo, with its photo."""
     for i, path in enumerate(paths):
         photo, other = photos.picture(path), photos.picture(paths[i - 1])
@@ -106,7 +106,7 @@ def copies(photos: Photos, paths: Sequence[str], seed: int) -> Iterator[Pair]:
             yield Pair("copy", name, True, photo, _with_other(name, EDITS[name], photo, other, seed))
 
 
-def strongly_edited(photos: Photos, paths: Sequence[str], seed: int) -> Iterator[Pair]:
+def strongly_edited(photos: PhotoSides, paths: Sequence[str], seed: int) -> Iterator[Pair]:
     """Every strong edit of every photo, with its photo."""
     for i, path in enumerate(paths):
         photo, other = photos.picture(path), photos.picture(paths[i - 1])
@@ -114,7 +114,7 @@ def strongly_edited(photos: Photos, paths: Sequence[str], seed: int) -> Iterator
             yield Pair("strong copy", name, True, photo, _with_other(name, edit, photo, other, seed))
 
 
-def pages(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+def pages(photos: PhotoSides, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
     """`count` pairs of web pages of one site that show different photos, for each site."""
     rng = random.Random(seed)
     for site in range(SITES):
@@ -123,8 +123,8 @@ def pages(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterat
             yield Pair("page", "web page", False, _on_page(one, site), _on_page(two, site))
 
 
-def unrelated(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
-    """`count` different pairs of different photos; fewer where there are not so many."""
+def unrelated(photos: PhotoSides, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+    """`count` different pairs of different photos; fewer if there are no more."""
     rng = random.Random(seed)
     possible = len(paths) * (len(paths) - 1) // 2
     pictures = [photos.picture(path) for path in paths]
@@ -134,14 +134,14 @@ def unrelated(photos: Photos, paths: Sequence[str], count: int, seed: int) -> It
         yield Pair("random", "photos", False, pictures[row], pictures[number - row * (row - 1) // 2])
 
 
-def lookalikes(photos: Photos, side: Side) -> Iterator[Pair]:
+def lookalikes(photos: PhotoSides, side: Side) -> Iterator[Pair]:
     """The listed pairs of the side."""
     for one, two in photos.lookalikes:
         if photos.side_of(one) == side:
             yield Pair("look-alike", "photos", False, photos.picture(one), photos.picture(two))
 
 
-def overlaid(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+def overlaid(photos: PhotoSides, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
     """`count` pairs of different photos of one size under the same overlay, for each overlay."""
     rng = random.Random(seed)
     for name in OVERLAYS:
@@ -151,7 +151,7 @@ def overlaid(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Ite
             yield Pair("overlay", name, False, _overlaid(name, one, one, style), _overlaid(name, two, one, style))
 
 
-def plain(photos: Photos, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+def plain(photos: PhotoSides, paths: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
     """Pictures with few or no keypoints: copies of `count` of each kind, and `count` pairs of different ones."""
     for name, make in PLAIN.items():
         pictures = [_plain(name, make, photos.picture(path), seed + i) for i, path in enumerate(paths[:count])]

@@ -31,7 +31,7 @@ from bench import detectors
 from bench.calibrate import gather, look_at, weights_of
 from bench.detectors import Detector
 from bench.document_pairs import drawn_pairs
-from bench.pairs import SHARED, Pair, Photos
+from bench.pairs import SHARED, Pair, PhotoSides
 from cli.picture import pair_picture
 from imagetools.decode import decode
 from imagetools.features.extract import extract
@@ -206,7 +206,7 @@ def main(
     console = Console()
     config = MatcherConfig(width=width, height=height)
     photos = () if documents else folders or (SHARED,)
-    pairs = [pair for folder in photos for pair in gather(Photos(folder), side, count, seed, unrelated)]
+    pairs = [pair for folder in photos for pair in gather(PhotoSides(folder), side, count, seed, unrelated)]
     pairs += drawn_pairs(drawn, seed)
     compared = [detectors.matcher(config)]
     if not alone:

@@ -44,6 +44,7 @@ class Partitions:
         self._restoring: dict[int, Iterator[str]] = {}
         self._failure: Exception | None = None
         self._stopping = False
+        self._paused = False
 
     @property
     def restoring(self) -> bool:
@@ -63,7 +64,8 @@ class Partitions:
             self.progress = progress or ""
             if progress is None:
                 del self._restoring[partition]
-                self._consumer.resume([TopicPartition(self._topic, partition)])
+                if not self._paused:
+                    self._consumer.resume([TopicPartition(self._topic, partition)])
 
     def rewind(self) -> None:
         """Go back to the committed offsets. A seek that fails ends the process: no message may be skipped."""
@@ -73,11 +75,14 @@ class Partitions:
 
     def pause(self) -> None:
         """Stop reading all partitions."""
+        self._paused = True
         self._consumer.pause(self._consumer.assignment())
 
     def resume(self) -> None:
-        """Read all partitions again."""
-        self._consumer.resume(self._consumer.assignment())
+        """Read all partitions again, but for those whose stage is still being restored."""
+        self._paused = False
+        owned = self._consumer.assignment()
+        self._consumer.resume([part for part in owned if part.partition not in self._restoring])
 
     def raise_failure(self) -> None:
         """Raise what failed during an assignment: an exception cannot leave librdkafka's callback."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench import pairs as known
-from bench.pairs import Pair, Photos
+from bench.pairs import Pair, PhotoSides
 from tests.support.streaming import scene
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_looks_alike_is_on_one_side(folder: Path) -> None:
-    photos = Photos(folder)
+    photos = PhotoSides(folder)
     assert len(photos.lookalikes) == 4, "a photo that is not there has no look-alike"
     assert len({photos.side_of(f"{seed:02}.png") for seed in (0, 1, 2, 5)}) == 1
     assert {photos.side_of(path) for path in photos.paths} == {"fit", "report"}
@@ -37,7 +37,7 @@ def test_what_looks_alike_is_on_one_side(folder: Path) -> None:
 
 
 def test_a_sample_takes_the_held_out_first_and_is_seeded(folder: Path) -> None:
-    photos = Photos(folder)
+    photos = PhotoSides(folder)
     first = photos.sample("report", 4, seed=1)
     assert {path for path in first if path.startswith("heldout/")} == {f"heldout/{seed}.png" for seed in (24, 25, 26)}
     assert first == photos.sample("report", 4, seed=1)
@@ -46,7 +46,7 @@ def test_a_sample_takes_the_held_out_first_and_is_seeded(folder: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7, 10, 50])
 def test_random_pairs_are_different_pairs_of_different_photos(folder: Path, count: int) -> None:
-    photos = Photos(folder)
+    photos = PhotoSides(folder)
     found = list(known.unrelated(photos, photos.paths[:5], count, seed=3))
     pairs = {frozenset((pair.first.name, pair.second.name)) for pair in found}
     assert len(found) == len(pairs) == min(count, 10)
@@ -54,7 +54,7 @@ def test_random_pairs_are_different_pairs_of_different_photos(folder: Path, coun
 
 
 def test_every_kind_of_pair_can_be_made_and_made_again(folder: Path) -> None:
-    photos = Photos(folder)
+    photos = PhotoSides(folder)
     paths = photos.paths[:3]
     made: list[Pair] = [
         *known.copies(photos, paths[:1], 1), *known.overlaid(photos, paths, 1, 1), *known.plain(photos, paths, 2, 1)
