@@ -100,11 +100,7 @@ def _require_room(options: TrainOptions, run: Path) -> None:
     if options.resume and not started:
         raise CannotTrain(f"{run}: no checkpoint to resume from; leave out --resume to start a run")
     if not options.resume and started:
-<<<<<<< HEAD
         raise CannotTrain(f"{run}: an interrupted run; --resume goes on with it, removing the folder starts over")
-=======
-        raise CannotTrain(f"{run}: a run that was interrupted; --resume goes on with it, removing it begins again")
->>>>>>> b3f18c1 (No two classes of one name: ReportedPair, PhotoSides, NetworkRunner)
     if options.out.exists():
         raise CannotTrain(f"{options.out}: already there")
     if not options.out.parent.is_dir():
