@@ -6,21 +6,13 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from imagetools.features import mbr_sift
 from imagetools.features.extract import Features, pyramid_of
 from imagetools.matching import agreement, calibration, geometry, perspective
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.geometry import Map
+from imagetools.matching.keypoints import Inliers, KeypointConsensus, match_keypoints
 
-# A pair needs this many descriptors within this many of 128 bits: three in four unrelated pairs have not
-_MIN_CLOSE_CODES: Final = 2
-_MAX_CLOSE_BITS: Final = 20
-# The largest keypoints of one image, compared before all others: half the work for the many pairs that end there
-_FIRST_COMPARED: Final = 128
-_MIN_MATCHES: Final = 4
-_MIN_INLIERS: Final = 4
 _MIN_WHOLE_CORRELATION: Final = 0.85
 # Mean difference, of 255, below which two thumbnails show the same colours
 _MAX_COLOUR_GAP: Final = 3.0
@@ -41,9 +33,6 @@ _INSIDE: Final = 0.99
 # A map in perspective has to show this much more of mean correlation than an affine one
 _MIN_PERSPECTIVE_GAIN: Final = 0.02
 
-_Inliers = tuple[tuple[complex, complex], ...]
-"""Points of the first image and of the second that agree with a map, best first."""
-
 
 @dataclass(frozen=True)
 class Alignment:
@@ -58,7 +47,7 @@ class Alignment:
 
     affine: Map
     evidence: Evidence
-    points: _Inliers
+    points: Inliers
     flat: Map | None = None
     negative: bool = False
 
@@ -70,7 +59,7 @@ class Alignment:
 
 def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
     """Return the ways of laying the pair over each other that its score needs, and the first failed gate or ""."""
-    matched, gate = _match(first, second)
+    matched, gate = match_keypoints(first, second)
     by_keypoints = _align_matched(matched, first, second) if matched else None
     found = [by_keypoints] if by_keypoints else []
     if by_keypoints is None or by_keypoints.score < _CERTAIN_SCORE:
@@ -92,7 +81,7 @@ def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
 
 def align_every_way(first: Features, second: Features) -> list[Alignment]:
     """Return every way of laying the pair over each other, however certain one of them is."""
-    matched, _ = _match(first, second)
+    matched, _ = match_keypoints(first, second)
     by_keypoints = _align_matched(matched, first, second) if matched else None
     whole = align_whole(first, second)
     found = _present(by_keypoints) + _present(whole)
@@ -113,87 +102,10 @@ def _present(found: Alignment | None) -> list[Alignment]:
     return [found] if found else []
 
 
-def _match(first: Features, second: Features) -> tuple["_KeypointConsensus | None", str]:
-    """Return what the matching keypoints of the pair agree on; None and the gate where they do not match."""
-    if min(first.count, second.count) < _MIN_MATCHES:
-        return None, "too few keypoints"
-    codes = mbr_sift.Codes(second.codes.coarse[: second.count], second.codes.fine[: second.count])
-    distances = _coarse_distances(first, codes.coarse)
-    if distances is None:
-        return None, "too few close codes"
-    nearest = distances.min(axis=1)
-    matches = mbr_sift.match(first.codes, codes, distances, np.flatnonzero(nearest <= mbr_sift.COARSE_LIMIT))
-    if len(matches.query) < _MIN_MATCHES:
-        return None, "too few matches"
-    consensus = _consensus(first, second, matches)
-    return consensus, "" if consensus else "no common geometry"
-
-
-def _align_matched(matched: "_KeypointConsensus", first: Features, second: Features) -> Alignment:
+def _align_matched(matched: KeypointConsensus, first: Features, second: Features) -> Alignment:
     affine, compared = _better_map(matched.maps, first, second)
     evidence = Evidence(whole=False, inliers=len(matched.points), agreement=compared)
     return Alignment(affine, evidence, matched.points)
-
-
-def _coarse_distances(first: Features, codes: mbr_sift.Bits) -> mbr_sift.Bits | None:
-    """Return the distances of all codes of the first image, or None where its largest keypoints are near to nothing."""
-    mirrored = first.codes.coarse[first.count :]
-    compared = min(_FIRST_COMPARED, first.count)
-    halves = [mbr_sift.coarse_distances(np.concatenate([first.codes.coarse[:compared], mirrored[:compared]]), codes)]
-    if np.count_nonzero(halves[0].min(axis=1) <= _MAX_CLOSE_BITS) < _MIN_CLOSE_CODES:
-        return None
-    if compared == first.count:
-        return halves[0]
-    rest = np.concatenate([first.codes.coarse[compared : first.count], mirrored[compared:]])
-    halves.append(mbr_sift.coarse_distances(rest, codes))
-    left = first.count - compared
-    return np.concatenate([halves[0][:compared], halves[1][:left], halves[0][compared:], halves[1][left:]])
-
-
-@dataclass(frozen=True)
-class _KeypointConsensus:
-    """An affine map, then the similarity nearest to it if there is one, the inliers of both, and all matches."""
-
-    maps: Sequence[Map]
-    points: _Inliers
-    at: NDArray[np.complex64]
-    to: NDArray[np.complex64]
-
-
-def _consensus(first: Features, second: Features, matches: mbr_sift.Matches) -> _KeypointConsensus | None:
-    """Return what most matches of one kind, plain or mirrored, agree on."""
-    of_mirror = matches.query >= first.count
-    kinds = [(mirrored, np.flatnonzero(of_mirror == mirrored)) for mirrored in (False, True)]
-    best: _KeypointConsensus | None = None
-    for mirrored, kind in sorted(kinds, key=lambda kind: -len(kind[1])):
-        needed = max(_MIN_INLIERS, len(best.points) + 1 if best else 0)
-        if len(kind) < needed:
-            continue
-        found = _consensus_of_kind(first, second, matches, kind, mirrored=mirrored)
-        if found and len(found.points) >= needed:
-            best = found
-    return best
-
-
-def _consensus_of_kind(
-    first: Features, second: Features, matches: mbr_sift.Matches, kind: NDArray[np.intp], *, mirrored: bool
-) -> _KeypointConsensus | None:
-    rows, columns = matches.query[kind], matches.index[kind]
-    consensus = geometry.find_consensus(
-        first.keypoints.at[rows],
-        first.keypoints.frame[rows],
-        second.keypoints.at[columns],
-        second.keypoints.frame[columns],
-    )
-    if consensus is None:
-        return None
-    at, to = first.keypoints.at[rows], second.keypoints.at[columns]
-    maps = [consensus.affine] if consensus.similarity is None else [consensus.affine, consensus.similarity]
-    if mirrored:
-        at = np.complex64(first.width - 1) - at.conj()
-        maps = [geometry.compose(affine, geometry.mirror_map(first.width)) for affine in maps]
-    points = zip(at[consensus.inliers].tolist(), to[consensus.inliers].tolist(), strict=True)
-    return _KeypointConsensus(maps, tuple(points), at, to)
 
 
 def _better_map(maps: Sequence[Map], first: Features, second: Features) -> tuple[Map, agreement.Agreement]:
@@ -229,7 +141,7 @@ def align_closer(found: Alignment, first: Features, second: Features) -> Alignme
 
 
 def align_in_perspective(
-    matched: _KeypointConsensus, affine: Alignment, first: Features, second: Features
+    matched: KeypointConsensus, affine: Alignment, first: Features, second: Features
 ) -> Alignment | None:
     """Compare the larger pictures by a map in perspective, refined on them; None where an affine one is as good."""
     found = perspective.find_homography(matched.at, matched.to, (first.width, first.height))

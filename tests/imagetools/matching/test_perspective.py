@@ -5,12 +5,13 @@ import random
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.strong_edits import STRONG, page_with
 from imagetools.features.extract import extract, pyramid_of
 from imagetools.matching import geometry, perspective
 from imagetools.matching.config import MatcherConfig
-from imagetools.matching.verify import verify
+from imagetools.matching.verify import ImageOpener, Verification, verify
 from tests.support.pictures import SAMPLES, photo, photos
 
 CONFIG = MatcherConfig()
@@ -74,8 +75,9 @@ def test_maps_in_perspective_compose_and_invert_as_affine_ones_do():
     at = scattered(20, 7)
     turn = np.array([[0.9, -0.3, 5.0], [0.3, 0.9, -2.0]])
     both = geometry.compose(slanted(0.1), turn)
-    assert np.allclose(geometry.apply(both, at), geometry.apply(slanted(0.1), geometry.apply(turn, at)), atol=1e-3)
-    assert np.allclose(geometry.apply(geometry.inverse(both), geometry.apply(both, at)), at, atol=1e-3)
+    turned, to = (geometry.apply(one, at).astype(np.complex64) for one in (turn, both))
+    assert np.allclose(to, geometry.apply(slanted(0.1), turned), atol=1e-3)
+    assert np.allclose(geometry.apply(geometry.inverse(both), to), at, atol=1e-3)
 
 
 def test_the_nearest_affine_map_of_an_affine_one_is_itself():
@@ -95,8 +97,12 @@ def test_refining_brings_a_map_that_is_off_nearer():
     assert after < 0.5 < before
 
 
-def verdict(one, two):
-    return verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (lambda _: one, lambda _: two))
+def opening(image: Image.Image) -> ImageOpener:
+    return lambda _box: image
+
+
+def verdict(one: Image.Image, two: Image.Image) -> Verification:
+    return verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (opening(one), opening(two)))
 
 
 @pytest.mark.parametrize("name", ["perspective", "photographed", "web_page", "pasted", "stripe", "blended", "negative"])
@@ -130,6 +136,6 @@ def test_pages_of_one_site_with_different_photos_are_no_duplicates():
         (i, k)
         for i in range(8)
         for k in range(i)
-        if verify(seen[i], seen[k], CONFIG, (lambda _, i=i: pages[i], lambda _, k=k: pages[k])).duplicate
+        if verify(seen[i], seen[k], CONFIG, (opening(pages[i]), opening(pages[k]))).duplicate
     ]
     assert not wrong
