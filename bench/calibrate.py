@@ -38,6 +38,9 @@ ROUNDS: Final = 6
 UNTAUGHT: Final = ("waves", "negative")
 """Edits whose keypoints teach nothing: no map follows waves, and a negative's match by chance."""
 
+WEIGHT: Final = {"page": 2}
+"""How much more a kind of pairs weighs in the fit: pages with another photo are the hardest to tell."""
+
 RIDGE: Final = 1e-5
 """Ridge penalty; keeps the weights finite if one term separates the sides."""
 
@@ -140,7 +143,8 @@ def main(photos: Path, count: int, seed: int) -> None:
     pairs = [pair for pair in gather(PhotoSides(photos), "fit", count, seed, RANDOM) if pair.name not in UNTAUGHT]
     looks = look_at(pairs, [matcher(config)])
     evidence = [collect_evidence(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
-    weights = fit(evidence, [pair.copy for pair in pairs], weights_of(pairs))
+    weight = weights_of(pairs) * np.array([WEIGHT.get(pair.kind, 1) for pair in pairs])
+    weights = fit(evidence, [pair.copy for pair in pairs], weight)
     copies = sum(pair.copy for pair in pairs)
     made = f"python -m bench.calibrate --count {count} --seed {seed}"
     text = f'''"""The weights of `calibration`, in the order of its terms.

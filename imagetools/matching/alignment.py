@@ -26,12 +26,14 @@ _MIN_REFINED_SHARE: Final = 0.3
 # or where this many keypoints match: a photograph of a print keeps them, and little agrees by an affine map
 _MANY_INLIERS: Final = 20
 # A hole of this share of the overlap is looked at closer, to tell what lies on a copy from what fills a frame
-_HOLE: Final = 0.1
+_MIN_HOLE: Final = 0.1
 _CLOSE_SIDE: Final = 256
 # A thumbnail's cell counts where this much of it comes from inside the other picture
 _INSIDE: Final = 0.99
 # A map in perspective has to show this much more of mean correlation than an affine one
 _MIN_PERSPECTIVE_GAIN: Final = 0.02
+# and may leave a hole of this share at most: two things on one floor share the floor, in perspective
+_MAX_PERSPECTIVE_HOLE: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
             found += _present(align_cropped(whole, first, second))
     if by_keypoints is None or matched is None or not _worth_a_closer_look(by_keypoints):
         return found, gate
-    doubtful = max(alignment.score for alignment in found) < _DOUBTFUL_SCORE
-    if doubtful or by_keypoints.evidence.agreement.hole >= _HOLE:
+    hole = by_keypoints.evidence.agreement.hole >= _MIN_HOLE
+    if hole or max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
         closer = align_closer(by_keypoints, first, second)
-        # what is seen closer takes the place of what was seen from afar
-        found = [*found[1:], closer]
+        # what fills a hole shows at close range alone; without one, blur may make a copy disagree there
+        found = [*found[1:], closer] if hole else [*found, closer]
         if max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
             found += _present(align_in_perspective(matched, closer, first, second))
     return found, gate
@@ -156,7 +158,8 @@ def align_in_perspective(
     by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
     if by_refined.mean > compared.mean:
         flat, compared = refined, by_refined
-    if compared.mean < affine.evidence.agreement.mean + _MIN_PERSPECTIVE_GAIN:
+    gain = compared.mean - affine.evidence.agreement.mean
+    if gain < _MIN_PERSPECTIVE_GAIN or compared.hole >= _MAX_PERSPECTIVE_HOLE:
         return None
     flat = geometry.compose(geometry.inverse(into), geometry.compose(flat, back))
     points = tuple(zip(matched.at[rows].tolist(), matched.to[rows].tolist(), strict=True))

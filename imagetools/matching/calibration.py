@@ -21,6 +21,11 @@ _WEIGHTS: Final[dict[Way, tuple[float, ...]]] = {
     "whole": coefficients.WHOLE,
 }
 
+# A hole of this share of the overlap, and the part of what agrees that agrees exactly, around what lies on a copy
+_LARGE_HOLE: Final = 0.2
+_EXACT_PART: Final = 0.75
+_MAX_LOOSE_SCORE: Final = 0.5
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -60,8 +65,17 @@ def terms_of(evidence: Evidence) -> tuple[float, ...]:
 
 
 def score_of(evidence: Evidence) -> float:
-    """Return the score, 0 to 1."""
-    return logistic(terms_of(evidence), _WEIGHTS[evidence.way])
+    """Return the score, 0 to 1; at most .5 if the pictures agree loosely around a large hole."""
+    score = logistic(terms_of(evidence), _WEIGHTS[evidence.way])
+    return min(score, _MAX_LOOSE_SCORE) if evidence.closer and _is_loose(evidence.agreement) else score
+
+
+def _is_loose(found: Agreement) -> bool:
+    """Tell whether a pair agrees as two things on one floor do: around a hole, and not exactly.
+
+    What lies on a copy leaves a hole, too, and everything around it agrees exactly.
+    """
+    return found.hole >= _LARGE_HOLE and found.strict < _EXACT_PART * found.share
 
 
 def logistic(terms: Sequence[float], weights: Sequence[float]) -> float:
