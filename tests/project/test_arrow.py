@@ -39,9 +39,6 @@ STREAM_BASE = {"streams.config", "streams.settings", "streams.topics", "streams.
 """The files at the top of streams that its sub-rooms may import."""
 
 MAX_LINES = 300
-LONG_FILES = {"bench/documents.py"}
-"""Longer files: this one has a short function for each kind of document."""
-
 LIBRARIES = {
     "imagetools": {
         "numpy",
@@ -179,7 +176,7 @@ def test_files_are_short():
     lengths = {
         path.relative_to(HERE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in all_modules().values()
     }
-    assert {name: length for name, length in lengths.items() if length > MAX_LINES and name not in LONG_FILES} == {}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
 def test_schemas_take_nothing_but_the_errors_from_the_library():
