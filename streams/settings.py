@@ -9,7 +9,8 @@ To add a setting:
 5. in the tests: its variable in tests/streams/test_settings.py and, for a number, a value that is too large in
    tests/project/test_settings_table.py
 
-tests/project/test_settings_table.py compares the first three and asks for that value; nothing checks the rest.
+tests/project/test_settings_table.py compares the first three, asks for that value, and fails where `up` or `find` lacks
+an option; nothing checks the rest.
 Librdkafka's own settings are in streams/librdkafka.py.
 
 This module loads no library, because `imagetools --help` reads it.

@@ -131,3 +131,27 @@ def test_a_secret_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         Setting("BRIDGE_TOKEN", refuse, "", "", (), secret=True).read({"BRIDGE_TOKEN": "geheim"})
     assert str(caught.value) == "BRIDGE_TOKEN is set: no"
+
+
+DECIDED = {
+    "up": {"INDEX_DIR", "FEATURES_DIR", "BRIDGE_DIR"},
+    "find": {
+        "IMAGES_DIR",
+        "INDEX_DIR",
+        "EMBEDDINGS_TOPIC",
+        "TOPIC_PREFIX",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_GROUP_PROTOCOL",
+        "SCHEMA_REGISTRY_URL",
+        "DEAD_LETTER_LIMIT",
+    },
+}
+"""What these commands decide by themselves, or have an option of another name for."""
+
+
+@pytest.mark.parametrize("command", DECIDED)
+def test_up_and_find_have_an_option_for_each_setting_of_their_processes(command: str) -> None:
+    readers = (*STAGES, Reader.BRIDGE) if command == "up" else STAGES
+    needed = {setting.name for setting in read_by(*readers) if not setting.environment_only}
+    offered = {setting.name for path, _, setting in OPTIONS if path.split()[-1] == command}
+    assert needed - offered == DECIDED[command]
