@@ -21,6 +21,8 @@ _WEIGHTS: Final[dict[Way, tuple[float, ...]]] = {
     "whole": coefficients.WHOLE,
 }
 
+# A hole from which exact agreement around it proves nothing, as a share of the overlap
+_SMALL_HOLE: Final = 0.1
 # A hole of this share of the overlap, and the part of what agrees that agrees exactly, around what lies on a copy
 _LARGE_HOLE: Final = 0.2
 _EXACT_PART: Final = 0.75
@@ -61,7 +63,9 @@ def terms_of(evidence: Evidence) -> tuple[float, ...]:
         # colours may be edited, but a picture without texture has little else to go by
         gap, plain = math.log1p(evidence.gap), 1 - found.textured
         return (*common, -residual, -gap * plain, -gap * found.textured, plain, found.textured)
-    return (*common, math.log(min(evidence.inliers, 32)), found.textured * found.share)
+    # a picture that agrees exactly, without a hole, is a copy even by few inliers
+    exact = found.strict**2 * (1 - min(1.0, found.hole / _SMALL_HOLE))
+    return (*common, math.log(min(evidence.inliers, 32)), exact)
 
 
 def score_of(evidence: Evidence) -> float:

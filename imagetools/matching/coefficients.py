@@ -1,9 +1,9 @@
 """The weights of `calibration`, in the order of its terms.
 
-Fitted by `python -m bench.calibrate --count 200 --seed 1`
-at 160 × 160, on 39,416 pairs, of which 7,600 are copies.
+Fitted by `python -m bench.calibrate --count 100 --seed 1`
+at 160 × 160, on 34,916 pairs, of which 3,800 are copies.
 """
 
-KEYPOINTS = (-3.4443, 0.0, 0.0, 7.467, 0.0, 7.303, 2.4099, 0.0)
-CLOSER = (-3.4316, 0.5032, 0.0, 8.8975, 0.0, 11.7655, 2.5177, 0.0)
-WHOLE = (1.8009, 2.8181, 0.5599, 1.3604, 0.0613, 2.923, 1.7299, 6.2029, 5.8197, 0.8037, 0.0)
+KEYPOINTS = (-9.8245, 0.0, 0.0, 1.8012, 0.0, 3.3896, 3.6101, 17.7181)
+CLOSER = (-6.0307, 0.0, 0.0, 3.7711, 0.0, 9.2868, 2.8338, 10.4203)
+WHOLE = (1.5084, 1.2047, 0.0, 0.4594, 0.0149, 0.4499, 1.9098, 6.7858, 5.9151, 1.7706, 0.0)

@@ -117,12 +117,6 @@ class _Pair:
         """The map from neighbor to candidate."""
         return geometry.inverse(self.alignment.affine) if self.from_candidate else self.alignment.affine
 
-    @property
-    def to_neighbor(self) -> geometry.Map:
-        """The map from candidate to neighbor, in perspective where that lays them over each other better."""
-        best = self.alignment.affine if self.alignment.flat is None else self.alignment.flat
-        return best if self.from_candidate else geometry.inverse(best)
-
 
 def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, ImageOpener] | None) -> Detail | None:
     """Compare two drawn pictures, from candidate to neighbor, where their detail is resolved; None for other pairs."""
@@ -131,21 +125,23 @@ def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, Image
     if openers is None or not possible or not (candidate.drawn and neighbor.drawn):
         return None
     opened = [opener((detail.SIDE, detail.SIDE)) for opener in openers]
-    back, into = (
-        geometry.whole_picture_map(0, (features.width, features.height), image.size)
-        for features, image in zip((candidate, neighbor), opened, strict=True)
-    )
-    # in one order, so that the verdict does not depend on which came first
     greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
-    if pair.alignment.negative:
-        greys[0] = 255 - greys[0]
-    affine = geometry.compose(into, geometry.compose(pair.to_neighbor, geometry.inverse(back)))
+    # in one order, so that the verdict does not depend on which came first
+    features = [candidate, neighbor]
+    if not pair.from_candidate:
+        greys.reverse()
+        features.reverse()
+    back, into = (
+        geometry.whole_picture_map(0, (one.width, one.height), (grey.shape[1], grey.shape[0]))
+        for one, grey in zip(features, greys, strict=True)
+    )
+    best = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
+    affine = geometry.compose(into, geometry.compose(best, geometry.inverse(back)))
+    first = 255 - greys[0] if pair.alignment.negative else greys[0]
     if len(affine) == 3:
-        greys[0] = perspective.straightened(greys[0], greys[1], affine)
-        affine = np.eye(2, 3)
-    if pair.from_candidate:
-        return detail.examine(greys[0], greys[1], affine)
-    return detail.examine(greys[1], greys[0], geometry.inverse(affine)).turned()
+        first, affine = perspective.straightened(first, greys[1], affine), np.eye(2, 3)
+    seen = detail.examine(first, greys[1], affine)
+    return seen if pair.from_candidate else seen.turned()
 
 
 def _decide(score: float, seen: Detail | None) -> tuple[float, str]:
