@@ -28,6 +28,8 @@ _MANY_INLIERS: Final = 20
 # A hole of this share of the overlap is looked at closer, to tell what lies on a copy from what fills a frame
 _MIN_HOLE: Final = 0.1
 _CLOSE_SIDE: Final = 256
+# Thumbnails whose longer side has fewer pixels show no more, however large they are drawn
+_MIN_CLOSE_SIDE: Final = 64
 # A thumbnail's cell counts where this much of it comes from inside the other picture
 _INSIDE: Final = 0.99
 # A map in perspective has to show this much more of mean correlation than an affine one
@@ -69,7 +71,7 @@ def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
         found += _present(whole)
         if whole and by_keypoints is None and whole.score < _DOUBTFUL_SCORE:
             found += _present(align_cropped(whole, first, second))
-    if by_keypoints is None or matched is None or not _worth_a_closer_look(by_keypoints):
+    if by_keypoints is None or matched is None or not _worth_a_closer_look(by_keypoints, first, second):
         return found, gate
     hole = by_keypoints.evidence.agreement.hole >= _MIN_HOLE
     if hole or max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
@@ -89,14 +91,16 @@ def align_every_way(first: Features, second: Features) -> list[Alignment]:
     found = _present(by_keypoints) + _present(whole)
     if whole and not by_keypoints:
         found += _present(align_cropped(whole, first, second))
-    if by_keypoints and matched and _worth_a_closer_look(by_keypoints):
+    if by_keypoints and matched and _worth_a_closer_look(by_keypoints, first, second):
         closer = align_closer(by_keypoints, first, second)
         found += [closer, *_present(align_in_perspective(matched, closer, first, second))]
     return found
 
 
-def _worth_a_closer_look(found: Alignment) -> bool:
+def _worth_a_closer_look(found: Alignment, first: Features, second: Features) -> bool:
     evidence = found.evidence
+    if min(max(first.original), max(second.original)) < _MIN_CLOSE_SIDE:
+        return False
     return evidence.agreement.share >= _MIN_REFINED_SHARE or evidence.inliers >= _MANY_INLIERS
 
 
