@@ -4,17 +4,18 @@ Photos are split in two, one side to fit on and one to report on, so that no pho
 on both: by connected component of the look-alikes, and a folder named `heldout` is only ever reported on.
 """
 
-import io
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from bench.scans import through_jpeg
 from bench.strong_edits import SITES, STRONG, StrongEdit, page_with
 from imagetools.edits import EDITS
 from imagetools.folder import find_images
@@ -225,24 +226,8 @@ PLAIN: Final[dict[str, _PlainMaker]] = {
 }
 
 
-def _reencoded(image: Image.Image) -> Image.Image:
-    packed = io.BytesIO()
-    image.save(packed, "JPEG", quality=50)
-    return Image.open(packed).convert("RGB")
-
-
-def _halved(image: Image.Image) -> Image.Image:
-    return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.LANCZOS)
-
-
-def _jpeg25(image: Image.Image) -> Image.Image:
-    packed = io.BytesIO()
-    image.save(packed, "JPEG", quality=25)
-    return Image.open(packed).convert("RGB")
-
-
-def _fifth(image: Image.Image) -> Image.Image:
-    return image.resize((max(1, image.width // 5), max(1, image.height // 5)), Image.Resampling.LANCZOS)
+def _shrunk(image: Image.Image, by: int) -> Image.Image:
+    return image.resize((max(1, image.width // by), max(1, image.height // by)), Image.Resampling.LANCZOS)
 
 
 def _cropped(image: Image.Image) -> Image.Image:
@@ -253,11 +238,11 @@ def _cropped(image: Image.Image) -> Image.Image:
 
 
 PLAIN_EDITS: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
-    "re-encoded": _reencoded,
-    "half size": _halved,
+    "re-encoded": partial(through_jpeg, quality=50),
+    "half size": partial(_shrunk, by=2),
     "mirrored": ImageOps.mirror,
-    "JPEG 25": _jpeg25,
-    "a fifth of the size": _fifth,
+    "JPEG 25": partial(through_jpeg, quality=25),
+    "a fifth of the size": partial(_shrunk, by=5),
     "cropped to 80 %": _cropped,
 }
 

@@ -17,10 +17,11 @@ def scanned(image: Image.Image, seed: int) -> Image.Image:
     )
     small = turned.resize([round(0.8 * side) for side in turned.size], Image.Resampling.LANCZOS)
     grey = np.asarray(small, dtype=np.float32) * (paper - 20) / 255 + 20 + rng.normal(0, 5, (*small.size[::-1], 1))
-    return _packed(Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)), 60)
+    return through_jpeg(Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)), 60)
 
 
-def _packed(image: Image.Image, quality: int) -> Image.Image:
+def through_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """Encode as JPEG and decode again."""
     packed = io.BytesIO()
     image.save(packed, "JPEG", quality=quality)
     return Image.open(packed).convert("RGB")
@@ -28,7 +29,7 @@ def _packed(image: Image.Image, quality: int) -> Image.Image:
 
 def reencoded(image: Image.Image, seed: int) -> Image.Image:
     """Encode as JPEG of quality 60."""
-    return _packed(image, 60)
+    return through_jpeg(image, 60)
 
 
 def halved(image: Image.Image, seed: int) -> Image.Image:

@@ -4,7 +4,6 @@ Each is a seeded function on RGB images, with the signature of `imagetools.edits
 a copy is pasted on or blended with.
 """
 
-import io
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from bench.drawing import font
+from bench.scans import through_jpeg
 from imagetools.overlays import caption
 
 Colour = tuple[int, int, int]
@@ -52,7 +52,7 @@ def photographed(image: Image.Image, rng: random.Random, other: Image.Image) -> 
     across = np.linspace(rng.uniform(0.75, 1), rng.uniform(0.75, 1), size[0], dtype=np.float32)
     lit = cv2.GaussianBlur(warped * across[np.newaxis, :, np.newaxis], (0, 0), rng.uniform(0.4, 1.0))
     noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 3, lit.shape)
-    return _jpeg(Image.fromarray(np.clip(lit + noise, 0, 255).astype(np.uint8)), 80)
+    return through_jpeg(Image.fromarray(np.clip(lit + noise, 0, 255).astype(np.uint8)), 80)
 
 
 def web_page(image: Image.Image, rng: random.Random, other: Image.Image) -> Image.Image:
@@ -154,7 +154,7 @@ def _noise(image: Image.Image, rng: random.Random, other: Image.Image) -> Image.
 
 
 def _jpeg20(image: Image.Image, rng: random.Random, other: Image.Image) -> Image.Image:
-    return _jpeg(image, rng.randint(10, 25))
+    return through_jpeg(image, rng.randint(10, 25))
 
 
 def _small(image: Image.Image, rng: random.Random, other: Image.Image) -> Image.Image:
@@ -254,9 +254,3 @@ def _warped(
         np.asarray(image), matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=ground
     )
     return Image.fromarray(np.asarray(warped, dtype=np.uint8))
-
-
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    packed = io.BytesIO()
-    image.save(packed, "JPEG", quality=quality)
-    return Image.open(packed).convert("RGB")

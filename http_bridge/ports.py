@@ -32,7 +32,7 @@ def naming(host: str, port: int) -> Iterator[None]:
     except (OSError, UnicodeError) as exc:
         if isinstance(exc, (socket.gaierror, UnicodeError)) or exc.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(
-                f"BRIDGE_HOST is {host!r}, which is no address of this machine; --bridge-host 127.0.0.1 listens on "
+                f"BRIDGE_HOST is {host!r}, which is not an address of this machine; --bridge-host 127.0.0.1 listens on "
                 "this machine alone, 0.0.0.0 on all its addresses"
             ) from exc
         reason = os.strerror(exc.errno) if exc.errno else exc

@@ -39,7 +39,7 @@ def log_model(kafka: KafkaConfig) -> str | None:
 
 
 def first_embedding(kafka: KafkaConfig) -> Embedding | None:
-    """Read the log's first record that is no removal; None where the log has none, or is missing."""
+    """Return the first embedding in the log; None if the log has none or does not exist."""
     try:
         reader = LogReader(kafka, EMBEDDINGS.name, Embedding, 0)
     except KafkaException as exc:

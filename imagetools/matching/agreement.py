@@ -11,7 +11,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from imagetools.matching.geometry import Map, affine_at_middle, apply, compose, determinant, inverse, whole_picture_map
+from imagetools.matching.ecc import common_levels, refined
+from imagetools.matching.geometry import Map, affine_at_middle, apply, compose, determinant, inverse
 from imagetools.matching.planes import Grey, Mask, Plane
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
@@ -29,13 +30,9 @@ _HOLE_WINDOWS: Final = 7
 _MIN_HOLE_TEXTURE: Final = 0.35
 # Step between two pixels, in grey levels, that counts as an edge
 _STEP: Final = 8.0
-# A map is refined on the image at half the size, then at the whole
-_REFINED_ON: Final = (1, 0)
-_ROUNDS: Final = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
-_SMOOTHED: Final = 5
+_ROUNDS: Final = 30
 # Refining moves no corner by more than this part of the target's longer side: the right map is near
 _MAX_SHIFT: Final = 0.1
-_MIN_DETERMINANT: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -91,31 +88,16 @@ def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...], sid
 def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:
     """Move the map a little, to where the images correlate best; return it as it is where no near map is better.
 
-    A map from few keypoints is off by some pixels, and fine stripes that lie half a stripe apart disagree. Method:
-    Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization", PAMI
-    30(10), 2008.
+    A map from few keypoints is off by some pixels, and fine stripes that lie half a stripe apart disagree.
     source, target  pyramids of grey images, each half the one before; the map is between their first levels
     """
     height, width = source[0].shape
     corners = np.array([0, width, 1j * height, width + 1j * height], dtype=np.complex64) - np.complex64(0.5 + 0.5j)
     best = affine
-    for level in _REFINED_ON:
-        if level >= min(len(source), len(target)):
-            continue
-        into, back = (whole_picture_map(0, of[0].shape[::-1], of[level].shape[::-1]) for of in (target, source))
-        start = inverse(compose(into, compose(best, inverse(back)))).astype(np.float32)
-        planes = target[level].astype(np.float32), source[level].astype(np.float32)
-        everywhere = np.ones_like(source[level])
-        try:
-            _, warp = cv2.findTransformECC(*planes, start, cv2.MOTION_AFFINE, _ROUNDS, everywhere, _SMOOTHED)
-        except cv2.error:
-            # raised where the images do not correlate
+    for level in common_levels(source, target):
+        moved = refined(best, source, target, level, _ROUNDS)
+        if moved is None:
             return affine
-        found = np.asarray(warp, dtype=np.float64)
-        # so written that NaN fails too
-        if not abs(determinant(found)) > _MIN_DETERMINANT:
-            return affine
-        moved = inverse(compose(inverse(back), compose(found, into)))
         shift = np.abs(apply(moved, corners) - apply(affine, corners)).max()
         if not shift <= _MAX_SHIFT * max(target[0].shape):
             return affine

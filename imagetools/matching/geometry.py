@@ -96,12 +96,15 @@ def _near(affine: Map, query: Points, index: Points, tolerance: float) -> NDArra
 
 def agreeing_matches(affine: Map, query: Points, index: Points, tolerance: float) -> NDArray[np.intp]:
     """Return the rows within `tolerance` pixels, measured in the image that is shrunk, each keypoint once."""
-    near = _near(affine, query, index, tolerance)
-    # SIFT repeats a keypoint for each of its directions; one spot counts once
+    return each_spot_once(_near(affine, query, index, tolerance), query, index)
+
+
+def each_spot_once(rows: NDArray[np.intp], query: Points, index: Points) -> NDArray[np.intp]:
+    """Return the rows without those that repeat a spot: SIFT repeats a keypoint for each of its directions."""
     for side in (query, index):
-        _, first = np.unique(np.round(side[near]), return_index=True)
-        near = near[np.sort(first)]
-    return near
+        _, first = np.unique(np.round(side[rows]), return_index=True)
+        rows = rows[np.sort(first)]
+    return rows
 
 
 def fit_map(query: Points, index: Points) -> Map | None:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagetools.matching import geometry
+from imagetools.matching.ecc import common_levels, refined
 from imagetools.matching.geometry import Map, Points
 from imagetools.matching.planes import Grey
+from imagetools.matching.registration import shrunk
 
 # Pixels of the fitted image by which a match may miss
 _TOLERANCE: Final = 3.0
@@ -21,11 +23,7 @@ _MAX_ROUNDS: Final = 2000
 _CONFIDENCE: Final = 0.999
 # How much larger one corner may become than another: a print photographed from its very edge
 _MAX_STRETCH: Final = 3.0
-# A map is refined on the image at half the size, then at the whole
-_REFINED_ON: Final = (1, 0)
-_ECC_ROUNDS: Final = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
-_SMOOTHED: Final = 5
-_SHRINKS: Final = 0.9
+_ROUNDS: Final = 40
 
 
 def find_homography(at: Points, to: Points, source: tuple[int, int]) -> tuple[Map, NDArray[np.intp]] | None:
@@ -47,9 +45,7 @@ def find_homography(at: Points, to: Points, source: tuple[int, int]) -> tuple[Ma
     if not is_plausible(homography, source):
         return None
     rows = np.flatnonzero(np.abs(geometry.apply(homography, at) - to) < _TOLERANCE)
-    for side in (at, to):
-        _, first = np.unique(np.round(side[rows]), return_index=True)
-        rows = rows[np.sort(first)]
+    rows = geometry.each_spot_once(rows, at, to)
     return (homography, rows) if len(rows) >= _MIN_INLIERS else None
 
 
@@ -75,32 +71,9 @@ def is_plausible(perspective: Map, source: tuple[int, int]) -> bool:
 def refine(perspective: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:
     """Move the map to where the pictures correlate best, as `agreement.refine` does for affine maps."""
     best = perspective
-    for level in _REFINED_ON:
-        if level >= min(len(source), len(target)):
-            continue
-        into, back = (
-            geometry.whole_picture_map(0, of[0].shape[::-1], of[level].shape[::-1]) for of in (target, source)
-        )
-        start = geometry.inverse(geometry.compose(into, geometry.compose(best, geometry.inverse(back))))
-        if len(start) == 2:
-            start = np.vstack([start, [0, 0, 1.0]])
-        planes = target[level].astype(np.float32), source[level].astype(np.float32)
-        try:
-            _, warp = cv2.findTransformECC(
-                *planes,
-                start.astype(np.float32),
-                cv2.MOTION_HOMOGRAPHY,
-                _ECC_ROUNDS,
-                np.ones_like(source[level]),
-                _SMOOTHED,
-            )
-        except cv2.error:
-            return best
-        found = np.asarray(warp, dtype=np.float64)
-        if not np.isfinite(found).all():
-            return best
-        moved = geometry.inverse(geometry.compose(geometry.inverse(back), geometry.compose(found / found[2, 2], into)))
-        if not is_plausible(moved, source[0].shape[::-1]):
+    for level in common_levels(source, target):
+        moved = refined(best, source, target, level, _ROUNDS)
+        if moved is None or not is_plausible(moved, source[0].shape[::-1]):
             return best
         best = moved
     return best
@@ -111,11 +84,8 @@ def straightened(source: Grey, target: Grey, perspective: Map) -> Grey:
     size = target.shape[1], target.shape[0]
     # the nearest affine map tells by how much the source shrinks, and only averaging keeps fine print then
     near = geometry.scale_of(geometry.affine_at_middle(perspective, source.shape[::-1]))
-    if near < _SHRINKS:
-        small = max(1, round(source.shape[1] * near)), max(1, round(source.shape[0] * near))
-        back = geometry.whole_picture_map(0, small, source.shape[::-1])
-        source = np.asarray(cv2.resize(source, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        perspective = geometry.compose(perspective, back)
+    source, into = shrunk(source, near)
+    perspective = geometry.compose(perspective, geometry.inverse(into))
     warped = cv2.warpPerspective(source, perspective, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpPerspective(np.full_like(source, 255), perspective, size, flags=cv2.INTER_NEAREST)
     return np.where(inside > 0, np.asarray(warped, dtype=np.uint8), target)
