@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """embeddings: the fingerprint of one image at one content."""
+    """embeddings: the fingerprint and the local codes of one image at one content."""
 
     request_id: int
     relative_path: str
@@ -49,6 +49,7 @@ class Embedding:
     digest: bytes
     alert: bool = True
     parts: tuple[Part, ...] = ()
+    codes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ class SearchRequest:
     digest: bytes = b""
     model: str = ""
     parts: tuple[Part, ...] = ()
+    codes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ class Reply:
     parts: tuple[Part, ...] = ()
     neighbors: tuple[Neighbor, ...] = ()
     duplicated: tuple[Duplicate, ...] = ()
+    codes: bytes = b""
 
 
 class State(StrEnum):

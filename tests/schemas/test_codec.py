@@ -54,6 +54,9 @@ PUBLISHED = {
     "embedding.v2.avsc": "ac44e160ddecfc1cf077c25c6447d9de242af08d701cf5152ba63b673f3356c7",
     "reply.v2.avsc": "2086b1e831fe5b7ec5b3bbff8ee23dabe443958befb4afcc7119b4c4edafb551",
     "search_request.v2.avsc": "e0e41884a7979f6dcd7718e7ed023ada492fb4672ba5c430b5968375accae762",
+    "embedding.v3.avsc": "d5f4b96aeada5b33b4cd0114d7b49918ac6f9cae1be026083ee06d95e4052a9f",
+    "reply.v3.avsc": "e2444fb28242eb3099134dd3648c58e726509f9767d63633969fd6d285a8592e",
+    "search_request.v3.avsc": "a6823b1102d4500d3814aaa2cfaa1ca118d038dc235cd09a5e68c4276bc00234",
     "stage_state.v1.avsc": "43832dcb887595e1cff5df5742d215289b432363b02d2bad488a177a4863ff9a",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
@@ -65,7 +68,7 @@ PARTS = (Part(0.0, 0.25, 0.5, 1.0, FINGERPRINT), Part(0.5, 0.25, 1.0, 1.0, -FING
 RECORDS: tuple[Record, ...] = (
     ImageNew(-3, "folder/Zoë 日本.jpg", alert=False),
     Embedding(2**62, "a.jpg", FINGERPRINT, "resnet18.th:0123456789ab:160", bytes(range(32)), alert=False),
-    Embedding(1, "b.jpg", FINGERPRINT, "m:1:160", bytes(32), parts=PARTS),
+    Embedding(1, "b.jpg", FINGERPRINT, "m:1:160", bytes(32), parts=PARTS, codes=bytes(range(68))),
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5), Neighbor("c.jpg", 1.0, identical=True)), "m:1:160"),
     Duplicates(
         1,
@@ -86,9 +89,9 @@ RECORDS: tuple[Record, ...] = (
     SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, bytes(range(32)), "m:1:160"),
     MatchRequest(Envelope("c-4", "c", 0, NOON), "a.jpg", ("b.jpg", "c.jpg")),
     MatchRequest(Envelope("c-5", "c", 0, NOON), "", ("b.jpg",), b"\xff\xd8", 4000, 3000),
-    SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, parts=PARTS),
+    SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, parts=PARTS, codes=bytes(range(34))),
     Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT),
-    Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT, PARTS),
+    Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT, PARTS, codes=bytes(range(34))),
     Reply("c-3", "c", neighbors=(Neighbor("b.jpg", 0.5, identical=True),)),
     StageState("encoder", "encoder-0", "here", State.WAITING, "the folder is away", NOON, 2, "/data"),
     Reply(
@@ -292,3 +295,25 @@ def test_a_reader_fills_in_what_an_older_writer_did_not_know(tmp_path, monkeypat
     head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(older).encode()))
     plain: object = SingleObjectCodec().decode("t", ImageNew, head + b"\x0e\x0aa.jpg\x01")
     assert plain == {"request_id": 7, "relative_path": "a.jpg", "alert": True, "origin": "unknown"}
+
+
+OLDER: dict[type[Record], Record] = {
+    Embedding: Embedding(7, "a.jpg", FINGERPRINT, "m:1:160", bytes(range(32)), alert=False),
+    SearchRequest: SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, bytes(range(32)), "m:1:160"),
+    Reply: Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT),
+}
+"""Records without what their first version did not know."""
+
+
+@pytest.mark.parametrize("kind", OLDER, ids=lambda kind: kind.__name__)
+def test_records_of_every_older_version_are_read(kind):
+    record = OLDER[kind]
+    schemas = published_schemas(kind)
+    assert len(schemas) >= 3
+    for schema in schemas[:-1]:
+        head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(schema).encode()))
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, schema, to_plain(record))
+        back = codec().decode("t", kind, head + body.getvalue())
+        assert back.codes == b""
+        assert plainly(to_plain(back)) == plainly(to_plain(record))
