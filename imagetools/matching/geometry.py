@@ -240,6 +240,17 @@ def whole_picture_map(view: int, source: tuple[int, int], target: tuple[int, int
     return compose(out_of_unit, affine)
 
 
+def share_kept_by_turn(angle: float, size: tuple[int, int]) -> float:
+    """Return the share of a picture of (width, height) that stays in its frame when it is turned about its middle.
+
+    angle  degrees, taken from the nearest quarter turn
+    """
+    turn = math.radians((angle + 45) % 90 - 45)
+    middle = np.array([size[0] - 1, size[1] - 1]) / 2
+    linear = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    return covered_shares(np.column_stack([linear, middle - linear @ middle]), size, size)[0]
+
+
 def covered_shares(affine: Map, source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float]:
     """Return the share of the source inside the target, and the share of the target inside the mapped source."""
     width, height = source

@@ -15,6 +15,7 @@ from imagetools.matching.appearance import compare_appearance
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
+from imagetools.matching.relation import Relation, relation_of
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
 """Opens an image again, as RGB. A JPEG may come at a half, a quarter or an eighth, never below the (width, height)."""
@@ -40,6 +41,9 @@ class Verification:
     points              up to 64 inliers: x, y in the candidate, x, y in the neighbor, each 0 to 1 from the upper left
     gate                the first gate that failed, "" when all passed
     regions             up to 64 boxes that show something else, in the candidate and in the neighbor, largest first
+    relation            what the candidate shows of the neighbor, one of `relation.RELATIONS`; "" for unrelated pairs
+    recoloured          how far the colours were changed, median CIE76 ΔE of the overlap; 0 for unchanged
+    moved               share of the overlap whose content moved, 0 to 1
     """
 
     score: float
@@ -55,6 +59,9 @@ class Verification:
     points: tuple[tuple[float, float, float, float], ...]
     gate: str
     regions: tuple[tuple[Box, Box], ...] = ()
+    relation: Relation = ""
+    recoloured: float = 0.0
+    moved: float = 0.0
 
 
 # Two drawn pictures with a score below this are not opened again, unless the whole pictures are alike
@@ -62,6 +69,10 @@ _MIN_DETAIL_SCORE: Final = 0.05
 # The score after all detail was compared: at least, where it is the same, and at most, where it is not
 _SAME_DETAIL_SCORE: Final = 0.99
 _OTHER_DETAIL_SCORE: Final = 0.01
+_RELATIONS: Final[dict[detail.Relation, Relation]] = {
+    "same template, other content": "template",
+    "both are blank": "blank",
+}
 
 
 def verify(
@@ -167,7 +178,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
     shape = edit_description.shape_of(affine, *sizes)
     coverage_neighbor, coverage_candidate = geometry.covered_shares(affine, *sizes)
     duplicate = score >= config.threshold
-    edit = ""
+    edit, relation, recoloured = "", _RELATIONS.get(seen.relation, "") if seen else "", 0.0
     if duplicate:
         appearance = compare_appearance(
             affine, evidence.agreement.hole, candidate, neighbor, negative=pair.alignment.negative
@@ -175,6 +186,10 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         edit = edit_description.describe(
             shape, appearance, coverage_candidate, coverage_neighbor, seen.relation if seen else None
         )
+        recoloured = appearance.difference
+        kept = geometry.share_kept_by_turn(shape.angle, sizes[0])
+        flat = appearance.flat, appearance.around_flat
+        relation = relation or relation_of(coverage_candidate, coverage_neighbor, kept, flat=flat)
     regions = tuple((one.first, one.second) for one in seen.differences[:MAX_REGIONS]) if seen else ()
     return Verification(
         score=score,
@@ -190,6 +205,8 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         points=_normalised_points(pair),
         gate="" if duplicate else gate,
         regions=regions,
+        relation=relation,
+        recoloured=recoloured,
     )
 
 
