@@ -1,52 +1,12 @@
-"""The codes of an image's largest keypoints as they travel: enough to find images that share some of its detail.
-
-A row of ROW_BYTES a keypoint, largest first: 16 bytes of the keypoint's coarse MBR-SIFT code, 16 of its mirror twin's,
-one of its size and one of its direction. This module needs no OpenCV.
-"""
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+"""The codes that travel with an image's fingerprint, from its features."""
 
 import numpy as np
 
-from imagetools.features.mbr_sift import COARSE_BYTES, Bits
-
-if TYPE_CHECKING:
-    from imagetools.features.extract import Features
-
-MAX_LOCAL_CODES: Final = 160
-"""Of an image: the largest keypoints, which survive shrinking and blur. They take 5.4 KB."""
-
-ROW_BYTES: Final = 2 * COARSE_BYTES + 2
-
-SIZE_STEPS: Final = 16
-"""Steps of a size for each octave: one is 4.4 %. A byte reaches from 1 to 62,757 pixels."""
-
-DIRECTION_STEPS: Final = 256
-"""Steps of a full turn: one is 1.4 degrees."""
+from imagetools.features.extract import Features
+from imagetools.local_codes import DIRECTION_STEPS, MAX_LOCAL_CODES, SIZE_STEPS, LocalCodes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalCodes:
-    """The codes of k keypoints, largest first.
-
-    own        uint8 (k, 16), coarse codes
-    mirrored   uint8 (k, 16), those of the same keypoints in the mirror image (left and right exchanged)
-    size       uint8 (k,), SIZE_STEPS times the binary logarithm of the size in pixels of the fitted image
-    direction  uint8 (k,), the angle from x to y, y downwards, in 256ths of a turn; 128 less it in the mirror image
-    """
-
-    own: Bits
-    mirrored: Bits
-    size: Bits
-    direction: Bits
-
-    def __len__(self) -> int:
-        """Return k."""
-        return len(self.own)
-
-
-def local_codes(features: "Features") -> LocalCodes:
+def local_codes(features: Features) -> LocalCodes:
     """Return the codes of an image's largest keypoints, at most MAX_LOCAL_CODES."""
     count = min(features.count, MAX_LOCAL_CODES)
     frame, coarse = features.keypoints.frame[:count], features.codes.coarse
@@ -58,22 +18,3 @@ def local_codes(features: "Features") -> LocalCodes:
         np.minimum(np.rint(size), 255).astype(np.uint8),
         (np.rint(direction).astype(np.int64) % DIRECTION_STEPS).astype(np.uint8),
     )
-
-
-def pack_codes(codes: LocalCodes) -> bytes:
-    """Return codes as bytes, ROW_BYTES a keypoint; empty where there are none."""
-    return np.concatenate(
-        [codes.own, codes.mirrored, codes.size[:, np.newaxis], codes.direction[:, np.newaxis]], axis=1
-    ).tobytes()
-
-
-def unpack_codes(data: bytes) -> LocalCodes:
-    """Return the codes that were packed, as views of the bytes.
-
-    ValueError where the length is not that of at most MAX_LOCAL_CODES rows.
-    """
-    count, rest = divmod(len(data), ROW_BYTES)
-    if rest or count > MAX_LOCAL_CODES:
-        raise ValueError(f"{len(data)} bytes of codes, not at most {MAX_LOCAL_CODES} rows of {ROW_BYTES}")
-    rows = np.frombuffer(data, np.uint8).reshape(count, ROW_BYTES)
-    return LocalCodes(rows[:, :COARSE_BYTES], rows[:, COARSE_BYTES : 2 * COARSE_BYTES], rows[:, -2], rows[:, -1])

@@ -10,14 +10,8 @@ from PIL import Image, ImageOps
 from imagetools.features import mbr_sift
 from imagetools.features.config import FeatureConfig
 from imagetools.features.extract import Features, extract
-from imagetools.features.local_codes import (
-    MAX_LOCAL_CODES,
-    ROW_BYTES,
-    LocalCodes,
-    local_codes,
-    pack_codes,
-    unpack_codes,
-)
+from imagetools.features.local_codes import local_codes
+from imagetools.local_codes import MAX_LOCAL_CODES, ROW_BYTES, LocalCodes, pack_codes, unpack_codes
 from tests.support.pictures import photos
 from tests.support.streaming import scene
 
@@ -87,5 +81,5 @@ def test_bytes_of_another_length_are_refused(length):
 
 
 def test_unpacking_loads_no_opencv():
-    statement = "import sys, imagetools.features.local_codes; sys.exit('cv2' in sys.modules)"
+    statement = "import sys, imagetools.local_codes; sys.exit('cv2' in sys.modules)"
     subprocess.run([sys.executable, "-c", statement], check=True)
