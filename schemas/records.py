@@ -86,6 +86,20 @@ class Duplicate:
     coverage_neighbor: float = 0.0
     edit: str = ""
     points: tuple[tuple[float, ...], ...] = ()
+    relation: str = ""
+    recoloured: float = 0.0
+    regions: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """An image that is alike and no duplicate, seen from the candidate."""
+
+    relative_path: str
+    relation: str
+    reason: str = ""
+    score: float = 0.0
+    regions: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ class Verdict:
     relative_path: str
     outcome: VerdictOutcome
     reason: str = ""
+    similar: tuple[Similar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +202,7 @@ class Reply:
     neighbors: tuple[Neighbor, ...] = ()
     duplicated: tuple[Duplicate, ...] = ()
     codes: bytes = b""
+    similar: tuple[Similar, ...] = ()
 
 
 class State(StrEnum):

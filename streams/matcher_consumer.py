@@ -14,7 +14,7 @@ from imagetools.features.store import FeatureStore
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
-from imagetools.matching.verify import ImageOpener, Verification, verify
+from imagetools.matching.verify import ImageOpener, verify
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -24,11 +24,13 @@ from schemas.records import (
     Reply,
     ReplyOutcome,
     Request,
+    Similar,
     Verdict,
     VerdictOutcome,
 )
 from streams.config import Config
 from streams.known_images import KnownImages
+from streams.pair_evidence import duplicates_among, evidence_of, identical, similar_among
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
@@ -43,8 +45,8 @@ HANDFUL = 8
 
 FeaturesOrError = Features | ImageError
 
-Comparison = Duplicate | ImageError | None
-"""A pair's evidence; why one of its pictures cannot be opened again; or None: no duplicate."""
+Comparison = Duplicate | Similar | ImageError | None
+"""A pair's evidence; why one of its pictures cannot be opened again; or None: nothing to put on record."""
 
 
 class MatcherStage(Stage[Candidates]):
@@ -104,7 +106,7 @@ class MatcherStage(Stage[Candidates]):
             for neighbor in record.neighbors
         ]
         compared = self._comparing.map(lambda piece: self._compare_all(features, piece), pairs)
-        found: dict[int, dict[str, Duplicate | ImageError]] = {}
+        found: dict[int, dict[str, Comparison]] = {}
         for (record, neighbor), one in zip(pairs, compared, strict=True):
             if one is not None:
                 found.setdefault(id(record), {})[neighbor.relative_path] = one
@@ -151,9 +153,7 @@ class MatcherStage(Stage[Candidates]):
 
     def _compare(self, features: dict[str, FeaturesOrError], record: Candidates, neighbor: Neighbor) -> Comparison:
         if neighbor.identical:
-            return Duplicate(
-                neighbor.relative_path, 1.0, 0, 1.0, coverage_candidate=1.0, coverage_neighbor=1.0, edit="the same file"
-            )
+            return identical(neighbor.relative_path)
         ours, theirs = features[record.candidate], features[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
@@ -164,7 +164,7 @@ class MatcherStage(Stage[Candidates]):
         self, path: str, candidate: Features, neighbor: Features, openers: tuple[ImageOpener, ImageOpener]
     ) -> Comparison:
         try:
-            return _duplicate(path, verify(candidate, neighbor, self._config, openers))
+            return evidence_of(path, verify(candidate, neighbor, self._config, openers))
         except ImageError as exc:
             return exc
 
@@ -184,11 +184,11 @@ class MatcherStage(Stage[Candidates]):
             with self._scheduler.request():
                 compared += self._pool.map(lambda path: self._compare_file(candidate, opener, root, path), piece)
         errors = [one for one in compared if isinstance(one, ImageError)]
-        duplicates = [one for one in compared if isinstance(one, Duplicate)]
         return reply_to(
             request,
             error_message="; ".join(f"neighbor left out: {error}" for error in errors),
-            duplicated=tuple(sorted(duplicates, key=lambda d: -d.score)),
+            duplicated=duplicates_among(compared),
+            similar=similar_among(compared),
         )
 
     def _candidate(self, request: MatchRequest) -> FeaturesOrError:
@@ -209,22 +209,24 @@ class MatcherStage(Stage[Candidates]):
         return self._verify(path, candidate, features, (opener, _opener(root, path)))
 
     def _conclude(
-        self, record: Candidates, features: dict[str, FeaturesOrError], compared: dict[str, Duplicate | ImageError]
+        self, record: Candidates, features: dict[str, FeaturesOrError], compared: dict[str, Comparison]
     ) -> Outcome:
         unread = features.get(record.candidate)
         if isinstance(unread, ImageError):
             return unread
-        duplicates = [one for one in compared.values() if isinstance(one, Duplicate)]
+        duplicates = duplicates_among(compared.values())
         neighbors = {n.relative_path: features.get(n.relative_path) for n in record.neighbors} | compared
         errors = {path: error for path, error in neighbors.items() if isinstance(error, ImageError)}
         reason = "; ".join(f"neighbor left out: {error}" for error in errors.values())
         outcome = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
-        outputs = [Output(VERDICTS, record.candidate, Verdict(record.request_id, record.candidate, outcome, reason))]
+        similar = similar_among(compared.values())
+        verdict = Verdict(record.request_id, record.candidate, outcome, reason, similar)
+        outputs = [Output(VERDICTS, record.candidate, verdict)]
         if duplicates:
             alert = Duplicates(
                 record.request_id,
                 record.candidate,
-                tuple(sorted(duplicates, key=lambda d: -d.score)),
+                duplicates,
                 record.model,
                 self._config.threshold,
                 datetime.now(UTC),
@@ -246,24 +248,6 @@ def _paths_to_compare(records: Iterable[Candidates]) -> list[str]:
         if neighbors:
             paths |= dict.fromkeys([record.candidate, *neighbors])
     return list(paths)
-
-
-def _duplicate(relative_path: str, found: Verification) -> Duplicate | None:
-    if not found.duplicate:
-        return None
-    return Duplicate(
-        relative_path,
-        found.score,
-        found.inliers,
-        found.agreement,
-        found.mirrored,
-        found.scale,
-        found.angle,
-        found.coverage_candidate,
-        found.coverage_neighbor,
-        found.edit,
-        found.points,
-    )
 
 
 def make(config: Config) -> MatcherStage:

@@ -8,7 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import EncodeRequest, MatchRequest, Reply, ReplyOutcome, Request, SearchRequest
+from schemas.records import (
+    Duplicate,
+    EncodeRequest,
+    MatchRequest,
+    Neighbor,
+    Reply,
+    ReplyOutcome,
+    Request,
+    SearchRequest,
+    Similar,
+)
 from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, SEARCH_REQUESTS, SHORT_LIVED, Topic
 
 REQUEST_TOPICS: dict[type[Request], Topic] = {
@@ -23,7 +33,7 @@ MAX_MESSAGE_BYTES = 900_000
 """Of one request or reply; below a broker's default limit of 1 MB."""
 
 MAX_RESULT_BYTES = 250
-"""What Avro makes of one neighbor or duplicate, without its path and points, at most."""
+"""What Avro makes of one neighbor, duplicate or similar image, without its path, points and regions, at most."""
 
 
 def reply_to(
@@ -39,9 +49,14 @@ def is_late(request: Request) -> bool:
 
 
 def shrink(reply: Reply) -> Reply:
-    """Drop the points of a reply that is too large for a message; refuse it if that does not suffice."""
-    bare = replace(reply, duplicated=tuple(replace(one, points=()) for one in reply.duplicated))
-    paths = [one.relative_path for one in bare.duplicated] + [one.relative_path for one in bare.neighbors]
+    """Drop points and regions of a reply that is too large for a message; refuse it if that does not suffice."""
+    bare = replace(
+        reply,
+        duplicated=tuple(replace(one, points=(), regions=()) for one in reply.duplicated),
+        similar=tuple(replace(one, regions=()) for one in reply.similar),
+    )
+    named: tuple[Duplicate | Neighbor | Similar, ...] = (*bare.duplicated, *bare.neighbors, *bare.similar)
+    paths = [one.relative_path for one in named]
     size = sum(len(path.encode()) + MAX_RESULT_BYTES for path in paths) + len(bare.error_message.encode())
     if size < MAX_MESSAGE_BYTES:
         return bare

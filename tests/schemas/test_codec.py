@@ -12,7 +12,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -33,6 +33,7 @@ from schemas.records import (
     Reply,
     ReplyOutcome,
     SearchRequest,
+    Similar,
     StageState,
     State,
     Verdict,
@@ -58,12 +59,17 @@ PUBLISHED = {
     "reply.v3.avsc": "e2444fb28242eb3099134dd3648c58e726509f9767d63633969fd6d285a8592e",
     "search_request.v3.avsc": "a6823b1102d4500d3814aaa2cfaa1ca118d038dc235cd09a5e68c4276bc00234",
     "stage_state.v1.avsc": "43832dcb887595e1cff5df5742d215289b432363b02d2bad488a177a4863ff9a",
+    "duplicates.v2.avsc": "df0bba1fc9ab3eac4404df5734ae78dbad66f91b3ea72db639229840ae32fccb",
+    "verdict.v2.avsc": "b1bdf0b179873f54481ead2bad18cc21e3003cf951f771f43d998503bc33c070",
+    "reply.v4.avsc": "d3cadc14ab9bc9e5ffeceef78f5024d89bb602882e14dd8f07706c2265beaf85",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 FINGERPRINT = np.array([0.6, -0.8, 0.0], np.float32)
+REGION = (0.0, 0.25, 0.5, 1.0, 0.125, 0.25, 0.375, 0.75)
+SIMILAR = Similar("d.jpg", "template", "the same template, with other content", 0.0625, (REGION,))
 PARTS = (Part(0.0, 0.25, 0.5, 1.0, FINGERPRINT), Part(0.5, 0.25, 1.0, 1.0, -FINGERPRINT))
 RECORDS: tuple[Record, ...] = (
     ImageNew(-3, "folder/Zoë 日本.jpg", alert=False),
@@ -75,7 +81,7 @@ RECORDS: tuple[Record, ...] = (
         "a.jpg",
         (
             Duplicate("b.jpg", 0.75, 30, 0.5, True, 2.0, -90.0, 0.25, 1.0, "mirrored", ((0.0, 0.25, 0.5, 1.0),)),
-            Duplicate("c.jpg", 1.0),
+            Duplicate("c.jpg", 1.0, relation="crop", recoloured=0.25, regions=(REGION, REGION)),
         ),
         "m:1:160",
         0.5,
@@ -84,6 +90,7 @@ RECORDS: tuple[Record, ...] = (
     ),
     Verdict(None, "a.jpg", VerdictOutcome.DEAD_LETTER, "broken"),
     Verdict(5, "b.jpg", VerdictOutcome.CLEAR),
+    Verdict(5, "b.jpg", VerdictOutcome.CLEAR, similar=(SIMILAR, Similar("e.jpg", "moved"))),
     EncodeRequest(Envelope("c-1", "c", 2, NOON), "a.jpg"),
     EncodeRequest(Envelope("c-2", "c", 2, NOON), image=b"\xff\xd8"),
     SearchRequest(Envelope("c-3", "c", 0, NOON), FINGERPRINT, 10, bytes(range(32)), "m:1:160"),
@@ -97,6 +104,7 @@ RECORDS: tuple[Record, ...] = (
     Reply(
         "c-4", "c", ReplyOutcome.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)
     ),
+    Reply("c-4", "c", duplicated=(Duplicate("c.jpg", 1.0, regions=(REGION,)),), similar=(SIMILAR,)),
 )
 named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
@@ -276,6 +284,50 @@ def accepts(value: bytes, kind: Any) -> bool:
     except MessageError:
         return False
     return True
+
+
+CHANGED = [kind for kind in KINDS if len(published_schemas(kind)) > 1]
+
+
+@pytest.mark.parametrize("kind", CHANGED, ids=lambda kind: kind.__name__)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_message_of_each_older_schema_is_read(kind, data):
+    """With its own fields as they were, and the defaults of the others."""
+    for older in published_schemas(kind)[:-1]:
+        plain = data.draw(value_of(older))
+        head = MARKER + struct.pack("<Q", crc_64_avro(fastavro.schema.to_parsing_canonical_form(older).encode()))
+        back = codec().decode("t", kind, head + written(older, plain))
+        assert plainly(to_plain(back)) == plainly(to_plain(from_plain(kind, plain)))
+
+
+@pytest.mark.parametrize("kind", CHANGED, ids=lambda kind: kind.__name__)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_an_older_reader_reads_new_messages(kind, data):
+    """As a registry's client does: the writer's schema is at hand, and the reader's is older."""
+    *olders, newest = published_schemas(kind)
+    plain = data.draw(value_of(newest))
+    for older in olders:
+        back: Any = fastavro.schemaless_reader(io.BytesIO(written(newest, plain)), newest, older)
+        assert set(back) == {field["name"] for field in older["fields"]}
+        for name, value in back.items():
+            assert _without_new(plainly(plain[name]), value) == plainly(value)
+
+
+def written(schema: Any, plain: Any) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema, plain)
+    return out.getvalue()
+
+
+def _without_new(newer: Any, older: Any) -> Any:
+    """Return the newer value without what the older does not have."""
+    if isinstance(older, list):
+        return [_without_new(one, two) for one, two in zip(newer, older, strict=True)]
+    if isinstance(older, dict):
+        return {name: _without_new(newer[name], value) for name, value in older.items()}
+    return newer
 
 
 def test_a_reader_fills_in_what_an_older_writer_did_not_know(tmp_path, monkeypatch):

@@ -20,7 +20,18 @@ from imagetools.image_root import ImageRoot
 from local_kafka.ports import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import ConfluentCodec, codec, published_schemas
-from schemas.records import Candidates, Embedding, ImageNew, Neighbor, Record, State, Verdict, VerdictOutcome
+from schemas.records import (
+    Candidates,
+    Duplicates,
+    Embedding,
+    ImageNew,
+    Neighbor,
+    Record,
+    Reply,
+    State,
+    Verdict,
+    VerdictOutcome,
+)
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS
@@ -88,6 +99,15 @@ def test_a_message_of_an_older_schema_is_read_with_the_newer_ones_defaults(regis
     number = client.register_schema("older-value", Schema(json.dumps(older), "AVRO"))
     value = b"\0" + number.to_bytes(4) + b"\x0e\x0aa.jpg"
     assert codec(registry.url).decode("older", ImageNew, value) == ImageNew(7, "a.jpg", alert=True)
+
+
+@pytest.mark.parametrize("kind", [Duplicates, Verdict, Reply], ids=lambda kind: kind.__name__)
+def test_each_version_of_a_schema_is_compatible_with_the_one_before(registry, client, kind):
+    subject = f"versions-{kind.__name__}-value"
+    schemas = published_schemas(kind)
+    for schema in schemas:
+        client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+    assert client.get_versions(subject) == list(range(1, len(schemas) + 1))
 
 
 def refused(registry: LocalRegistry, value: bytes) -> str:

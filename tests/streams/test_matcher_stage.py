@@ -1,21 +1,36 @@
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import ImageOps
 
+from bench.documents import document
+from bench.scans import reencoded
 from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.features import cache
 from imagetools.features.extract import Features, extract
 from imagetools.features.store import FeatureStore
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
-from schemas.records import Candidates, Duplicates, Neighbor, Verdict, VerdictOutcome
+from schemas.records import (
+    Candidates,
+    Duplicate,
+    Duplicates,
+    Envelope,
+    MatchRequest,
+    Neighbor,
+    ReplyOutcome,
+    Similar,
+    Verdict,
+    VerdictOutcome,
+)
 from streams import matcher_consumer
 from streams.config import Config
 from streams.matcher_consumer import MatcherStage
+from streams.pair_evidence import MAX_SIMILAR, similar_among
 from streams.stage import Outcome, Received
 from tests.support.streaming import scene
 
@@ -117,3 +132,77 @@ def test_the_cache_is_bounded_by_bytes(images: Path, monkeypatch: pytest.MonkeyP
         assert stage._cache.nbytes <= 2.5 * one
     finally:
         stage.close()
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Path:
+    """Two forms of one template with other entries, and the first of them re-encoded."""
+    first, second = document("form", 2, 2), document("form", 2, 3)
+    first.save(tmp_path / "first.png")
+    second.save(tmp_path / "second.png")
+    reencoded(first, 0).save(tmp_path / "again.png")
+    return tmp_path
+
+
+def _is_template(found: Similar, path: str) -> None:
+    assert (found.relative_path, found.relation) == (path, "template")
+    assert found.reason.startswith("same template, other content at ")
+    assert found.score < MatcherConfig().threshold
+    assert 1 < len(found.regions) <= 16
+    for left, top, right, bottom, *there in found.regions:
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        # both pictures have the template in the same place
+        assert there == pytest.approx([left, top, right, bottom], abs=0.01)
+
+
+def test_one_template_with_other_content_is_on_record_for_a_clear_image_and_beside_an_alert(forms: Path) -> None:
+    stage = MatcherStage(MatcherConfig(), ImageRoot(forms), workers=2)
+    try:
+        outcomes = stage.run([_ask("second.png", "first.png"), _ask("again.png", "second.png", "first.png")])
+    finally:
+        stage.close()
+    ((clear,), (beside, alert)) = map(_records, outcomes)
+    assert isinstance(clear, Verdict)
+    assert clear.outcome is VerdictOutcome.CLEAR
+    (found,) = clear.similar
+    _is_template(found, "first.png")
+    assert isinstance(beside, Verdict)
+    assert isinstance(alert, Duplicates)
+    assert beside.outcome is VerdictOutcome.DUPLICATE
+    (found,) = beside.similar
+    _is_template(found, "second.png")
+    (duplicate,) = alert.duplicated
+    assert (duplicate.relative_path, duplicate.relation, duplicate.regions) == ("first.png", "same", ())
+
+
+def test_a_reply_has_the_similar_images_as_well(forms: Path) -> None:
+    stage = MatcherStage(MatcherConfig(), ImageRoot(forms), workers=2)
+    envelope = Envelope("c-1", "c", 0, datetime.now(UTC) + timedelta(minutes=1))
+    try:
+        (reply,) = stage.answer([MatchRequest(envelope, "again.png", ("second.png", "first.png"))])
+    finally:
+        stage.close()
+    assert reply.outcome is ReplyOutcome.SERVED
+    assert [(one.relative_path, one.relation) for one in reply.duplicated] == [("first.png", "same")]
+    (found,) = reply.similar
+    _is_template(found, "second.png")
+
+
+def test_unrelated_pictures_are_not_on_record(stage: MatcherStage) -> None:
+    (outcome,) = stage.run([_ask("0.png", "1.png", "2.png")])
+    assert _records(outcome) == [Verdict(1, "0.png", VerdictOutcome.CLEAR)]
+
+
+def test_the_same_bytes_are_identical(stage: MatcherStage) -> None:
+    near = (Neighbor("1.png", 1.0, identical=True),)
+    (outcome,) = stage.run([Received("0.png", Candidates(1, "0.png", near, "model"), 0, 0, 0)])
+    _, alert = _records(outcome)
+    assert isinstance(alert, Duplicates)
+    assert [(one.relation, one.edit) for one in alert.duplicated] == [("identical", "the same file")]
+
+
+def test_a_verdict_names_the_best_of_many_similar_images() -> None:
+    many = [Similar(f"{n}.png", "template", score=n / 100) for n in range(3 * MAX_SIMILAR)]
+    found = similar_among([*many, Duplicate("copy.png", 1.0), None])
+    assert list(found) == many[: -MAX_SIMILAR - 1 : -1]

@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from schemas.codec import codec
 from schemas.records import (
+    Duplicate,
     Embedding,
     EncodeRequest,
     Envelope,
@@ -20,12 +21,13 @@ from schemas.records import (
     ReplyOutcome,
     Request,
     SearchRequest,
+    Similar,
 )
 from streams.config import Config, KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from streams.kafka.errors import BrokerAway
 from streams.requests.client import NotAnswered, RequestClient
-from streams.requests.protocol import reply_to
+from streams.requests.protocol import MAX_MESSAGE_BYTES, reply_to, shrink
 from streams.requests.server import RequestServer
 from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Received, Stage
@@ -231,3 +233,18 @@ def test_the_streams_offsets_know_nothing_of_requests(kafka: KafkaConfig) -> Non
         reader = Reader(kafka, topic, isolation_level="read_uncommitted").settled(0.2)
         reader.close()
         assert reader.seen[topic.name] == []
+
+
+def test_a_reply_with_more_evidence_than_a_message_holds_keeps_what_was_found() -> None:
+    region = (0.0, 0.25, 0.5, 1.0, 0.0, 0.25, 0.5, 1.0)
+    duplicated = tuple(
+        Duplicate(f"{n}.png", 0.9, points=(region[:4],) * 64, relation="same", regions=(region,) * 64)
+        for n in range(1000)
+    )
+    similar = tuple(Similar(f"{n}.jpg", "template", "because", 0.01, (region,) * 16) for n in range(16))
+    reply = Reply("c-1", "c", duplicated=duplicated, similar=similar)
+    assert len(codec().encode("t", reply)) > MAX_MESSAGE_BYTES
+    small = shrink(reply)
+    assert len(codec().encode("t", small)) < MAX_MESSAGE_BYTES
+    assert [one.relation for one in small.duplicated] == ["same"] * 1000
+    assert [one.reason for one in small.similar] == ["because"] * 16
