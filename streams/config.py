@@ -99,7 +99,7 @@ class Config:
     features_dir       where the matcher keeps features on disk; None: in memory alone
     features_mb        of disk that they may take
     dead_letter_limit  after this many dead letters in a row a stage checks its inputs; 0: never
-    matcher            threshold and the box that images are fitted to
+    matcher            threshold, the pairs that it leaves out, and the box that images are fitted to
     """
 
     kafka: KafkaConfig = KafkaConfig()
@@ -145,6 +145,7 @@ class Config:
             dead_letter_limit=table.DEAD_LETTER_LIMIT.read(environ),
             matcher=MatcherConfig(
                 threshold=table.THRESHOLD.read(environ),
+                alert_recoloured=table.ALERT_RECOLOURED.read(environ),
                 width=table.WIDTH.read(environ),
                 height=table.HEIGHT.read(environ),
             ),

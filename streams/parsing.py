@@ -41,6 +41,14 @@ def one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def yes_or_no(text: str) -> bool:
+    """Yes or no; true and false, on and off, 1 and 0 are understood too."""
+    known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    if (answer := known.get(text.strip().lower())) is None:
+        raise ValueError("yes or no is needed")
+    return answer
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     if not 0 <= (number := _decimal(text)) <= 1:

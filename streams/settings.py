@@ -26,7 +26,7 @@ from imagetools.errors import ConfigError
 from imagetools.fingerprint.config import ENGINES, EncoderConfig
 from imagetools.index.config import DISTANCE_TYPES, IndexConfig
 from imagetools.matching.config import MatcherConfig
-from streams.parsing import brokers, one_of, port, seconds, share, topic_name, web_addresses, whole
+from streams.parsing import brokers, one_of, port, seconds, share, topic_name, web_addresses, whole, yes_or_no
 
 T = TypeVar("T")
 
@@ -92,7 +92,10 @@ class Setting(Generic[T]):
     @property
     def default_text(self) -> str:
         """The default for people, with its unit."""
-        value = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        if isinstance(self.default, bool):
+            value = "yes" if self.default else "no"
+        else:
+            value = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
         return self.without or f"{value} {self.unit}".rstrip() or "none"
 
 
@@ -163,6 +166,11 @@ BATCH_SIZE = Setting(
 
 THRESHOLD = Setting(
     "THRESHOLD", share, MatcherConfig.threshold, "The score, 0 to 1, from which a pair is a duplicate.",
+    (Reader.MATCHER,),
+)  # fmt: skip
+ALERT_RECOLOURED = Setting(
+    "ALERT_RECOLOURED", yes_or_no, MatcherConfig.alert_recoloured,
+    "Whether a picture in other hues is a duplicate; no suits a shop that shows one product in several colours.",
     (Reader.MATCHER,),
 )  # fmt: skip
 WIDTH = Setting(

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from imagetools.matching.ecc import common_levels, refined
-from imagetools.matching.geometry import Map, affine_at_middle, apply, compose, determinant, inverse
+from imagetools.matching.geometry import Map, apply
+from imagetools.matching.overlap import cut_out
 from imagetools.matching.planes import Grey, Mask, Plane
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
@@ -67,22 +68,8 @@ def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...], sid
     source, target  pyramids of grey images, each half the one before; the map is between their first levels
     side            pixels of the overlap's longer side at most
     """
-    near = affine if len(affine) == 2 else affine_at_middle(affine, source[0].shape[::-1])
-    if abs(determinant(near)) > 1:
-        # the inverse of a map that enlarges shrinks: never compare detail that one side cannot have
-        affine, source, target = inverse(affine), target, source
-    height, width = target[0].shape
-    box = _overlap_box(affine, source[0].shape, (height, width))
-    if box is None:
-        return NO_AGREEMENT
-    left, top, right, bottom = box
-    scale = min(1.0, side / max(right - left, bottom - top))
-    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    into_box = np.array([[size[0] / (right - left), 0, 0.0], [0, size[1] / (bottom - top), 0.0]])
-    into_box[:, 2] = into_box[:, :2] @ [0.5 - left, 0.5 - top] - 0.5
-    there, _ = _warped(target, into_box, size)
-    here, valid = _warped(source, compose(into_box, affine), size)
-    return _agreement(here, there, valid)
+    overlap = cut_out(affine, source, target, side)
+    return NO_AGREEMENT if overlap is None else _agreement(overlap.here, overlap.there, overlap.valid)
 
 
 def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:
@@ -103,35 +90,6 @@ def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> M
             return affine
         best = moved
     return best
-
-
-def _overlap_box(
-    affine: Map, source: tuple[int, ...], target: tuple[int, int]
-) -> tuple[float, float, float, float] | None:
-    height, width = source
-    corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]])
-    mapped = apply(affine, (corners[:, 0] + 1j * corners[:, 1]).astype(np.complex64))
-    left, top = max(mapped.real.min() + 0.5, 0), max(mapped.imag.min() + 0.5, 0)
-    right, bottom = min(mapped.real.max() + 0.5, target[1]), min(mapped.imag.max() + 0.5, target[0])
-    return (float(left), float(top), float(right), float(bottom)) if right - left >= 2 and bottom - top >= 2 else None
-
-
-def _warped(pyramid: tuple[Grey, ...], affine: Map, size: tuple[int, int]) -> tuple[Plane, Plane]:
-    """Return the warped image, from the level that suits its scale, and 1 where it comes from inside the source."""
-    level = 0
-    near = affine if len(affine) == 2 else affine_at_middle(affine, pyramid[0].shape[::-1])
-    shrink = float(np.linalg.norm(near[:, :2], axis=1).min())
-    while level + 1 < len(pyramid) and shrink <= 0.6:
-        level, shrink = level + 1, shrink * 2
-    grey = pyramid[level]
-    # a level may be one pixel less than half, so its own map comes from its own size
-    across = np.array([pyramid[0].shape[1] / grey.shape[1], pyramid[0].shape[0] / grey.shape[0]])
-    from_level = np.column_stack([np.diag(across), across / 2 - 0.5])
-    whole = compose(affine, from_level)
-    flags, warp = cv2.INTER_LINEAR, cv2.warpAffine if len(whole) == 2 else cv2.warpPerspective
-    warped = warp(grey, whole, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    inside = warp(np.full_like(grey, 255), whole, size, flags=cv2.INTER_NEAREST, borderValue=0)
-    return warped.astype(np.float32), (inside > 0).astype(np.float32)
 
 
 def _mean(plane: Plane) -> Plane:

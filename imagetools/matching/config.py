@@ -7,9 +7,11 @@ from imagetools.features.config import FeatureConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MatcherConfig(FeatureConfig):
-    """Settings of the matcher: those of its features, and the threshold.
+    """Settings of the matcher: those of its features, the threshold, and which recognised pairs are no duplicates.
 
-    threshold  score from which a pair is a duplicate, 0 to 1
+    threshold         score from which a pair is a duplicate, 0 to 1
+    alert_recoloured  whether a picture in other hues is a duplicate
     """
 
     threshold: float = 0.75
+    alert_recoloured: bool = True

@@ -62,6 +62,8 @@ def describe(
     """
     if relation == "both are blank":
         return relation
+    if appearance.equal:
+        return "identical pixels"
     words = _turned(shape)
     if coverage_neighbor < _MIN_WHOLE:
         words.append(f"cropped to {round(coverage_neighbor * 100)} %")
@@ -77,14 +79,19 @@ def describe(
         words.append("stretched")
     if appearance.negative:
         words.append("inverted")
-    if appearance.grey:
-        words.append("without colour")
-    elif appearance.recoloured:
-        words.append("recoloured")
+    words += _coloured(appearance)
     whole = coverage_candidate >= _MIN_WHOLE and coverage_neighbor >= _MIN_WHOLE
     if whole and not 0.95 < appearance.shrunk < 1.05:
         words.append(_resized(appearance.shrunk))
     return ", ".join(words) or "re-encoded"
+
+
+def _coloured(appearance: Appearance) -> list[str]:
+    if appearance.colours.grey:
+        return ["without colour"]
+    if appearance.colours.hue:
+        return ["recoloured"]
+    return ["colours adjusted"] if appearance.adjusted else []
 
 
 def _resized(scale: float) -> str:
@@ -100,7 +107,7 @@ def _turned(shape: Shape) -> list[str]:
         return ["mirrored top to bottom"]
     words = ["mirrored"] if shape.mirrored else []
     if off >= _TURN_SLACK:
-        words.append(f"turned {round(shape.angle)}°")
+        words.append(f"turned {abs(round(shape.angle))}° {'left' if shape.angle > 0 else 'right'}")
     elif quarters == 2:
         words.append("upside down")
     elif quarters:

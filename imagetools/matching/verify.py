@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from imagetools.features.extract import Features
-from imagetools.matching import detail, edit_description, geometry, perspective
+from imagetools.matching import appearance, detail, edit_description, geometry, perspective
 from imagetools.matching.alignment import Alignment, align, align_every_way
-from imagetools.matching.appearance import compare_appearance
 from imagetools.matching.calibration import Evidence
+from imagetools.matching.colours import ColourChange, compare_colours
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.relation import Relation, relation_of
@@ -29,7 +29,7 @@ class Verification:
     """The verdict on a pair, with its evidence.
 
     score               0 to 1, the probability of a copy given the evidence, where half of all pairs are copies
-    duplicate           score ≥ threshold
+    duplicate           score ≥ threshold, and no pair that the settings leave out
     inliers             matches that agree with the map
     agreement           share of the textured overlap that looks the same, 0 to 1
     mirrored            left and right are exchanged before the turn
@@ -42,7 +42,8 @@ class Verification:
     gate                the first gate that failed, "" when all passed
     regions             up to 64 boxes that show something else, in the candidate and in the neighbor, largest first
     relation            what the candidate shows of the neighbor, one of `relation.RELATIONS`; "" for unrelated pairs
-    recoloured          how far the colours were changed, median CIE76 ΔE of the overlap; 0 for unchanged
+    recoloured          how far the colours were changed, median CIE76 ΔE of the overlap or of a region that has another
+                        hue; 0 for unchanged and for unrelated pairs
     moved               share of the overlap whose content moved, 0 to 1
     """
 
@@ -98,9 +99,8 @@ def verify(
     if not alignments:
         return _rejected(gate)
     best = max(alignments, key=lambda alignment: alignment.score)
-    equal = candidate.key == neighbor.key and candidate.original == neighbor.original
     pair = _Pair(candidate, neighbor, best, from_candidate=first is candidate)
-    score = 1.0 if equal else best.score
+    score = 1.0 if appearance.is_equal(candidate, neighbor) else best.score
     return _verdict(pair, score, config, _compare_detail(pair, score, openers))
 
 
@@ -155,15 +155,22 @@ def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, Image
     return seen if pair.from_candidate else seen.turned()
 
 
-def _decide(score: float, seen: Detail | None) -> tuple[float, str]:
+def _compare_colours(pair: _Pair) -> ColourChange:
+    # in one order, so that the verdict does not depend on which came first
+    first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
+    affine = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
+    return compare_colours(affine, first, second, negative=pair.alignment.negative)
+
+
+def _decide(score: float, seen: Detail | None, *, equal: bool) -> tuple[float, str]:
     """Return the score after the detail was compared, and the gate of a pair that does not reach the threshold."""
     if seen is None or seen.relation in ("unclear", "one contains the other"):
         return score, "pictures disagree"
     if seen.relation == "same picture":
         return max(score, _SAME_DETAIL_SCORE), "pictures disagree"
     # blank pictures are one where they are equal
-    equal = seen.relation == "both are blank" and score == 1
-    return score if equal else min(score, _OTHER_DETAIL_SCORE), seen.relation
+    same = seen.relation == "both are blank" and equal
+    return score if same else min(score, _OTHER_DETAIL_SCORE), seen.relation
 
 
 def _rejected(gate: str) -> Verification:
@@ -171,24 +178,27 @@ def _rejected(gate: str) -> Verification:
 
 
 def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | None) -> Verification:
-    score, gate = _decide(score, seen)
-    candidate, neighbor, evidence = pair.candidate, pair.neighbor, pair.alignment.evidence
-    affine = pair.to_candidate
+    score, gate = _decide(score, seen, equal=appearance.is_equal(pair.candidate, pair.neighbor))
+    candidate, neighbor, alignment = pair.candidate, pair.neighbor, pair.alignment
+    evidence, affine = alignment.evidence, pair.to_candidate
     sizes = (neighbor.width, neighbor.height), (candidate.width, candidate.height)
     shape = edit_description.shape_of(affine, *sizes)
     coverage_neighbor, coverage_candidate = geometry.covered_shares(affine, *sizes)
+    edit, relation, colours = "", _RELATIONS.get(seen.relation, "") if seen else "", ColourChange()
     duplicate = score >= config.threshold
-    edit, relation, recoloured = "", _RELATIONS.get(seen.relation, "") if seen else "", 0.0
     if duplicate:
-        appearance = compare_appearance(
-            affine, evidence.agreement.hole, candidate, neighbor, negative=pair.alignment.negative
+        colours = _compare_colours(pair)
+        if colours.hue and not config.alert_recoloured:
+            duplicate, gate, relation = False, "recoloured", "recoloured"
+    if duplicate:
+        looks = appearance.compare_appearance(
+            affine, evidence.agreement.hole, colours, candidate, neighbor, negative=alignment.negative
         )
         edit = edit_description.describe(
-            shape, appearance, coverage_candidate, coverage_neighbor, seen.relation if seen else None
+            shape, looks, coverage_candidate, coverage_neighbor, seen.relation if seen else None
         )
-        recoloured = appearance.difference
         kept = geometry.share_kept_by_turn(shape.angle, sizes[0])
-        flat = appearance.flat, appearance.around_flat
+        flat = looks.flat, looks.around_flat
         relation = relation or relation_of(coverage_candidate, coverage_neighbor, kept, flat=flat)
     regions = tuple((one.first, one.second) for one in seen.differences[:MAX_REGIONS]) if seen else ()
     return Verification(
@@ -206,7 +216,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         gate="" if duplicate else gate,
         regions=regions,
         relation=relation,
-        recoloured=recoloured,
+        recoloured=colours.difference,
     )
 
 

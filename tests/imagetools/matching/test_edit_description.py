@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from imagetools.edits import EDITS
 from imagetools.features.extract import extract
 from imagetools.matching import geometry
 from imagetools.matching.appearance import Appearance
+from imagetools.matching.colours import ColourChange
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.edit_description import Shape, describe, shape_of
 from imagetools.matching.verify import verify
 from tests.support.pictures import SAMPLES, photo
 
 CONFIG = MatcherConfig()
-AS_IT_WAS = Appearance(covered=0, grey=False, recoloured=False, flat=0, shrunk=1)
+AS_IT_WAS = Appearance(covered=0, colours=ColourChange(), flat=0, around_flat=0, shrunk=1)
+HUES, LIGHTER, GREY = ColourChange(30.0, hue=True), ColourChange(9.0), ColourChange(20.0, grey=True)
 WORDS = {
     "jpeg15": {"re-encoded"},
     "quarter_size": {"resized to 25 %"},
@@ -43,7 +46,7 @@ def test_a_known_edit_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [("padding", "padded"), ("collage", "pasted into a larger picture"), ("screenshot", "pasted into a larger picture"),
-     ("turn25", "turned 25°"), ("square", "stretched")],
+     ("turn25", "turned 25° left"), ("square", "stretched")],
 )  # fmt: skip
 def test_the_first_word_of_a_compound_edit(name: str, word: str) -> None:
     for number in (4, 12, 20):
@@ -53,14 +56,14 @@ def test_the_first_word_of_a_compound_edit(name: str, word: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [(0.7, 0.7, 0.7), (1, 0.85, 0.7)])
-def test_a_change_of_brightness_or_tint_is_recoloured(factor: tuple[float, float, float]) -> None:
+def test_a_change_of_brightness_or_tint_is_an_adjustment(factor: tuple[float, float, float]) -> None:
     original = photo(SAMPLES[8])
     scaled = (
         band.point([round(level * by) for level in range(256)])
         for band, by in zip(original.split(), factor, strict=True)
     )
     copy = Image.merge("RGB", list(scaled))
-    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit == "recoloured"
+    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit == "colours adjusted"
 
 
 @given(st.floats(-179, 179), st.floats(0.3, 3), st.floats(1, 1.5), st.booleans())
@@ -88,11 +91,16 @@ def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored
         (Shape(False, 1, 180, 1), AS_IT_WAS, (1, 1), "upside down"),
         (Shape(False, 1, -91, 1), AS_IT_WAS, (1, 1), "turned 90° right"),
         (Shape(True, 1.6, 2, 1), AS_IT_WAS, (1, 0.4), "mirrored, cropped to 40 %"),
-        (Shape(False, 0.5, 0, 1), Appearance(0, False, True, 1, 1), (0.5, 1), "padded, recoloured"),
-        (Shape(False, 1, 0, 1), Appearance(0, False, False, 0, 0.5), (1, 1), "resized to 50 %"),
+        (Shape(False, 1, -25, 1), AS_IT_WAS, (1, 1), "turned 25° right"),
+        (Shape(False, 1, 0, 1), replace(AS_IT_WAS, equal=True), (1, 1), "identical pixels"),
+        (Shape(False, 0.5, 0, 1), replace(AS_IT_WAS, flat=1, colours=HUES), (0.5, 1), "padded, recoloured"),
+        (Shape(False, 1, 0, 1), replace(AS_IT_WAS, colours=LIGHTER), (1, 1), "colours adjusted"),
+        (Shape(False, 1, 0, 1), replace(AS_IT_WAS, shrunk=0.5), (1, 1), "resized to 50 %"),
+        (Shape(False, 1, 0, 1), replace(AS_IT_WAS, shrunk=1100), (1, 1), "much larger"),
+        (Shape(False, 1, 0, 1), replace(AS_IT_WAS, shrunk=0.004), (1, 1), "much smaller"),
         (
             Shape(False, 1, 0, 1.8),
-            Appearance(0.1, True, True, 0, 1),
+            replace(AS_IT_WAS, covered=0.1, colours=GREY),
             (1, 1),
             "partly covered, stretched, without colour",
         ),
