@@ -187,6 +187,8 @@ def _settings(
         "TOPIC_PREFIX": kafka.prefix,
         "IMAGES_DIR": str(folder.resolve()),
         "INDEX_DIR": str(home / "index"),
+        # the encoder hands features over to the matcher there
+        "FEATURES_DIR": environ.get("FEATURES_DIR") or str(home / "features"),
         # a folder may hold any number of broken files in a row; each is in the report
         "DEAD_LETTER_LIMIT": "0",
     }

@@ -48,7 +48,8 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     admin = admin_client(kafka)
     commit_first_offsets(admin, kafka, stage_name(topic), EMBEDDINGS)
     console = Console(stderr=True, markup=False)
-    stage = ReencoderStage(encoder, ImageRoot(config.images_dir), topic, limit=config.dead_letter_limit)
+    images, limit = ImageRoot(config.images_dir), config.dead_letter_limit
+    stage = ReencoderStage(encoder, images, topic, limit=limit, features=config.matcher)
     _follow(kafka, topic, Runner(stage, kafka), console, to_the_switch=switch)
     if stage.left_out:
         console.print(Text(f"{stage.left_out:,} images were left out: they cannot be read any more", style="yellow"))

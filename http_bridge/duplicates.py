@@ -137,6 +137,7 @@ async def duplicates(request: web.Request) -> web.Response:
             digest=upload.digest,
             model=encoded.model,
             parts=encoded.parts,
+            codes=encoded.codes,
         )
         same = [n.relative_path for n in searched.neighbors if n.identical]
         other = tuple(n.relative_path for n in searched.neighbors if not n.identical)

@@ -1,20 +1,23 @@
-"""images.new → embeddings: compute the fingerprint of every new image, and of images in requests."""
+"""images.new → embeddings: compute fingerprint and codes of every new image, and of images in requests."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import cpu_count
 
+import cv2
+
 from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
+from imagetools.features.config import FeatureConfig
+from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
-from imagetools.paths import shown
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
 from streams.embeddings_log import check_log, log_model, newest_paths
-from streams.encoding import load_encoder, to_parts
+from streams.encoding import ImageReader, Look, load_encoder, to_parts
+from streams.feature_store import open_store
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
@@ -42,19 +45,32 @@ class EncoderStage(Stage[ImageNew]):
         threads: int | None = None,
         *,
         recorded: Callable[[], Iterable[str]] = tuple,
+        features: FeatureConfig | None = None,
+        store: FeatureStore | None = None,
     ) -> None:
-        """`recorded` returns paths of images that were read before this process started."""
+        """Prepare the threads.
+
+        recorded  returns paths of images that were read before this process started
+        features  settings of the features that codes are taken from; those of the matcher
+        store     takes the features, for the matcher to find; the stage closes it
+        """
         self._encoder = encoder
         self._images = images
+        self._reader = ImageReader(encoder, images, features or FeatureConfig(), store)
         self._known = KnownImages(images, recorded)
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, "decode")
         # the network takes one batch at a time
         self._scheduler = SliceScheduler()
         self._slicer = BatchSlicer(self._scheduler, self.batch_size)
+        # the pool is the parallelism: OpenCV's own threads inside it would only contend
+        cv2.setNumThreads(1)
 
     def run(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
         """Make an embedding of each image, null for each that is gone."""
-        return self._slicer.map(self._encode, batch)
+        outcomes = self._slicer.map(self._encode, batch)
+        # once the batch is committed, a matcher soon asks for the features
+        self._reader.flush()
+        return outcomes
 
     def _encode(self, batch: Sequence[Received[ImageNew]]) -> Sequence[Outcome]:
         # the threads read on while the network runs
@@ -62,14 +78,11 @@ class EncoderStage(Stage[ImageNew]):
         return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
 
     def _read(self, received: Received[ImageNew]) -> Prepared | ImageError | None:
-        """Read and decode an image; None where it is gone."""
+        """Look at an image; None where it is gone."""
         if received.record is None:
             return None
         try:
-            data = self._images.read(received.path)
-            self._known.note(received.path)
-            digest = hashlib.sha256(data).digest()
-            return self._encoder.read(data, received.path, self._images.config, digest=digest)
+            return self._reader.read_file(received.path, self._known.note)
         except ImageError as exc:
             return exc
 
@@ -86,6 +99,7 @@ class EncoderStage(Stage[ImageNew]):
                 described.digest,
                 new.alert,
                 to_parts(described),
+                described.codes,
             )
         announced_in = (ANNOUNCED_IN, str(received.partition).encode())
         return (Output(EMBEDDINGS, received.path, embedding, received.timestamp, (announced_in,)),)
@@ -95,40 +109,48 @@ class EncoderStage(Stage[ImageNew]):
         return self._known.away()
 
     def close(self) -> None:
-        """End the decoding threads."""
+        """End the decoding threads and close the store."""
         self._pool.shutdown()
+        self._reader.close()
 
     # requests
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """Compute the fingerprint of each requested image."""
+        """Compute fingerprint and codes of each requested image."""
         asked = [request for request in requests if isinstance(request, EncodeRequest)]
         with self._scheduler.request():
-            described = self._encoder.describe(list(self._pool.map(self._read_requested, asked)))
-        return [self._reply(request, one) for request, one in zip(asked, described, strict=True)]
+            looks = list(self._pool.map(self._look_at, asked))
+            # threads compute the codes while the network runs
+            codes = self._pool.map(lambda look: self._reader.codes_of(look) if isinstance(look, Look) else b"", looks)
+            described = self._encoder.describe([look.prepared if isinstance(look, Look) else look for look in looks])
+            found = list(codes)
+        return [self._reply(*one) for one in zip(asked, described, found, strict=True)]
 
-    def _read_requested(self, request: EncodeRequest) -> Prepared | ImageError:
+    def _look_at(self, request: EncodeRequest) -> Look | ImageError:
         try:
             if request.image is not None:
-                return self._encoder.read(request.image, "the image", self._images.config)
-            data = self._images.read(request.relative_path)
-            return self._encoder.read(data, shown(request.relative_path), self._images.config)
+                return self._reader.look_at(request.image, "the image")
+            return self._reader.look_at(self._images.read(request.relative_path), request.relative_path)
         except ImageError as exc:
             return exc
 
-    def _reply(self, request: EncodeRequest, described: Described | ImageError) -> Reply:
+    def _reply(self, request: EncodeRequest, described: Described | ImageError, codes: bytes) -> Reply:
         if isinstance(described, ImageError):
             outcome = ReplyOutcome.MISSING if isinstance(described, MissingImage) else ReplyOutcome.REFUSED
             return reply_to(request, outcome, str(described))
         return reply_to(
-            request, model=self._encoder.model, fingerprint=described.fingerprint, parts=to_parts(described)
+            request,
+            model=self._encoder.model,
+            fingerprint=described.fingerprint,
+            parts=to_parts(described),
+            codes=codes,
         )
 
 
 def make(config: Config) -> EncoderStage:
     """Make the stage, ready to run; ModelError where the model cannot be used, or is not the log's.
 
-    ConfigError where DIMENSION is not the model's, or EMBEDDINGS_TOPIC names no log.
+    ConfigError where DIMENSION is not the model's, EMBEDDINGS_TOPIC names no log, or FEATURES_DIR cannot be used.
     """
     encoder = load_encoder(config)
     if config.dimension not in (None, encoder.dimension):
@@ -144,7 +166,13 @@ def make(config: Config) -> EncoderStage:
             "fingerprints of two models cannot be compared; `imagetools reencode` moves a collection to another model"
         )
     log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
-    return EncoderStage(encoder, ImageRoot(config.images_dir), recorded=partial(newest_paths, config.kafka))
+    return EncoderStage(
+        encoder,
+        ImageRoot(config.images_dir),
+        recorded=partial(newest_paths, config.kafka),
+        features=config.matcher,
+        store=open_store(config),
+    )
 
 
 def main(config: Config | None = None) -> None:

@@ -1,11 +1,32 @@
-"""What the encoder and the reencoder share: the encoder that the settings name, and parts as records hold them."""
+"""What the encoder and the reencoder share: the model, and one look at each image for all that is wanted of it."""
 
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from PIL import Image
 from platformdirs import user_cache_path
 
+from imagetools.decode import decode
+from imagetools.errors import ImageError
+from imagetools.features.config import FeatureConfig
+from imagetools.features.extract import Features, extract
+from imagetools.features.file_state import file_state
+from imagetools.features.local_codes import local_codes
+from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.config import EncoderConfig
-from imagetools.fingerprint.encoder import Described, Encoder
+from imagetools.fingerprint.encoder import Described, Encoder, Prepared
+from imagetools.image_root import ImageRoot
+from imagetools.local_codes import pack_codes
 from schemas.records import Part
 from streams.config import Config
+
+log = logging.getLogger(__name__)
+
+FLUSH_S: Final = 1.0
+"""How long a batch waits for its features to be written; longer waits mean that the disk is stuck."""
 
 
 def load_encoder(config: Config) -> Encoder:
@@ -24,3 +45,91 @@ def load_encoder(config: Config) -> Encoder:
 def to_parts(described: Described) -> tuple[Part, ...]:
     """Convert the pictures inside an image to the record's parts."""
     return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in described.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """An image file, decoded once.
+
+    name      of the image, for errors
+    picture   RGB, no smaller than the network's input and the features' box where the file has as much
+    prepared  ready for the network
+    """
+
+    data: bytes
+    name: str
+    picture: Image.Image
+    prepared: Prepared
+
+
+class ImageReader:
+    """Reads and decodes each image once, for its fingerprint and its features. Thread-safe.
+
+    The features are those that the matcher computes of the same file by the same settings, bit for bit.
+    """
+
+    def __init__(
+        self, encoder: Encoder, images: ImageRoot, features: FeatureConfig, store: FeatureStore | None = None
+    ) -> None:
+        """store: takes the features of the files that are read, for the matcher; None: they are not kept."""
+        self._encoder = encoder
+        self._images = images
+        self._features = features
+        self._store = store
+        # a picture decoded for a larger box has other pixels than the matcher's
+        self._one_serves_both = min(features.box) >= encoder.config.input_size
+
+    def read_file(self, path: str, on_read: Callable[[str], None] | None = None) -> Prepared:
+        """Read an image file, ready for the network, with its digest and codes.
+
+        on_read  called with the path once the file is read, before it is decoded
+        ImageError, ImageRootUnavailable.
+        """
+        folder = self._images.folder
+        before = file_state(folder, path)
+        data = self._images.read(path)
+        if on_read is not None:
+            on_read(path)
+        look = self.look_at(data, path)
+        features = self._features_of(look)
+        # of a file that changed while it was read, nobody knows which state was read
+        state = file_state(folder, path)
+        if self._store is not None and features is not None and state is not None and state == before:
+            self._store.put(folder, path, state, features)
+        return replace(look.prepared, digest=hashlib.sha256(data).digest(), codes=_packed(features))
+
+    def look_at(self, data: bytes, name: str) -> Look:
+        """Decode an image file and prepare it for the network. ImageError."""
+        side = self._encoder.config.input_size
+        box = self._features.box if self._one_serves_both else (side, side)
+        picture = decode(data, name, box=box, config=self._images.config)
+        return Look(data, name, picture, self._encoder.read(data, name, self._images.config, picture=picture))
+
+    def codes_of(self, look: Look) -> bytes:
+        """Return the codes of an image's local detail, as records hold them."""
+        return _packed(self._features_of(look))
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+
+    def flush(self) -> None:
+        """Wait until the store has what it was given, but not for long: the matcher computes what it does not find."""
+        if self._store is not None:
+            self._store.flush(FLUSH_S)
+
+    def _features_of(self, look: Look) -> Features | None:
+        """Return the features; None where the image cannot be decoded again, which the matcher then reports."""
+        picture = look.picture
+        if not self._one_serves_both:
+            try:
+                picture = decode(look.data, look.name, box=self._features.box, config=self._images.config)
+            except ImageError as exc:
+                log.warning("no codes: %s", exc)
+                return None
+        return extract(picture, self._features)
+
+
+def _packed(features: Features | None) -> bytes:
+    return b"" if features is None else pack_codes(local_codes(features))

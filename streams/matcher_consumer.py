@@ -29,6 +29,7 @@ from schemas.records import (
     VerdictOutcome,
 )
 from streams.config import Config
+from streams.feature_store import open_store
 from streams.known_images import KnownImages
 from streams.pair_evidence import duplicates_among, evidence_of, identical, similar_among
 from streams.requests.protocol import reply_to
@@ -253,9 +254,9 @@ def _paths_to_compare(records: Iterable[Candidates]) -> list[str]:
 def make(config: Config) -> MatcherStage:
     """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
     images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
-    folder, limit = config.features_dir, config.features_mb * 10**6
-    store = None if folder is None else FeatureStore(folder, limit, config.matcher)
-    return MatcherStage(config.matcher, images, config.nb_workers, source=source, target=target, store=store)
+    return MatcherStage(
+        config.matcher, images, config.nb_workers, source=source, target=target, store=open_store(config)
+    )
 
 
 def main(config: Config | None = None) -> None:

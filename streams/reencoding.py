@@ -1,4 +1,4 @@
-"""embeddings → a second log: recompute the fingerprint of every image with another model.
+"""embeddings → a second log: recompute fingerprint and codes of every image, with another model.
 
 The new records are silent, since search has seen their images in the first log.
 """
@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
 
+import cv2
+
 from imagetools.errors import ConfigError, ImageError
+from imagetools.features.config import FeatureConfig
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
-from streams.encoding import to_parts
+from streams.encoding import ImageReader, to_parts
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 
@@ -30,16 +33,30 @@ class ReencoderStage(Stage[Embedding]):
     kind = Embedding
     tombstones = True
 
-    def __init__(self, encoder: Encoder, images: ImageRoot, target: Topic, *, limit: int = 0) -> None:
-        """limit: when this many images in a row cannot be read, the folder is at fault, a ConfigError; 0: never."""
+    def __init__(
+        self,
+        encoder: Encoder,
+        images: ImageRoot,
+        target: Topic,
+        *,
+        limit: int = 0,
+        features: FeatureConfig | None = None,
+    ) -> None:
+        """Prepare the threads.
+
+        limit     when this many images in a row cannot be read, the folder is at fault, a ConfigError; 0: never
+        features  settings of the features that codes are taken from; those of the matcher
+        """
         self.name = stage_name(target)
         self._encoder = encoder
-        self._images = images
+        self._reader = ImageReader(encoder, images, features or FeatureConfig())
         self._target = target
         self._limit = limit
         self._unread = 0
         self.left_out = 0
         self._pool = ThreadPoolExecutor(cpu_count() or 1, "decode")
+        # the pool is the parallelism: OpenCV's own threads inside it would only contend
+        cv2.setNumThreads(1)
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
         """Give each record another fingerprint; removals stay as they are."""
@@ -50,7 +67,7 @@ class ReencoderStage(Stage[Embedding]):
         if received.record is None:
             return None
         try:
-            return self._encoder.read(self._images.read(received.path), received.path, self._images.config)
+            return self._reader.read_file(received.path)
         except ImageError as exc:
             return exc
 
@@ -67,6 +84,7 @@ class ReencoderStage(Stage[Embedding]):
                 model=self._encoder.model,
                 alert=False,
                 parts=to_parts(described),
+                codes=described.codes,
             )
         return (Output(self._target, received.path, embedding, received.timestamp),)
 

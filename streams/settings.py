@@ -174,23 +174,24 @@ ALERT_RECOLOURED = Setting(
     (Reader.MATCHER,),
 )  # fmt: skip
 WIDTH = Setting(
-    "WIDTH", whole(16, MAX_SIDE), MatcherConfig.width, "Width of the box that images are fitted to.", (Reader.MATCHER,),
-    unit="pixels",
+    "WIDTH", whole(16, MAX_SIDE), MatcherConfig.width, "Width of the box that images are fitted to.",
+    (Reader.ENCODER, Reader.MATCHER), unit="pixels",
 )  # fmt: skip
 HEIGHT = Setting(
-    "HEIGHT", whole(16, MAX_SIDE), MatcherConfig.height, "Height of that box.", (Reader.MATCHER,), unit="pixels"
-)
+    "HEIGHT", whole(16, MAX_SIDE), MatcherConfig.height, "Height of that box.", (Reader.ENCODER, Reader.MATCHER),
+    unit="pixels",
+)  # fmt: skip
 NB_WORKERS = Setting(
     "NB_WORKERS", whole(1, MAX_THREADS), 8, "Images that a matcher reads at a time; it computes on no more cores.",
     (Reader.MATCHER,),
 )  # fmt: skip
 FEATURES_DIR: Setting[Path | None] = Setting(
-    "FEATURES_DIR", Path, None, "A folder on a local disk that keeps features of images.", (Reader.MATCHER,),
-    without="features are kept in memory alone",
+    "FEATURES_DIR", Path, None, "A folder on a local disk that keeps features of images.",
+    (Reader.ENCODER, Reader.MATCHER), without="features are kept in memory alone",
 )  # fmt: skip
 FEATURES_MB = Setting(
     "FEATURES_MB", whole(64, 100_000_000), 8192, "Space for features on disk; 1,000 MB hold some 10,000 images.",
-    (Reader.MATCHER,), unit="MB",
+    (Reader.ENCODER, Reader.MATCHER), unit="MB",
 )  # fmt: skip
 DEAD_LETTER_LIMIT = Setting(
     "DEAD_LETTER_LIMIT", whole(0, MAX_COUNT), 100,

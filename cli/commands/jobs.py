@@ -15,7 +15,7 @@ from cli.commands import options
 )
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Number of encoder processes.")
 @options.matchers
-@options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.FEATURES)
+@options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.JOB_FEATURES)
 def find(
     environ: dict[str, str], folder: Path, report: Path | None, broker: str | None, encoders: int, matchers: int
 ) -> None:

@@ -30,7 +30,10 @@ BRIDGE = tuple(
     for row in settings.SETTINGS
     if row.readers == (Reader.BRIDGE,) and not row.environment_only and row is not settings.BRIDGE_DIR
 )
-FEATURES = (settings.FEATURES_DIR, settings.FEATURES_MB)
+JOB_FEATURES = (
+    replace(settings.FEATURES_DIR, without="a temporary folder, removed at the end"),
+    settings.FEATURES_MB,
+)
 OWN_KAFKA = replace(settings.KAFKA_BOOTSTRAP_SERVERS, without="a Kafka of its own")
 SERVICE_IMAGES = replace(
     settings.IMAGES_DIR,

@@ -41,7 +41,7 @@ class FeatureCache:
         max_bytes      of features in memory
         max_computing  threads that compute or unpack at a time; by default as many as cores. Any number may wait for
                        files
-        on_read        called with root and path of every file that was read
+        on_read        called with root and path of every file that was read, or that is as it was when it was read
         """
         self._config = config
         self._store = store
@@ -67,6 +67,8 @@ class FeatureCache:
         if known is not None:
             return known
         features = self._load(key)
+        if features is not None and self._on_read is not None:
+            self._on_read(root, path)
         if features is None:
             features = self._compute(root, path)
             # of a file that changed while it was read, nobody knows which state was read

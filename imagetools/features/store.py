@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # A writer that is stuck for longer when the store is closed is left behind
 _CLOSE_S: Final = 15.0
+_FLUSH_S: Final = 60.0
 
 
 class FeatureStore:
@@ -82,9 +83,9 @@ class FeatureStore:
         """
         self._writer.add(NewFeatures(root, path, state, features))
 
-    def flush(self) -> None:
-        """Wait until all features so far are written."""
-        self._writer.flush()
+    def flush(self, timeout_s: float = _FLUSH_S) -> bool:
+        """Wait until all features so far are written, as far as they can be; False where that takes longer."""
+        return self._writer.flush(timeout_s)
 
     def count(self) -> int:
         """Return how many images' features are kept. sqlite3.Error where that cannot be read."""

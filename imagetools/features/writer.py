@@ -63,6 +63,8 @@ class FeatureWriter:
         self._retention = keeping
         self._maker = maker
         self._tasks: queue.Queue[_Task] = queue.Queue(_MAX_WAITING)
+        # set while somebody waits for the tasks
+        self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="features", daemon=True)
 
     def start(self) -> None:
@@ -75,12 +77,17 @@ class FeatureWriter:
             with suppress(queue.Full):
                 self._tasks.put_nowait(task)
 
-    def flush(self) -> None:
-        """Wait until all tasks so far are done."""
-        written = threading.Event()
-        self._tasks.put(written)
-        while self._thread.is_alive() and not written.wait(CHECK_S):
-            pass
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all tasks so far are done; False where they are not in time."""
+        written, deadline = threading.Event(), time.monotonic() + timeout_s
+        self._asked.set()
+        try:
+            self._tasks.put(written, timeout=timeout_s)
+        except queue.Full:
+            return False
+        while self._thread.is_alive() and not written.is_set() and (left := deadline - time.monotonic()) > 0:
+            written.wait(min(left, CHECK_S))
+        return written.is_set()
 
     def stop(self, timeout_s: float) -> bool:
         """Finish the tasks and end the thread; False where it has not ended in time."""
@@ -112,7 +119,7 @@ class FeatureWriter:
             tasks.append(self._tasks.get(timeout=CHECK_S))
             if isinstance(tasks[0], NewFeatures | Use) and self._tasks.qsize() < _MAX_TOGETHER:
                 # written together they cost half as much, and interrupt the computing threads less often
-                time.sleep(GATHER_S)
+                self._asked.wait(GATHER_S)
             while len(tasks) < _MAX_TOGETHER:
                 tasks.append(self._tasks.get_nowait())
         return tasks
@@ -125,6 +132,7 @@ class FeatureWriter:
                 self._write(images, uses)
         for task in tasks:
             if isinstance(task, threading.Event):
+                self._asked.clear()
                 task.set()
 
     def _write(self, images: Sequence[NewFeatures], uses: Sequence[Use]) -> None:

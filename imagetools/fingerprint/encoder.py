@@ -34,11 +34,13 @@ class Prepared:
     whole   uint8 (size, size, 3)
     parts   the pictures inside it, each with pixels of the same shape
     digest  SHA-256 of the file, empty where `read` got none
+    codes   of the image's local detail, packed; the same
     """
 
     whole: npt.NDArray[np.uint8]
     parts: tuple[tuple[PartBox, npt.NDArray[np.uint8]], ...] = ()
     digest: bytes = b""
+    codes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +48,13 @@ class Described:
     """An image's fingerprint, and that of each picture inside it; each is float32 (dimension,).
 
     digest  as in `Prepared`
+    codes   the same
     """
 
     fingerprint: npt.NDArray[np.float32]
     parts: tuple[tuple[PartBox, npt.NDArray[np.float32]], ...] = ()
     digest: bytes = b""
+    codes: bytes = b""
 
 
 class Encoder:
@@ -87,14 +91,25 @@ class Encoder:
         side = self.config.input_size
         return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
-    def read(self, data: bytes, name: str, config: DecodeConfig = DEFAULT_CONFIG, *, digest: bytes = b"") -> Prepared:
+    def read(
+        self,
+        data: bytes,
+        name: str,
+        config: DecodeConfig = DEFAULT_CONFIG,
+        *,
+        picture: Image.Image | None = None,
+        digest: bytes = b"",
+        codes: bytes = b"",
+    ) -> Prepared:
         """Decode an image file and find its parts, ready for the network; ImageError. Thread-safe.
 
-        name    of the image, for errors
-        digest  of the file, for `describe` to hand on
+        name     of the image, for errors
+        picture  the image, where it is decoded already, to a box no smaller than input_size
+        digest   of the file, for `describe` to hand on
+        codes    the same
         """
         side = self.config.input_size
-        image = decode(data, name, box=(side, side), config=config)
+        image = picture or decode(data, name, box=(side, side), config=config)
         parts = find_parts(image)
         if parts and ORIGINAL_SIZE in image.info:
             # fine enough for the smallest part to have as many pixels as the network takes
@@ -103,7 +118,8 @@ class Encoder:
             fine = decode(data, name, box=(finer, finer), config=config)
         else:
             fine = image
-        return Prepared(self.prepare(image), tuple((part, self.prepare(part.cut(fine))) for part in parts), digest)
+        inside = tuple((part, self.prepare(part.cut(fine))) for part in parts)
+        return Prepared(self.prepare(image), inside, digest, codes)
 
     def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
         """Compute the fingerprints of what `read` returned, in place; anything else stays as it is.
@@ -122,7 +138,7 @@ class Encoder:
 
         rows = iter(self.encode_prepared(pixels()))
         return [
-            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts), image.digest)
+            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts), image.digest, image.codes)
             if isinstance(image, Prepared)
             else image
             for image in taken

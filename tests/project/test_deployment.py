@@ -123,10 +123,11 @@ def test_every_variable_is_one_that_is_read(name: str, caplog: pytest.LogCapture
 def test_every_volume_is_where_its_stage_looks() -> None:
     default = Config()
     images, models, index = map(str, (default.images_dir, default.models_dir, default.index_dir))
-    assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro"}
     assert mounts(SERVICES["search"]) == {index: "rw"}
     features = environment(SERVICES["matcher"])["FEATURES_DIR"]
     assert mounts(SERVICES["matcher"]) == {images: "ro", features: "rw"}
+    assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro", features: "rw"}
+    assert environment(SERVICES["encoder"])["FEATURES_DIR"] == features
     kept = environment(SERVICES["bridge"])["BRIDGE_DIR"]
     assert mounts(SERVICES["bridge"]) == {images: "ro", kept: "rw"}
     dockerfile = (ROOT / "Dockerfile").read_text()

@@ -121,6 +121,18 @@ def test_every_file_that_is_read_is_reported(root):
     assert read == [(root, "0.png"), (root, "1.png")]
 
 
+def test_a_file_that_is_as_it_was_when_it_was_read_is_reported_too(root, tmp_path):
+    first = with_store(tmp_path)
+    first.get(root, "0.png")
+    first.close()
+    known: list[str] = []
+    store = FeatureStore(tmp_path / "features", 10**9, CONFIG)
+    cache = FeatureCache(CONFIG, store=store, on_read=lambda _, path: known.append(path))
+    cache.get(root, "0.png")
+    assert known == ["0.png"]
+    cache.close()
+
+
 def test_no_more_threads_compute_than_are_allowed(root, monkeypatch):
     lock, running, most = threading.Lock(), 0, 0
 

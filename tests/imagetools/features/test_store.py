@@ -348,6 +348,103 @@ def test_many_threads_and_stores_at_once(images, tmp_path, caplog):
     assert not caplog.records
 
 
+SECOND_PROCESS = """
+import sys
+from pathlib import Path
+from imagetools.features import writer
+from imagetools.features.store import FeatureStore
+from imagetools.matching.config import MatcherConfig
+from tests.imagetools.features.test_store import of
+
+folder, images, until = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+store = FeatureStore(folder, 10**9, MatcherConfig())
+made = of(images, "1.png")
+if until == "in a write":
+    def hang(*_):
+        print("ready", flush=True)
+        sys.stdin.read()
+
+    # after the row of the image, before its features and the commit
+    writer.checksum = hang
+else:
+    print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    store.put(images, f"other {number % 50}.png", "state", made)
+    store.flush()
+"""
+
+
+@contextmanager
+def writing(store: FeatureStore, images: Path, until: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that writes into the same store until it is killed."""
+    command = [sys.executable, "-c", SECOND_PROCESS, str(store._database.file.parent), str(images), until]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+        process.kill()
+
+
+def test_a_process_killed_in_a_write_leaves_nothing_locked_and_nothing_half_done(store, images, caplog):
+    keep(store, images, "0.png")
+    with writing(store, images, "in a write") as process, caplog.at_level(logging.WARNING):
+        assert flat(kept(store, images, "0.png")) == flat(of(images, "0.png")), "read while the other writes"
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        keep(store, images, "2.png")
+        assert time.monotonic() - began < 5
+    assert kept(store, images, "2.png") is not None
+    assert store.count() == 2
+    assert not caplog.records
+
+
+def test_two_processes_write_at_once_and_one_is_killed_again_and_again(store, images, caplog):
+    made, theirs = of(images, "0.png"), flat(of(images, "1.png"))
+    written, seen = 0, 0
+    with caplog.at_level(logging.WARNING):
+        for turn in range(3):
+            with writing(store, images, "killed") as process:
+                deadline = time.monotonic() + 0.5
+                while time.monotonic() < deadline:
+                    written += 1
+                    store.put(images, f"{written}.png", "state", made)
+                    assert store.flush(10)
+                    found = store.get(images, f"other {turn + 1}.png", "state")
+                    assert found is None or flat(found) == theirs
+                    seen += found is not None
+                process.kill()
+    assert seen, "the other process wrote nothing"
+    assert all(flat(store.get(images, f"{n}.png", "state")) == flat(made) for n in range(1, written + 1))
+    with sqlite3.connect(store._database.file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+    assert not caplog.records
+
+
+def test_a_flush_waits_for_what_was_put_and_not_for_the_gathering(store, images, monkeypatch):
+    monkeypatch.setattr("imagetools.features.writer.GATHER_S", 60)
+    made = of(images, "0.png")
+    beside = FeatureStore(store._database.file.parent, ROOM, CONFIG)
+    for turn in range(3):
+        store.put(images, "0.png", f"state {turn}", made)
+        assert store.flush(30)
+        assert beside.get(images, "0.png", f"state {turn}") is not None
+    beside.close()
+
+
+def test_a_flush_gives_up_in_time_while_another_process_holds_the_file(store, images):
+    with locked(store):
+        store.put(images, "0.png", "state", of(images, "0.png"))
+        began = time.monotonic()
+        assert not store.flush(0.2)
+        assert time.monotonic() - began < 2
+    assert store.flush()
+    assert store.get(images, "0.png", "state") is not None
+
+
 @contextmanager
 def locked(store: FeatureStore) -> Iterator[None]:
     """Another process writes, and takes its time."""
