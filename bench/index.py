@@ -36,7 +36,7 @@ FLIPPED = 32
 
 
 @dataclass(frozen=True)
-class Cost:
+class IndexCost:
     """What an index of some images costs.
 
     add       milliseconds an image, merging included
@@ -60,7 +60,7 @@ class Cost:
 
 def measure(
     known: Sequence[LocalCodes], asked: Sequence[tuple[int, LocalCodes]], sizes: Sequence[int]
-) -> Iterator[Cost]:
+) -> Iterator[IndexCost]:
     """Yield the cost at each of the ascending sizes; `asked` has the number of the original with each search."""
     index, rng = LocalIndex(), np.random.default_rng(0)
     spent = longest = 0.0
@@ -82,7 +82,7 @@ def measure(
             first += bool(hits) and hits[0].number == number
         bits = bits_for(len(index))
         looked = [count_votes(index.segments(), codes, bits=bits, gone=(), least=1).looked for _, codes in asked]
-        yield Cost(
+        yield IndexCost(
             size,
             1000 * spent / size,
             longest,
