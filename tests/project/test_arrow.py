@@ -30,6 +30,7 @@ SUB_ROOMS = {
     "imagetools": set(),
     "imagetools.fingerprint": {"imagetools"},
     "imagetools.features": {"imagetools"},
+    "imagetools.grouping": {"imagetools"},
     "imagetools.index": {"imagetools"},
     "imagetools.matching": {"imagetools", "imagetools.features"},
 }
