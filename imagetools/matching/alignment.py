@@ -16,6 +16,8 @@ from imagetools.matching.keypoints import Inliers, KeypointConsensus, match_keyp
 _MIN_WHOLE_CORRELATION: Final = 0.85
 # Mean difference, of 255, below which two thumbnails show the same colours
 _MAX_COLOUR_GAP: Final = 3.0
+# A part of what agrees that agrees exactly by a map that is right
+_EXACT_PART: Final = 0.9
 # A share of agreement from which no other map is tried
 _SUFFICIENT_SHARE: Final = 0.9
 # A pair this certain by its keypoints is not compared as whole pictures too
@@ -136,8 +138,10 @@ def align_closer(found: Alignment, first: Features, second: Features) -> Alignme
     back, into = _into_close(first), _into_close(second)
     affine = geometry.compose(into, geometry.compose(found.affine, geometry.inverse(back)))
     compared = agreement.compare(affine, *pyramids, _CLOSE_SIDE)
-    # where all agrees there is nothing to gain, and refining may slip by a stripe
-    if _MIN_REFINED_SHARE <= compared.share < _SUFFICIENT_SHARE:
+    # where all agrees there is nothing to gain, and refining may slip by a stripe; where all but a hole agrees exactly,
+    # the map is right
+    exact = compared.strict >= _EXACT_PART * compared.share
+    if _MIN_REFINED_SHARE <= compared.share < _SUFFICIENT_SHARE and not exact:
         refined = agreement.refine(affine, *pyramids)
         by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
         if by_refined.mean > compared.mean:

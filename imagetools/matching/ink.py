@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from imagetools.matching.planes import Grey, Mask, Plane
-from imagetools.matching.sharpness import match_sharpness
+from imagetools.matching.sharpness import MAX_SHARPNESS_RATIO, match_sharpness
 
 WINDOW: Final = 13
 """Pixels of a window: two letters of the smallest print that a scan leaves readable."""
@@ -32,8 +32,6 @@ _MIN_CONTRAST: Final = 60.0
 _BORDER: Final = 6
 # Pixels over which paper and light may change
 _LIGHT: Final = 31
-# Beyond this ratio of edge energies one picture is a blurred copy: only what the blur has left can be compared
-_MAX_SHARPNESS_RATIO: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def compare_ink(source: Grey, target: Grey, valid: Mask) -> InkComparison:
     here, there = smoothed(source), smoothed(target)
     everywhere = valid & (np.maximum(deviation(here), deviation(there)) > MIN_INK)
     if everywhere.any():
-        here, there = match_sharpness(here, there, everywhere, _MAX_SHARPNESS_RATIO)
+        here, there = match_sharpness(here, there, everywhere, MAX_SHARPNESS_RATIO)
     first, second = deviation(here), deviation(there)
     ink = (np.maximum(first, second) > MIN_INK) & valid
     correlation = _correlation(here, there, first, second, ink)

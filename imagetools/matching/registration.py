@@ -105,7 +105,10 @@ def _better_map(source: Grey, target: Grey, affine: Map, tolerance: float) -> Ma
     frame = np.array([0, width, 1j * height, width + 1j * height], dtype=np.complex64)
     if not np.abs(geometry.apply(move, frame) - frame).max() <= _MAX_SHIFT * max(there.shape):
         return affine
-    return geometry.compose(move, affine)
+    moved = geometry.compose(move, affine)
+    # in a blurred copy few corners are found again, and not in their places
+    again = _full_contrast(_warped(source, moved, (width, height)))
+    return moved if _correlation(again, there) >= _correlation(here, there) else affine
 
 
 def _tracked(there: Grey, here: Grey, corners: Corners) -> tuple[Corners, Corners]:
@@ -137,6 +140,11 @@ def _full_contrast(picture: Grey) -> Grey:
         low, high = float(picture.min()), float(picture.max()) + 1
     levels = (picture.astype(np.float32) - low) * (255 / (high - low))
     return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+
+
+def _correlation(here: Grey, there: Grey) -> float:
+    one, two = (picture.astype(np.float32) - picture.mean() for picture in (here, there))
+    return float((one * two).sum() / max(1.0, float(np.linalg.norm(one) * np.linalg.norm(two))))
 
 
 def _warped(picture: Grey, affine: Map, size: tuple[int, int]) -> Grey:

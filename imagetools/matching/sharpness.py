@@ -7,6 +7,9 @@ import numpy as np
 
 from imagetools.matching.planes import Mask, Plane
 
+MAX_SHARPNESS_RATIO: Final = 3.0
+"""Ratio of edge energies beyond which one picture may be a blurred copy: only what the blur has left is compared."""
+
 # The sharper picture is blurred where it has more than this times the other's energy of edges
 _MAX_RATIO: Final = 1.15
 _MAX_BLUR: Final = 8.0

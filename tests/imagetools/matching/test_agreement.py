@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from imagetools.features.extract import extract
 from imagetools.matching import agreement, geometry
@@ -152,3 +152,18 @@ def test_every_map_gives_shares(seed: int, size: tuple[int, int]) -> None:
         assert 0 <= getattr(found, name) <= 1, name
     assert -1 <= found.correlation <= 1 + 1e-6
     assert np.isfinite(agreement.refine(affine, one, two)).all()
+
+
+@pytest.mark.parametrize("percent", [0.5, 1, 1.5])
+@pytest.mark.parametrize("picture", photos(3), ids=range(3))
+def test_a_blurred_copy_agrees_exactly_in_what_the_blur_has_left(picture: Image.Image, percent: float) -> None:
+    blurred = picture.filter(ImageFilter.GaussianBlur(percent / 100 * max(picture.size)))
+    found = agreement.compare(SAME, _pyramid(picture), _pyramid(blurred))
+    assert found.strict > 0.95
+    assert found.hole == 0
+
+
+def test_different_scenes_disagree_however_blurred() -> None:
+    blurred = [scene(i + 1).filter(ImageFilter.GaussianBlur(4)) for i in range(0, 20, 2)]
+    shares = [agreement.compare(SAME, _pyramid(scene(2 * i)), _pyramid(blurred[i])).share for i in range(10)]
+    assert max(shares) < 0.35
