@@ -38,6 +38,8 @@ try:
             print(message.error().str(), file=sys.stderr)
             continue
         value = message.value()
+        if value[:10] not in schemas:
+            sys.exit(f"an alert of a schema that is not in {options.schemas}: copy the newest duplicates.v*.avsc there")
         alert = schemaless_reader(io.BytesIO(value[10:]), schemas[value[:10]], None)
         print(json.dumps(alert, default=str, ensure_ascii=False), flush=True)
         # commit last: after a crash the alert comes again instead of getting lost

@@ -161,9 +161,14 @@ def test_the_consumer_never_sees_an_alert_of_an_aborted_transaction(kafka, tmp_p
         assert [line["candidate"] for line in lines(program, 1)] == ["once.jpg"]
 
 
+def copy_schemas(folder: Path, kind: type, stem: str, versions: slice = slice(None)) -> None:
+    for number, schema in list(enumerate(published_schemas(kind), 1))[versions]:
+        (folder / f"{stem}.v{number}.avsc").write_text(json.dumps(schema), "utf-8")
+
+
 def test_both_work_from_a_copy_of_the_schemas_alone(kafka, tmp_path):
-    for kind, name in ((ImageNew, "image_new.v1.avsc"), (Duplicates, "duplicates.v1.avsc")):
-        (tmp_path / name).write_text(json.dumps(published_schemas(kind)[0]), "utf-8")
+    copy_schemas(tmp_path, ImageNew, "image_new")
+    copy_schemas(tmp_path, Duplicates, "duplicates")
     alone = shutil.copy(PRODUCER, tmp_path)
     subprocess.run(
         [
@@ -180,6 +185,17 @@ def test_both_work_from_a_copy_of_the_schemas_alone(kafka, tmp_path):
     send(kafka, DUPLICATES, [("copy.jpg", alert("copy.jpg", "a.jpg"))])
     with consuming(kafka, tmp_path, "--schemas", str(tmp_path)) as program:
         assert [line["candidate"] for line in lines(program, 1)] == ["copy.jpg"]
+
+
+def test_a_consumer_without_the_newest_schema_says_what_to_copy(kafka, tmp_path):
+    copy_schemas(tmp_path, Duplicates, "duplicates", slice(-1))
+    send(kafka, DUPLICATES, [("copy.jpg", alert("copy.jpg", "a.jpg"))])
+    words = [sys.executable, str(CONSUMER), kafka.bootstrap, "--topic", kafka.topic(DUPLICATES.name)]
+    run = subprocess.run(
+        [*words, "--schemas", str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr.endswith("copy the newest duplicates.v*.avsc there\n")
 
 
 @pytest.mark.parametrize("program", [PRODUCER, CONSUMER], ids=lambda path: path.stem)
