@@ -13,11 +13,16 @@ from cli.picture import SIDE, pair_picture
 from imagetools.decode import decode
 from imagetools.features.extract import extract
 from imagetools.matching.config import MatcherConfig
-from imagetools.matching.verify import ImageOpener, verify
+from imagetools.matching.detail import Box
+from imagetools.matching.relation_words import relation_in_words, why_no_duplicate
+from imagetools.matching.verify import ImageOpener, Verification, verify
 from imagetools.paths import one_file, shown
 
 _NAMED: Final = 8
 """Number of regions that are printed."""
+
+_SAME_PLACE: Final = 0.015
+"""Shares of width and height that print the same, but for rounding."""
 
 
 def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
@@ -33,26 +38,24 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
     table = Table("evidence", "", show_header=False)
     how = one_file(a, b)
-    rows = {"edit": f"the same file, {how}: nothing to delete" if how else found.edit, "stopped at": found.gate}
-    if found.coverage_candidate:
-        rows |= {
-            "inliers": str(found.inliers) if found.inliers else "none, whole pictures compared",
-            "agreement": f"{found.agreement:.2f}",
-            "mirrored": "yes" if found.mirrored else "no",
-            "scale": f"{found.scale:.2f}",
-            "angle": f"{round(found.angle, 1) + 0.0:.1f}°",  # no -0.0
-            "covered of A": f"{found.coverage_candidate:.0%}",
-            "covered of B": f"{found.coverage_neighbor:.0%}",
-        }
-    if found.regions:
-        rows["differs at"] = "\n".join(_place(one) for one, _ in found.regions[:_NAMED])
+    same_bytes = not how and a.read_bytes() == b.read_bytes()
+    edit = "the same bytes" if same_bytes else found.edit
+    rows = {
+        "relation": relation_in_words(found.relation, "A", "B"),
+        "edit": f"the same file, {how}: nothing to delete" if how else edit,
+        "why": "" if found.duplicate else why_no_duplicate(found),
+    } | _measures(found)
     for name, text in rows.items():
         if text:
             table.add_row(name, Text(text))
     console.print(table)
     if picture is not None:
         images = [look((SIDE, SIDE)) for look in looks]
-        pair_picture(images[0], images[1], found.points, f"{verdict}, {found.score:.2f} {found.edit}").save(picture)
+        words = edit if found.duplicate else why_no_duplicate(found)
+        caption = f"{verdict}, {found.score:.2f}: {words}"
+        # lines between what agrees would hide what does not
+        points = found.points if found.duplicate else ()
+        pair_picture(images[0], images[1], points, caption, found.regions).save(picture)
         console.print(Text(f"Picture: {shown(str(picture))}"))
 
 
@@ -61,6 +64,36 @@ def _look(path: Path) -> ImageOpener:
     return lambda box: decode(data, name, box=box)
 
 
-def _place(box: Sequence[float]) -> str:
-    left, top, right, bottom = (f"{share:.0%}" for share in box)
-    return f"{left} to {right} across, {top} to {bottom} down in A"
+def _measures(found: Verification) -> dict[str, str]:
+    """Return what was measured of two pictures that could be laid over each other."""
+    if not found.coverage_candidate:
+        return {}
+    return {
+        "inliers": str(found.inliers) if found.inliers else "none, whole pictures compared",
+        "agreement": f"{found.agreement:.2f}",
+        "mirrored": "yes" if found.mirrored else "no",
+        "scale": f"{found.scale:.2f}",
+        "angle": f"{round(found.angle, 1) + 0.0:.1f}°",  # no -0.0
+        "covered of A": f"{found.coverage_candidate:.0%}",
+        "covered of B": f"{found.coverage_neighbor:.0%}",
+        "colours differ by": f"{found.recoloured:.0f} (CIE76)" if found.recoloured >= 1 else "",
+        "differs at": "\n".join(_places(found.regions)),
+    }
+
+
+def _places(regions: Sequence[tuple[Box, Box]]) -> list[str]:
+    """Return the largest regions in both pictures, a line each, and the number of the others."""
+    lines = [_place(*pair) for pair in regions[:_NAMED]]
+    rest = len(regions) - _NAMED
+    return [*lines, f"{rest} more"] if rest > 0 else lines
+
+
+def _place(in_a: Box, in_b: Box) -> str:
+    a, b = _sides(in_a), _sides(in_b)
+    away = max(abs(one - two) for one, two in zip(in_a, in_b, strict=True))
+    return f"{a} of both" if away < _SAME_PLACE else f"{a} of A\n{b} of B"
+
+
+def _sides(box: Box) -> str:
+    left, top, right, bottom = (f"{100 * share:.0f}" for share in box)
+    return f"{left}–{right} % across, {top}–{bottom} % down"

@@ -1,4 +1,4 @@
-"""Two images side by side, with lines between the points that match."""
+"""Two images side by side, with lines between the points that match, and outlines of what differs."""
 
 import colorsys
 import textwrap
@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 Point4 = Sequence[float]
 """x, y in the first image and x, y in the second, each 0 to 1 from the upper left."""
 
+BoxSides = Sequence[float]
+"""Left, top, right and bottom of a region, each 0 to 1 of an image's width or height."""
+
 SIDE: Final = 640
 """Pixels of the longer side of each image in a picture."""
 
@@ -18,6 +21,11 @@ _MARGIN: Final = 16
 _FONT_SIZE: Final = 18
 _GROUND: Final = (250, 250, 249)
 _INK: Final = (28, 28, 30)
+# Azure shows on white, black and red, and its white rim on blue
+_DIFFERENCE: Final = (0, 122, 255, 255)
+_RIM: Final = (255, 255, 255, 235)
+# Pixels between what differs and its outline
+_AWAY: Final = 3
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,17 @@ def side_by_side(first: tuple[int, int], second: tuple[int, int], side: float, g
     return Layout(w1 + gap + w2, height, Box(0, (height - h1) / 2, w1, h1), Box(w1 + gap, (height - h2) / 2, w2, h2))
 
 
-def pair_picture(first: Image.Image, second: Image.Image, points: Sequence[Point4], caption: str) -> Image.Image:
-    """Draw a pair as one RGB picture: both images, a line for each matching point, and the caption below."""
+def pair_picture(
+    first: Image.Image,
+    second: Image.Image,
+    points: Sequence[Point4],
+    caption: str,
+    regions: Sequence[tuple[BoxSides, BoxSides]] = (),
+) -> Image.Image:
+    """Draw a pair as one RGB picture: both images, a line for each matching point, and the caption below.
+
+    regions  boxes that show something else, in the first and in the second image; outlined
+    """
     layout = side_by_side(first.size, second.size, SIDE, _MARGIN)
     font = ImageFont.load_default(_FONT_SIZE)
     width = max(round(layout.width) + 2 * _MARGIN, 320)
@@ -67,18 +84,38 @@ def pair_picture(first: Image.Image, second: Image.Image, points: Sequence[Point
         size = (max(1, round(box.width)), max(1, round(box.height)))
         fitted = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         canvas.paste(fitted, (left + round(box.x), _MARGIN + round(box.y)))
-    _draw_lines(canvas, layout, points, (left, _MARGIN))
+    _draw_marks(canvas, layout, points, regions, (left, _MARGIN))
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
         draw.text((width / 2, below + number * 1.4 * _FONT_SIZE), line, fill=_INK, font=font, anchor="ma")
     return canvas
 
 
-def _draw_lines(canvas: Image.Image, layout: Layout, points: Sequence[Point4], offset: tuple[int, int]) -> None:
-    """Draw lines in different hues, with a dark rim that makes them visible on any photo."""
+def _draw_marks(
+    canvas: Image.Image,
+    layout: Layout,
+    points: Sequence[Point4],
+    regions: Sequence[tuple[BoxSides, BoxSides]],
+    offset: tuple[int, int],
+) -> None:
+    """Draw lines and outlines with rims that make them visible on any picture."""
     # drawn at twice the size and shrunk, because ImageDraw does not smooth lines
     layer = Image.new("RGBA", (canvas.width * 2, canvas.height * 2))
     draw = ImageDraw.Draw(layer)
+    _draw_lines(draw, layout, points, offset)
+    for sides in regions:
+        for box, (left, top, right, bottom) in zip((layout.first, layout.second), sides, strict=True):
+            (x1, y1), (x2, y2) = box.at(left, top), box.at(right, bottom)
+            x1, y1 = 2 * (x1 + offset[0] - _AWAY), 2 * (y1 + offset[1] - _AWAY)
+            x2, y2 = 2 * (x2 + offset[0] + _AWAY), 2 * (y2 + offset[1] + _AWAY)
+            draw.rounded_rectangle((x1 - 2, y1 - 2, x2 + 2, y2 + 2), 6, outline=_RIM, width=9)
+            draw.rounded_rectangle((x1, y1, x2, y2), 6, outline=_DIFFERENCE, width=5)
+    smooth = layer.resize(canvas.size, Image.Resampling.BOX)
+    canvas.paste(smooth, mask=smooth)
+
+
+def _draw_lines(draw: ImageDraw.ImageDraw, layout: Layout, points: Sequence[Point4], offset: tuple[int, int]) -> None:
+    """Draw lines in different hues, with a dark rim, at twice the size of the layout."""
     for number, (x, y, x2, y2) in enumerate(points):
         red, green, blue = colorsys.hsv_to_rgb(number / len(points), 0.75, 1.0)
         colour = (round(255 * red), round(255 * green), round(255 * blue), 230)
@@ -90,5 +127,3 @@ def _draw_lines(canvas: Image.Image, layout: Layout, points: Sequence[Point4], o
         draw.line(ends, fill=colour, width=2)
         for end in ends:
             draw.circle(end, 7, fill=colour, outline=(0, 0, 0, 160), width=2)
-    smooth = layer.resize(canvas.size, Image.Resampling.BOX)
-    canvas.paste(smooth, mask=smooth)

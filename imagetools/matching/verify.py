@@ -15,6 +15,7 @@ from imagetools.matching.calibration import Evidence
 from imagetools.matching.colours import ColourChange, compare_colours
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
+from imagetools.matching.difference_boxes import merge_boxes
 from imagetools.matching.relation import Relation, relation_of
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
@@ -200,7 +201,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         kept = geometry.share_kept_by_turn(shape.angle, sizes[0])
         flat = looks.flat, looks.around_flat
         relation = relation or relation_of(coverage_candidate, coverage_neighbor, kept, flat=flat)
-    regions = tuple((one.first, one.second) for one in seen.differences[:MAX_REGIONS]) if seen else ()
+    regions = merge_boxes([(one.first, one.second) for one in seen.differences]) if seen else ()
     return Verification(
         score=score,
         duplicate=duplicate,
@@ -214,7 +215,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         edit=edit,
         points=_normalised_points(pair),
         gate="" if duplicate else gate,
-        regions=regions,
+        regions=regions[:MAX_REGIONS],
         relation=relation,
         recoloured=colours.difference,
     )

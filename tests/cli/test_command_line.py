@@ -1,15 +1,18 @@
 """The command line as a newcomer meets it: help for everything, and one line that says what is missing."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
+from bench.documents import document
 from cli.main import main
 from local_kafka.ports import free_ports
 from streams.topics import IMAGES_NEW
@@ -109,7 +112,46 @@ def test_compare_says_what_was_done_to_a_copy_and_draws_it(tmp_path):
 def test_compare_tells_two_pictures_apart(tmp_path):
     for seed in (1, 2):
         scene(seed).save(tmp_path / f"{seed}.png")
-    assert "no duplicate" in run("compare", tmp_path / "1.png", tmp_path / "2.png").output
+    output = squeezed(run("compare", tmp_path / "1.png", tmp_path / "2.png").output)
+    assert "no duplicate" in output
+    assert "why what they have in common lies in different places" in output
+
+
+def squeezed(output: str) -> str:
+    """The words of a table, without its rules and line breaks."""
+    return " ".join(output.replace("│", " ").split())
+
+
+def test_compare_names_and_outlines_what_differs_in_one_template(tmp_path):
+    pages = {"a.png": document("form", 2, 2), "b.png": document("form", 2, 3)}
+    for name, page in pages.items():
+        page.save(tmp_path / name)
+    picture = tmp_path / "pair.png"
+    output = squeezed(run("compare", tmp_path / "a.png", tmp_path / "b.png", "--picture", picture).output)
+    assert "no duplicate: score 0.01" in output
+    assert "relation same template, other content" in output
+    assert re.search(r"why same template, other content at 1\d places", output)
+    assert re.search(r"differs at \d+–\d+ % across, \d+–\d+ % down of both", output)
+    with Image.open(picture) as drawn:
+        blue = (np.asarray(drawn.convert("RGB")) == (0, 122, 255)).all(axis=2)
+    middle = blue.shape[1] // 2
+    assert min(blue[:, :middle].sum(), blue[:, middle:].sum()) > 200
+
+
+def test_compare_says_which_of_the_two_contains_the_other(tmp_path):
+    whole = scene(7, (640, 480))
+    whole.save(tmp_path / "whole.png")
+    whole.crop((100, 80, 500, 400)).save(tmp_path / "part.png")
+    said = squeezed(run("compare", tmp_path / "part.png", tmp_path / "whole.png").output)
+    assert "one shows a part of the other: B contains A" in said
+    said = squeezed(run("compare", tmp_path / "whole.png", tmp_path / "part.png").output)
+    assert "one shows a part of the other: A contains B" in said
+
+
+def test_compare_knows_the_same_bytes(tmp_path):
+    scene(7).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert "edit the same bytes" in squeezed(run("compare", tmp_path / "a.png", tmp_path / "b.png").output)
 
 
 def test_compare_names_a_file_that_is_no_image(tmp_path):
