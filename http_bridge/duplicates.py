@@ -6,20 +6,20 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Struct
 from PIL import Image
 
 from http_bridge.bodies import read_body
-from http_bridge.contracts import UnitInterval, clip
 from http_bridge.errors import HttpError
+from http_bridge.evidence import DuplicateEvidence, SimilarEvidence, duplicate_evidence, similar_evidence
 from http_bridge.forms import extract_file
 from http_bridge.responses import json_response
 from http_bridge.stage_client import STAGE_CLIENT
 from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
-from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest
+from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest, Similar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,33 +39,16 @@ MAX_SENT_BYTES = 600_000
 JPEG_QUALITIES = (92, 80, 60)
 
 
-class DuplicateEvidence(Struct):
-    """A duplicate, and why it is one.
-
-    points  at most 64 pairs of matching points: x, y in the upload, x, y in this image, each in [0, 1]
-    """
-
-    relative_path: str
-    score: UnitInterval
-    inliers: int
-    agreement: float
-    mirrored: bool
-    scale: float
-    angle: float
-    coverage_candidate: float
-    coverage_neighbor: float
-    edit: str
-    points: list[Annotated[list[float], Meta(min_length=4, max_length=4)]]
-
-
 class UploadDuplicates(Struct):
     """The duplicates of an upload, best first.
 
-    model  of the upload's fingerprint
+    model    of the upload's fingerprint
+    similar  images that are alike and no duplicates, at most 16
     """
 
     duplicated: list[DuplicateEvidence]
     model: str
+    similar: list[SimilarEvidence]
 
 
 class DuplicatesAnswer(Struct):
@@ -141,7 +124,11 @@ async def duplicates(request: web.Request) -> web.Response:
         )
         same = [n.relative_path for n in searched.neighbors if n.identical]
         other = tuple(n.relative_path for n in searched.neighbors if not n.identical)
-        found = [Duplicate(path, 1.0, 0, 1.0, False, 1.0, 0.0, 1.0, 1.0, "the same file") for path in same]
+        found = [
+            Duplicate(path, 1.0, 0, 1.0, False, 1.0, 0.0, 1.0, 1.0, "the same file", relation="identical")
+            for path in same
+        ]
+        similar: tuple[Similar, ...] = ()
         error_message = ""
         if other:
             width, height = upload.size
@@ -154,8 +141,9 @@ async def duplicates(request: web.Request) -> web.Response:
                 original_height=height,
             )
             found += matched.duplicated
+            similar = matched.similar
             error_message = matched.error_message
-    result = UploadDuplicates([_evidence(one) for one in found], encoded.model)
+    result = UploadDuplicates(list(map(duplicate_evidence, found)), encoded.model, list(map(similar_evidence, similar)))
     return json_response(DuplicatesAnswer(1, error_message, result))
 
 
@@ -175,19 +163,3 @@ def prepare(data: bytes) -> Upload:
             if out.tell() <= MAX_SENT_BYTES:
                 return Upload(out.getvalue(), digest, size)
         image = image.reduce(2)
-
-
-def _evidence(one: Duplicate) -> DuplicateEvidence:
-    return DuplicateEvidence(
-        one.relative_path,
-        clip(one.score),
-        one.inliers,
-        one.agreement,
-        one.mirrored,
-        one.scale,
-        one.angle,
-        one.coverage_candidate,
-        one.coverage_neighbor,
-        one.edit,
-        [list(point) for point in one.points],
-    )

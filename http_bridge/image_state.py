@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from http_bridge.evidence import SimilarImage
 from http_bridge.image_store import ImageRow
 from schemas.records import VerdictOutcome
 
@@ -15,11 +16,12 @@ COMMIT_SPREAD_MS = 5000
 
 
 class FoundDuplicate(Struct):
-    """An image that the announced one duplicates."""
+    """An image that the announced one duplicates; relation: what the announced one shows of it."""
 
     relative_path: str
     score: float
     edit: str
+    relation: str
 
 
 class ImageState(Struct):
@@ -31,6 +33,7 @@ class ImageState(Struct):
     decided     when the verdict was reached; null where there is none
     duplicated  earlier images that show the same picture
     reason      of a dead letter
+    similar     earlier images that are alike and no duplicates, at most 16
     """
 
     relative_path: str
@@ -40,6 +43,7 @@ class ImageState(Struct):
     decided: str | None = None
     duplicated: list[FoundDuplicate] = []
     reason: str = ""
+    similar: list[SimilarImage] = []
 
 
 class ImageStateAnswer(Struct):
@@ -72,7 +76,8 @@ def image_state(path: str, row: ImageRow, now: int) -> ImageState:
         elif now - (row.decided or 0) < COMMIT_SPREAD_MS:
             return waiting
     times = iso_time(row.announced), iso_time(row.decided)
-    return ImageState(path, row.outcome or "", row.decided_id, *times, found, row.reason or "")
+    similar = [SimilarImage(*one) for one in row.similar]
+    return ImageState(path, row.outcome or "", row.decided_id, *times, found, row.reason or "", similar)
 
 
 def _is_decided(row: ImageRow) -> bool:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 FILE = "images.sqlite"
 LOCK = "lock"
-VERSION = 1
+VERSION = 2
 """Of the tables below; a file of another version is replaced, and filled from the topics."""
 
 FOLLOWED = (IMAGES_NEW, VERDICTS, DUPLICATES, DEAD_LETTERS)
@@ -33,7 +33,7 @@ TABLES = """
 CREATE TABLE images (
     path TEXT PRIMARY KEY,
     announced INTEGER, request_id INTEGER, gone INTEGER,
-    decided INTEGER, decided_id INTEGER, outcome TEXT, reason TEXT,
+    decided INTEGER, decided_id INTEGER, outcome TEXT, reason TEXT, similar TEXT,
     alerted INTEGER, alerted_id INTEGER, duplicated TEXT
 ) WITHOUT ROWID;
 CREATE TABLE dead_letters (place INTEGER PRIMARY KEY, time INTEGER);
@@ -45,15 +45,16 @@ INSERT INTO images (path, announced, request_id, gone) VALUES (?, ?, ?, ?) ON CO
 announced = excluded.announced, request_id = excluded.request_id, gone = excluded.gone
 """
 UPSERT_VERDICT = """
-INSERT INTO images (path, decided, decided_id, outcome, reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
-decided = excluded.decided, decided_id = excluded.decided_id, outcome = excluded.outcome, reason = excluded.reason
+INSERT INTO images (path, decided, decided_id, outcome, reason, similar) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET decided = excluded.decided, decided_id = excluded.decided_id,
+outcome = excluded.outcome, reason = excluded.reason, similar = excluded.similar
 """
 UPSERT_ALERT = """
 INSERT INTO images (path, alerted, alerted_id, duplicated) VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
 alerted = excluded.alerted, alerted_id = excluded.alerted_id, duplicated = excluded.duplicated
 """
 SELECT_ROW = """
-SELECT announced, request_id, gone, decided, decided_id, outcome, reason, alerted, alerted_id, duplicated
+SELECT announced, request_id, gone, decided, decided_id, outcome, reason, alerted, alerted_id, duplicated, similar
 FROM images WHERE path = ?
 """
 
@@ -63,7 +64,8 @@ class ImageRow:
     """The newest message of each kind about one image; times in milliseconds since 1970, None where none came.
 
     request_id, decided_id  None for a removal, and for an announcement that could not be read
-    duplicated              [path, score, edit] of each
+    duplicated              [path, score, edit, relation] of each
+    similar                 [path, relation, reason, score] of each
     """
 
     announced: int | None
@@ -75,7 +77,8 @@ class ImageRow:
     reason: str | None
     alerted: int | None
     alerted_id: int | None
-    duplicated: list[tuple[str, float, str]]
+    duplicated: list[tuple[str, float, str, str]]
+    similar: list[tuple[str, str, str, float]]
 
 
 class ImageStore:
@@ -120,11 +123,12 @@ class ImageStore:
             if seen.topic is DEAD_LETTERS:
                 dead.append((message.offset(), time))
             elif isinstance(record, Verdict):
+                alike = [(one.relative_path, one.relation, one.reason, round(one.score, 4)) for one in record.similar]
                 row = (record.relative_path, time, record.request_id, record.outcome.value, record.reason)
-                decided.append(row)
+                decided.append((*row, _json(alike)))
             elif isinstance(record, Duplicates):
-                found = [(one.relative_path, round(one.score, 4), one.edit) for one in record.duplicated]
-                alerted.append((record.candidate, time, record.request_id, msgspec.json.encode(found).decode()))
+                found = [(one.relative_path, round(one.score, 4), one.edit, one.relation) for one in record.duplicated]
+                alerted.append((record.candidate, time, record.request_id, _json(found)))
             elif seen.topic is IMAGES_NEW and (path := _path(seen)) is not None:
                 gone = message.value() is None
                 announced.append((path, time, record.request_id if isinstance(record, ImageNew) else None, gone))
@@ -149,7 +153,7 @@ class ImageStore:
             raise
         if row is None:
             return None
-        return ImageRow(*[*row[:-1], msgspec.json.decode(row[-1]) if row[-1] else []])
+        return ImageRow(*row[:-2], *(msgspec.json.decode(listed) if listed else [] for listed in row[-2:]))
 
     def delete_before(self, time: int) -> None:
         """Delete what is older than `time`, milliseconds since 1970."""
@@ -220,6 +224,10 @@ def _connection(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _json(found: Sequence[tuple[str | float, ...]]) -> str:
+    return msgspec.json.encode(found).decode()
 
 
 def _path(seen: ConsumedMessage) -> str | None:

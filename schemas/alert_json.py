@@ -1,10 +1,33 @@
 """An alert in the shape of the JSON contract, for every program that prints, stores or serves one."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from schemas.records import Duplicates, to_plain
+from schemas.records import Duplicates, Similar, to_plain
+
+_DECIMALS = 4
+"""Of a region's sides: a sixth of a pixel in the largest picture that is compared."""
 
 
 def alert_fields(alert: Duplicates) -> dict[str, Any]:
     """Return the contract's fields with the evidence beside them; the time is ISO 8601 in milliseconds."""
-    return to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds")}
+    plain = to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds")}
+    for duplicate in plain["duplicated"]:
+        duplicate["regions"] = rounded(duplicate["regions"])
+    return plain
+
+
+def similar_fields(one: Similar) -> dict[str, Any]:
+    """Return the fields of an image that is alike and no duplicate."""
+    return {
+        "relative_path": one.relative_path,
+        "relation": one.relation,
+        "reason": one.reason,
+        "score": one.score,
+        "regions": rounded(one.regions),
+    }
+
+
+def rounded(regions: Iterable[Iterable[float]]) -> list[list[float]]:
+    """Return regions with as many digits as they need."""
+    return [[round(side, _DECIMALS) for side in region] for region in regions]

@@ -3,14 +3,17 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bench.documents import document
 from http_bridge.duplicates import MAX_SENT_BYTES, prepare
 from streams.topics import IMAGES_NEW
 from tests.support.bridging import (
+    MATCHER,
     Service,
     eventually,
     png,
@@ -30,19 +33,46 @@ class TestUploads:
         assert one["mirrored"]
         assert "mirrored" in one["edit"]
         assert one["score"] > 0.9
+        assert (one["relation"], one["regions"]) == ("same", [])
         assert 4 <= len(one["points"]) <= 64
         # matching points lie mirror-wise
         assert all(abs(x + other_x - 1) < 0.05 and abs(y - other_y) < 0.05 for x, y, other_x, other_y in one["points"])
 
     def test_the_same_bytes_are_the_same_file(self, service: Service) -> None:
         answer = service.bridge.post("/v1/duplicates", (service.images / "1.png").read_bytes())
-        assert [(one["relative_path"], one["edit"]) for one in answer.json["response"]["duplicated"]] == [
-            ("1.png", "the same file")
-        ]
+        assert [
+            (one["relative_path"], one["edit"], one["relation"]) for one in answer.json["response"]["duplicated"]
+        ] == [("1.png", "the same file", "identical")]
 
     def test_a_new_picture_has_no_duplicates(self, service: Service) -> None:
         answer = service.bridge.post("/v1/duplicates", png(scene(77)))
         assert answer.json["response"]["duplicated"] == []
+        assert answer.json["response"]["similar"] == []
+
+    def test_one_template_with_other_content_is_similar(self, service: Service) -> None:
+        document("form", 2, 2).save(service.images / "form.png")
+        assert service.bridge.post("/v1/images", {"relative_path": "form.png", "alert": False}).status == 202
+
+        def response(data: bytes = png(document("form", 2, 3))) -> dict[str, Any]:
+            found: dict[str, Any] = service.bridge.post("/v1/duplicates", data).json["response"]
+            return found if found["similar"] else {}
+
+        found = eventually(response)
+        assert found["duplicated"] == []
+        (similar,) = found["similar"]
+        assert (similar["relative_path"], similar["relation"]) == ("form.png", "template")
+        assert similar["reason"].startswith("same template, other content at ")
+        assert similar["score"] < 0.1
+        assert 1 < len(similar["regions"]) <= 16
+        assert all(len(region) == 8 and 0 <= min(region) <= max(region) <= 1 for region in similar["regions"])
+        # the contract of instance matching stays to the letter
+        document("form", 2, 3).save(service.images / "other form.png")
+        asked = {"candidate": "other form.png", "neighbors": ["form.png", "form.png"]}
+        assert service.bridge.post(MATCHER, asked).json == {
+            "global_status": 1,
+            "error_message": "",
+            "response": {"duplicated": []},
+        }
 
     def test_a_form_works_as_well(self, service: Service) -> None:
         data = (service.images / "1.png").read_bytes()

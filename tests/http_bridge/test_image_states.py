@@ -17,7 +17,7 @@ from http_bridge.image_states import ImageStates
 from http_bridge.image_store import FILE
 from imagetools.errors import ConfigError
 from local_kafka.ports import free_ports
-from schemas.records import Duplicate, Duplicates, ImageNew, Verdict, VerdictOutcome
+from schemas.records import Duplicate, Duplicates, ImageNew, Similar, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
@@ -54,13 +54,15 @@ def test_each_state_is_reported(kafka, tmp_path):
         assert found.decided is None
         send(kafka, VERDICTS, [("a.jpg", Verdict(5, "a.jpg", VerdictOutcome.CLEAR))])
         assert state_of(states, "a.jpg", "clear").decided
+        assert state_of(states, "a.jpg", "clear").similar == []
 
         send(kafka, IMAGES_NEW, [("b.jpg", ImageNew(6, "b.jpg"))])
-        one = Duplicate("a.jpg", 0.987654, 20, 0.9, edit="mirrored", points=((0.1, 0.2, 0.3, 0.4),))
+        one = Duplicate("a.jpg", 0.987654, 20, 0.9, edit="mirrored", points=((0.1, 0.2, 0.3, 0.4),), relation="crop")
         send(kafka, DUPLICATES, [("b.jpg", Duplicates(6, "b.jpg", (one,)))])
         send(kafka, VERDICTS, [("b.jpg", Verdict(6, "b.jpg", VerdictOutcome.DUPLICATE))])
         (duplicate,) = state_of(states, "b.jpg", "duplicate").duplicated
         assert (duplicate.relative_path, duplicate.score, duplicate.edit) == ("a.jpg", 0.9877, "mirrored")
+        assert duplicate.relation == "crop"
 
         send(kafka, IMAGES_NEW, [("c.jpg", ImageNew(7, "c.jpg"))])
         send(
@@ -70,6 +72,19 @@ def test_each_state_is_reported(kafka, tmp_path):
 
         send(kafka, IMAGES_NEW, [("a.jpg", None)])
         assert state_of(states, "a.jpg", "removed").request_id is None
+
+
+@pytest.mark.parametrize("outcome", [VerdictOutcome.CLEAR, VerdictOutcome.DUPLICATE])
+def test_images_that_are_alike_are_in_the_state(kafka, outcome):
+    alike = Similar("a.jpg", "template", "same template, other content", 0.01, ((0.0, 0.1, 0.2, 0.3) * 2,))
+    with view(kafka) as states:
+        send(kafka, DUPLICATES, [("b.jpg", Duplicates(6, "b.jpg", (Duplicate("c.jpg", 0.9),)))])
+        send(kafka, VERDICTS, [("b.jpg", Verdict(6, "b.jpg", outcome, similar=(alike,)))])
+        (similar,) = state_of(states, "b.jpg", outcome.value).similar
+        assert (similar.relative_path, similar.relation) == ("a.jpg", "template")
+        assert (similar.reason, similar.score) == ("same template, other content", 0.01)
+        send(kafka, VERDICTS, [("b.jpg", Verdict(7, "b.jpg", VerdictOutcome.CLEAR))])
+        eventually(lambda: (found := states.state("b.jpg")) is not None and not found.similar)
 
 
 def test_a_verdict_of_an_earlier_announcement_does_not_answer_for_a_later_one(kafka):
