@@ -1,7 +1,7 @@
 // Finds the duplicates of an image that is chosen, dropped or pasted.
 
 import { html } from "./dom.js";
-import { pair, pairs } from "./pair.js";
+import { alike, folded, pair, pairs } from "./pair.js";
 
 let newest = 0;
 let newestUrl = null;
@@ -35,6 +35,11 @@ async function search(file, url, name) {
 function results(body, url, name) {
   const found = body.response.duplicated;
   const notes = body.error_message ? [html("p", { class: "soft" }, body.error_message)] : [];
+  const similar = body.response.similar;
+  if (similar.length) {
+    const summary = similar.length === 1 ? "One image is alike, and no duplicate" : `${similar.length} images are alike, and no duplicates`;
+    notes.push(folded(summary, () => similar.map((one) => alike(url, name, null, one))));
+  }
   if (!found.length) {
     return [html("div", { class: "none" }, html("p", {}, "No duplicate."),
       html("p", { class: "soft" }, "No image in the collection shows the same picture as ", html("bdi", {}, name), ".")), ...notes];

@@ -1,10 +1,14 @@
-// Draws two pictures side by side, with the matched regions outlined and a line for each pair of matching points.
+// Draws two pictures side by side, with outlines of what both show and of what differs, and a line for each pair of
+// matching points.
 
 import { html, pictureOf, svg } from "./dom.js";
 import { regions } from "./geometry.js";
 
 const HEIGHT = 800;
 const GAP = 40;
+// between what differs and its outline
+const AWAY = 7;
+const MAX_OUTLINED = 24;
 // limits of a box's aspect ratio, so that a long screenshot does not squeeze the other picture
 const SHAPES = [0.5, 2];
 
@@ -40,6 +44,23 @@ function outline(region, box) {
   return ["region-rim", "region"].map((kind) => svg("polygon", { class: kind, points }));
 }
 
+// Outlines what differs: boxes in the picture here and in the picture there, as shares of width and height.
+function differences(boxes, here, there) {
+  const group = svg("g", {});
+  const outlined = (kind, box, [left, top, right, bottom]) => {
+    const [[x1, y1], [x2, y2]] = [place(box, [left, top]), place(box, [right, bottom])];
+    const [width, height] = [x2 - x1 + 2 * AWAY, y2 - y1 + 2 * AWAY];
+    group.append(svg("rect", { class: kind, x: (x1 - AWAY).toFixed(1), y: (y1 - AWAY).toFixed(1), width: width.toFixed(1), height: height.toFixed(1) }));
+  };
+  for (const kind of ["differs-rim", "differs"]) {
+    for (const box of boxes.slice(0, MAX_OUTLINED)) {
+      outlined(kind, here, box.slice(0, 4));
+      outlined(kind, there, box.slice(4, 8));
+    }
+  }
+  return group;
+}
+
 function marks(points, here, there) {
   const group = svg("g", { class: "marks" });
   for (const point of points) {
@@ -59,40 +80,64 @@ async function draw(drawing, addresses, found) {
   const here = boxOf(pictures[0].shape, 0);
   const there = boxOf(pictures[1].shape, here.width + GAP);
   drawing.setAttribute("viewBox", `0 0 ${there.left + there.width} ${HEIGHT}`);
-  const [inside, outside] = regions(found.points);
   drawing.append(shown(pictures[0], here), shown(pictures[1], there));
-  drawing.append(...outline(inside, here), ...outline(outside, there), marks(found.points, here, there));
+  if (found.points) {
+    const [inside, outside] = regions(found.points);
+    drawing.append(...outline(inside, here), ...outline(outside, there));
+  }
+  drawing.append(differences(found.regions ?? [], here, there), marks(found.points ?? [], here, there));
 }
+
+const PARTS = {
+  crop: "the left one is a part of the right one",
+  contains: "the right one is a part of the left one",
+  overlap: "each shows a part of the other",
+};
+const OUTLINED = "what differs is outlined in blue";
 
 function evidence(found) {
   if (found.edit === "the same file") return "identical bytes";
   const agrees = `${Math.round(100 * found.agreement)} % of the overlap agrees`;
-  return found.points.length ? `${found.inliers} matching points, ${agrees}` : `too plain for matching points, ${agrees}`;
+  const how = found.points.length ? `${found.inliers} matching points, ${agrees}` : `too plain for matching points, ${agrees}`;
+  return [how, PARTS[found.relation], found.regions?.length ? OUTLINED : null].filter(Boolean).join("; ");
 }
 
-// A figure of the candidate beside one of its duplicates; `address` is the URL of the candidate's picture.
-export function pair(address, name, link, found) {
-  const label = `${name} beside ${found.relative_path}: ${found.edit || "duplicate"}`;
+function figure(address, name, link, found, label, ...says) {
   const drawing = svg("svg", { class: "picture", role: "img", "aria-label": label, viewBox: `0 0 ${2 * HEIGHT + GAP} ${HEIGHT}` });
   draw(drawing, [address, pictureOf(found.relative_path, 640)], found);
-  const score = html("span", { class: found.score >= 0.9 ? "score sure" : "score", title: "Certainty; 1 is certain" }, found.score.toFixed(2));
   return html("figure", { class: "pair" }, drawing,
     html("figcaption", {},
       html("div", { class: "names" },
         link ? html("a", { href: link }, html("bdi", {}, name)) : html("bdi", {}, name),
         html("a", { href: pictureOf(found.relative_path, 2048) }, html("bdi", {}, found.relative_path))),
-      html("p", { class: "says" }, score, html("span", { class: "edit" }, found.edit || "duplicate"),
-        html("span", { class: "evidence" }, evidence(found)))));
+      html("p", { class: "says" }, ...says)));
+}
+
+// A figure of the candidate beside one of its duplicates; `address` is the URL of the candidate's picture.
+export function pair(address, name, link, found) {
+  const score = html("span", { class: found.score >= 0.9 ? "score sure" : "score", title: "Certainty; 1 is certain" }, found.score.toFixed(2));
+  return figure(address, name, link, found, `${name} beside ${found.relative_path}: ${found.edit || "duplicate"}`, score,
+    html("span", { class: "edit" }, found.edit || "duplicate"), html("span", { class: "evidence" }, evidence(found)));
+}
+
+// A figure of the candidate beside an image that is alike and no duplicate.
+export function alike(address, name, link, found) {
+  const says = found.regions.length ? `${found.reason}; ${OUTLINED}` : found.reason;
+  return figure(address, name, link, found, `${name} beside ${found.relative_path}: ${found.reason}`,
+    html("span", { class: "evidence" }, says));
+}
+
+// A fold with this summary, whose contents are made when it is opened.
+export function folded(summary, make) {
+  const fold = html("details", {}, html("summary", {}, summary));
+  fold.addEventListener("toggle", () => fold.open && fold.children.length === 1 && fold.append(...make()));
+  return fold;
 }
 
 // Shows the first pairs; the others are drawn when their fold is opened.
 export function pairs(all, make, first = 1) {
   const nodes = all.slice(0, first).map(make);
   const rest = all.slice(first);
-  if (rest.length) {
-    const fold = html("details", {}, html("summary", {}, `${rest.length} more`));
-    fold.addEventListener("toggle", () => fold.open && fold.children.length === 1 && fold.append(...rest.map(make)));
-    nodes.push(fold);
-  }
+  if (rest.length) nodes.push(folded(`${rest.length} more`, () => rest.map(make)));
   return nodes;
 }

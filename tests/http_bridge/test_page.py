@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ImageOps
+from PIL import ImageDraw, ImageOps
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from bench.documents import document
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, State
 from streams.config import KafkaConfig
@@ -183,6 +184,39 @@ def test_it_fits_a_phone_in_both_schemes(
         ground = page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")
         brightness = sum(int(part) for part in ground.removeprefix("rgb(").rstrip(")").split(","))
         assert (brightness > 600) == (scheme == "light")
+
+
+def test_what_differs_is_outlined_on_both_pictures(service: tuple[KafkaConfig, Path, Bridge], browser: Browser) -> None:
+    kafka, images, asked = service
+    invoice = document("invoice", 2, 2)
+    invoice.save(images / "invoice.png")
+    ImageDraw.Draw(invoice).text((420, 880), "PAID", fill=(180, 20, 20), font_size=60)
+    invoice.save(images / "paid.png")
+    announce(kafka, asked, "invoice.png", "paid.png")
+    with opened(browser, asked) as page:
+        card = page.locator("#alerts .card").first
+        expect(card.locator("h3")).to_have_text("paid.png")
+        expect(card.locator("rect.differs")).to_have_count(2)
+        expect(card.locator(".evidence")).to_contain_text("what differs is outlined in blue")
+
+        document("invoice", 2, 3).save(images.parent / "other.png")
+        data = base64.b64encode((images.parent / "other.png").read_bytes()).decode()
+        page.locator("body").evaluate(DROP, ["other.png", data])
+        answer = page.locator("#answer")
+        expect(answer).to_contain_text("No duplicate.")
+        expect(answer.locator("figure")).to_have_count(0)
+        answer.get_by_text("2 images are alike, and no duplicates").click()
+        first = answer.locator("figure").first
+        expect(first.locator(".evidence")).to_contain_text("same template, other content at ")
+        expect(first.locator("image")).to_have_count(2)
+        assert first.locator("rect.differs").count() >= 4
+        expect(first.locator(".score, polygon.region, line.line")).to_have_count(0)
+        boxes = [first.locator("rect.differs").nth(n).bounding_box() for n in range(2)]
+        middle = first.locator("svg").bounding_box()
+        assert all(boxes)
+        assert middle is not None
+        at = [box["x"] for box in boxes if box is not None]
+        assert at[0] < middle["x"] + middle["width"] / 2 < at[1]
 
 
 def test_names_that_are_markup_stay_text(kafka: KafkaConfig, tmp_path: Path, browser: Browser) -> None:
