@@ -19,8 +19,8 @@ from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
 from imagetools.image_root import ImageRoot
 from imagetools.paths import printable, shown
-from schemas.alert_json import alert_fields
-from schemas.records import Duplicates
+from schemas.alert_json import alert_fields, similar_fields
+from schemas.records import Duplicates, Similar
 from streams.kafka.follower import ConsumedMessage
 
 
@@ -83,8 +83,15 @@ def _summary(sums: Totals, took: float, ended: str) -> str:
     same_file = f"{sums.same_file:,} the same file by a link, " if sums.same_file else ""
     return (
         f"{head} in {took:.1f} s: {sums.duplicates:,} duplicate earlier ones ({pairs}), "
-        f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read"
+        f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read{_alike(sums)}"
     )
+
+
+def _alike(sums: Totals) -> str:
+    if not sums.alike:
+        return ""
+    pairs = "1 pair is" if sums.alike == 1 else f"{sums.alike:,} pairs are"
+    return f"; {pairs} alike, and no duplicates"
 
 
 def _how_far(sums: Totals, ended: str) -> str:
@@ -98,6 +105,8 @@ def _sentence(text: str) -> str:
 def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) -> None:
     alerts = [_with_links(alert, job.links) for alert in sorted(job.results.alerts, key=lambda alert: alert.candidate)]
     _write_lines(report / "alerts.jsonl", alerts)
+    similar = [{"candidate": path, **similar_fields(one)} for path, one in sorted(job.results.similar, key=_by_path)]
+    _write_lines(report / "similar.jsonl", similar)
     _write_lines(report / "dead-letters.jsonl", job.results.dead_letters)
     tally = job.not_looked_at
     _write_lines(
@@ -107,6 +116,7 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
     stats: dict[str, Any] = {
         "images": f"{sums.done:,} of {sums.images:,}" if ended else sums.images,
         "pairs": sums.pairs,
+        **({"pairs alike, and no duplicates": sums.alike} if sums.alike else {}),
         **({"the same file by a link": sums.same_file} if sums.same_file else {}),
         "dead letters": len(job.results.dead_letters),
         "not looked at": tally.counts.total(),
@@ -121,6 +131,8 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
         stats=stats,
         ended=_how_far(sums, ended),
         not_looked_at=tally,
+        similar=similar,
+        similar_count=sums.alike,
     )
     summary = {
         "complete": not ended,
@@ -131,6 +143,10 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
         "not_listed": tally.unlisted,
     }
     _replace(report / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+
+
+def _by_path(pair: tuple[str, Similar]) -> tuple[str, str]:
+    return pair[0], pair[1].relative_path
 
 
 def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:

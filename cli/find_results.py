@@ -1,25 +1,33 @@
 """The results of `imagetools find` so far, and their totals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from imagetools.paths import identity, one_file
-from schemas.records import Duplicates, Verdict, VerdictOutcome
+from schemas.records import Duplicates, Similar, Verdict, VerdictOutcome
 from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.follower import ConsumedMessage
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
+
+MAX_KEPT_SIMILAR: Final = 10_000
+"""Pairs that are alike and no duplicates that a job keeps; of more, only the number, so that they fit into memory."""
 
 
 @dataclass
 class FindResults:
     """All messages that one job has read, sorted by kind.
 
-    verdicts  by path; at the end, one for each announced image
+    verdicts       by path; at the end, one for each announced image
+    similar        candidates, each with an image that is alike and no duplicate; at most MAX_KEPT_SIMILAR
+    similar_count  number of all such pairs
     """
 
     announced: int
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    similar: list[tuple[str, Similar]] = field(default_factory=list)
+    similar_count: int = 0
     alerts: list[Duplicates] = field(default_factory=list)
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     encoded: int = 0
@@ -29,7 +37,7 @@ class FindResults:
     def take(self, seen: ConsumedMessage) -> None:
         """Count one message."""
         if seen.topic is VERDICTS:
-            self.verdicts[seen.record.relative_path] = seen.record
+            self._take_verdict(seen.record)
         elif seen.topic is DUPLICATES:
             self.alerts.append(seen.record)
         elif seen.topic is CANDIDATES:
@@ -38,6 +46,13 @@ class FindResults:
             letter = read_dead_letter(seen.message)
             self.dead_letters.append(letter)
             self.dead_before_search += letter["stage"] in ("encoder", "search")
+
+    def _take_verdict(self, verdict: Verdict) -> None:
+        path = verdict.relative_path
+        self.verdicts[path] = replace(verdict, similar=())
+        self.similar_count += len(verdict.similar)
+        room = max(0, MAX_KEPT_SIMILAR - len(self.similar))
+        self.similar += [(path, one) for one in verdict.similar[:room]]
 
     @property
     def done(self) -> bool:
@@ -90,6 +105,7 @@ class Totals:
     duplicates  images that are copies of earlier ones, without further names of one file
     pairs       pairs of copies; two names of one file are no pair
     same_file   images that are only another name of a file among the others
+    alike       pairs that are alike and no duplicates
     """
 
     images: int
@@ -99,6 +115,7 @@ class Totals:
     same_file: int
     clear: int
     dead_letters: int
+    alike: int
 
 
 def totals(results: FindResults, links: Links) -> Totals:
@@ -114,4 +131,5 @@ def totals(results: FindResults, links: Links) -> Totals:
         same_file=len(further),
         clear=outcomes.count(VerdictOutcome.CLEAR),
         dead_letters=outcomes.count(VerdictOutcome.DEAD_LETTER),
+        alike=results.similar_count,
     )

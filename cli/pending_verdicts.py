@@ -17,6 +17,15 @@ class Found(Struct):
     relative_path: str
     score: float
     edit: str
+    relation: str
+
+
+class Alike(Struct):
+    """An image that is alike and no duplicate."""
+
+    relative_path: str
+    relation: str
+    reason: str
 
 
 class ImageResult(Struct):
@@ -27,6 +36,7 @@ class ImageResult(Struct):
     state: str
     duplicated: list[Found] = []
     reason: str = ""
+    similar: list[Alike] = []
 
     def in_words(self) -> str:
         """Return one line of text."""
@@ -34,7 +44,14 @@ class ImageResult(Struct):
         if self.state == VerdictOutcome.DUPLICATE:
             return f"{name}  duplicates  {'; '.join(_in_words(one) for one in self.duplicated)}"
         words = "dead letter" if self.state == VerdictOutcome.DEAD_LETTER else self.state
-        return f"{name}  {words}  {self.reason}".rstrip()
+        return f"{name}  {words}  {self.reason or self._alike()}".rstrip()
+
+    def _alike(self) -> str:
+        if not self.similar:
+            return ""
+        first, *others = self.similar
+        more = f"; {len(others)} more" if others else ""
+        return f"alike, and no duplicate: {shown(first.relative_path)}, {first.reason}{more}"
 
 
 def _in_words(found: Found) -> str:
@@ -99,6 +116,7 @@ class PendingVerdicts:
             verdict.relative_path,
             key[0],
             verdict.outcome.value,
-            [Found(one.relative_path, one.score, one.edit) for one in found],
+            [Found(one.relative_path, one.score, one.edit, one.relation) for one in found],
             verdict.reason,
+            [Alike(one.relative_path, one.relation, one.reason) for one in verdict.similar],
         )

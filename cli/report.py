@@ -14,15 +14,17 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
+from cli.alike import SHOWN_SETS, alike_sets, paths_of
 from cli.output_checks import make_report_files
-from cli.picture import Layout, side_by_side
+from cli.reported_pair import ReportedPair, Shown, reported_pair
 from cli.union_find import UnionFind
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import REPORT_FILES, Tally
 from imagetools.image_root import ImageRoot
+from imagetools.matching.relation_words import relation_in_words
 from imagetools.paths import printable
 
-DATA: Final = ("alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json")
+DATA: Final = ("alerts.jsonl", "similar.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json")
 """Files that the page links to."""
 
 THUMBNAIL_SIDE: Final = 480
@@ -40,43 +42,8 @@ FIRST_PAIRS: Final = 12
 STRIP: Final = 8
 """Thumbnails in a group's headline."""
 
-_UNITS: Final = 1000
-"""An image's longer side in the units of the lines."""
-_GAP: Final = 60
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One image on the page.
-
-    href       the image itself, relative to the page; loaded only when it is followed
-    thumbnail  relative to the page; empty if the image cannot be read, then with a `reason`
-    size       (width, height) of the thumbnail in pixels
-    """
-
-    path: str
-    href: str
-    thumbnail: str
-    size: tuple[int, int]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class ReportedPair:
-    """One pair. The left one is earlier in the log, and the edit turns it into the right one.
-
-    lines      SVG path data: a stroke for each matching point, in the layout's units
-    dots       SVG path data: the ends of the strokes, as strokes without length
-    same_file  both are names of one file: neither is a copy to delete
-    """
-
-    left: Shown
-    right: Shown
-    duplicate: Mapping[str, Any]
-    layout: Layout
-    lines: str
-    dots: str
-    same_file: bool
+_PARTS: Final = ("crop", "contains", "overlap")
+"""Relations that the words for the edit do not name."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +68,8 @@ def write_report(
     stats: Mapping[str, Any],
     ended: str = "",
     not_looked_at: Tally | None = None,
+    similar: Sequence[Mapping[str, Any]] = (),
+    similar_count: int = 0,
 ) -> None:
     """Write report.html and its thumbnails; the page opens from disk and needs no network.
 
@@ -108,11 +77,14 @@ def write_report(
     stats          shown at the top, with these names and in this order
     ended          headline of a partial report: why it is partial
     not_looked_at  listed at the end
+    similar        images that are alike and no duplicates, as similar.jsonl holds them
+    similar_count  number of all such pairs
     """
     files = make_report_files(folder)
     duplicates = _unordered(alerts)
     groups = UnionFind(duplicates).components()
-    paths = [path for members in groups for path in members]
+    alike = alike_sets(similar)
+    paths = list(dict.fromkeys([*(path for members in groups for path in members), *paths_of(alike[:SHOWN_SETS])]))
     shown = _show_all(folder, images, paths)
     page = _template().render(
         title=printable(title),
@@ -122,8 +94,10 @@ def write_report(
         stats={name: f"{value:,}" if isinstance(value, int | float) else str(value) for name, value in stats.items()},
         # groups that are one file under several names come last
         groups=sorted(_grouped(groups, duplicates, shown), key=lambda group: group.files == 1),
-        pair_count=len(duplicates),
-        image_count=len(paths),
+        alike=[(one, [_alike_pair(shown, pair) for pair in one.pairs]) for one in alike[:SHOWN_SETS]],
+        alike_sets=len(alike),
+        alike_count=similar_count,
+        alike_kept=len(similar),
         models=sorted({str(alert["model"]) for alert in alerts if alert.get("model")}),
         thresholds=sorted({alert["threshold"] for alert in alerts}),
         files=[name for name in DATA if (folder / name).exists()],
@@ -160,27 +134,18 @@ def _grouped(
     group_of = {path: number for number, members in enumerate(groups) for path in members}
     pairs: dict[int, list[ReportedPair]] = {}
     for (neighbor, candidate), duplicate in duplicates.items():
-        pairs.setdefault(group_of[neighbor], []).append(_pair(shown[neighbor], shown[candidate], duplicate))
+        pairs.setdefault(group_of[neighbor], []).append(reported_pair(shown[neighbor], shown[candidate], duplicate))
     before = 0
     for number, members in enumerate(groups):
-        of_group = sorted(pairs[number], key=lambda pair: -float(pair.duplicate["score"]))
+        of_group = sorted(pairs[number], key=lambda pair: -float(pair.found["score"]))
         one_file = UnionFind((pair.left.path, pair.right.path) for pair in of_group if pair.same_file).components()
         count = len(members) - sum(len(names) - 1 for names in one_file)
         yield PairGroup(tuple(shown[path] for path in members), tuple(of_group), count, before < OPEN_PAIRS)
         before += min(len(of_group), FIRST_PAIRS)
 
 
-def _pair(left: Shown, right: Shown, duplicate: Mapping[str, Any]) -> ReportedPair:
-    layout = side_by_side(left.size, right.size, _UNITS, _GAP)
-    lines, dots = [], []
-    if left.thumbnail and right.thumbnail:
-        for x, y, x2, y2 in duplicate.get("points", ()):
-            # a point names the candidate first, which is on the right
-            (x1, y1), (x3, y3) = layout.first.at(x2, y2), layout.second.at(x, y)
-            lines.append(f"M{x1:.0f} {y1:.0f}L{x3:.0f} {y3:.0f}")
-            dots.append(f"M{x1:.0f} {y1:.0f}h0M{x3:.0f} {y3:.0f}h0")
-    same_file = bool(duplicate.get("same_file"))
-    return ReportedPair(left, right, duplicate, layout, "".join(lines), "".join(dots), same_file)
+def _alike_pair(shown: Mapping[str, Shown], one: Mapping[str, Any]) -> ReportedPair:
+    return reported_pair(shown[one["relative_path"]], shown[one["candidate"]], one)
 
 
 def _show_all(folder: Path, images: ImageRoot, paths: Sequence[str]) -> dict[str, Shown]:
@@ -210,4 +175,7 @@ def _template() -> jinja2.Template:
     environment.filters["percent"] = lambda share: "all" if share >= 0.995 else f"{100 * share:.0f} %"
     environment.filters["printable"] = partial(printable, keep="\t\n")
     environment.filters["counted"] = lambda number, one, many: f"{number:,} {one if number == 1 else many}"
+    environment.filters["relation"] = lambda relation: (
+        relation_in_words(relation, "the right one", "the left one") if relation in _PARTS else ""
+    )
     return environment.from_string((resources.files("cli") / "report.html.j2").read_text("utf-8"))

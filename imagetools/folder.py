@@ -21,7 +21,7 @@ REPORT_MARK: Final = ".imagetools-report"
 """File in it that marks it as ours: its pictures are copies, and not searched."""
 
 BESIDE_THUMBNAILS: Final = frozenset(
-    {"report.html", "alerts.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json"}
+    {"report.html", "alerts.jsonl", "similar.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json"}
 )
 """Files of a report, beside its thumbnails."""
 

@@ -23,7 +23,7 @@ def find(
 
     Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it arrives, and stops everything
     when every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
-    browser), alerts.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
+    browser), alerts.jsonl, similar.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
 
     Ctrl-C ends the job early: the report then holds the results so far and says that it is partial.
     """

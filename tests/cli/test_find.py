@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.documents import document
 from imagetools.scratch import LOCK
 from tests.cli.test_whole import ENVIRON, alive, descendants, pairs_in, start, wait_for
 from tests.support.streaming import scene, write_groups
@@ -16,12 +17,14 @@ CUT_OFF_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0
 
 
 def everyday(folder: Path) -> None:
-    """Copies, links, odd names, a file that Pillow warns of, and much that is no image."""
+    """Copies, links, odd names, one form twice, a file that Pillow warns of, and much that is no image."""
     folder.mkdir()
     scene(1).save(folder / "original.png")
     scene(1).save(folder / HOSTILE, "JPEG", quality=80, exif=CUT_OFF_EXIF)
     scene(2).save(folder / "saved without extension", "PNG")
     os.link(folder / "saved without extension", folder / "hard.png")
+    document("form", 2, 2).save(folder / "form.png")
+    document("form", 2, 3).save(folder / "form filled in otherwise.png")
     (folder / "broken\x1b[2J.jpg").write_bytes(b"not an image")
     for name in ("raw.NEF", "drawing.svg", "paper.pdf", ".hidden.jpg", "Makefile", "notes.txt"):
         (folder / name).write_text("nothing to see")
@@ -44,13 +47,18 @@ def test_a_folder_as_people_have_it(tmp_path):
         assert "the same file, by a hard link" in text
         summary = json.loads((report / "summary.json").read_text())
         # the report of the first run lies in the folder of the second
-        assert (summary["images"], summary["complete"]) == (5, True)
+        assert (summary["images"], summary["complete"]) == (7, True)
         assert (summary["duplicates"], summary["same_file"], summary["dead_letters"]) == (1, 1, 1)
         kinds = {
             "camera raw": 1, "SVG": 1, "PDF": 1, "hidden": 1, "without extension": 1, "not images": 1,
             "outside by a link": 1, "with an unusable name": 1,
         }  # fmt: skip
         assert summary["not_looked_at"] == kinds | ({"of earlier reports": 1} if run else {})
+        assert "1 pair is alike, and no duplicates" in text
+        (alike,) = [json.loads(line) for line in (report / "similar.jsonl").read_text().splitlines()]
+        assert {alike["candidate"], alike["relative_path"]} == {"form.png", "form filled in otherwise.png"}
+        assert alike["relation"] == "template"
+        assert len(alike["regions"]) > 1
         log.write_text("")
     assert frozenset((HOSTILE, "original.png")) in pairs_in(report / "alerts.jsonl")
     (letter,) = [json.loads(line) for line in (report / "dead-letters.jsonl").read_text().splitlines()]

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Message
 from rich.console import Console
 
 from cli.find_report import FindJob
-from cli.find_results import FindResults, Links, totals
+from cli.find_results import MAX_KEPT_SIMILAR, FindResults, Links, totals
 from cli.main import main
 from imagetools.errors import CannotWrite
 from imagetools.folder import Skipped, Tally
 from imagetools.paths import one_file
-from schemas.records import Duplicate, Duplicates, Verdict, VerdictOutcome
+from schemas.records import Duplicate, Duplicates, Similar, Verdict, VerdictOutcome
+from streams.kafka.follower import ConsumedMessage
+from streams.topics import VERDICTS
 from tests.support.streaming import scene
 
 
@@ -156,6 +159,51 @@ def test_what_is_not_looked_at_is_in_the_summary_the_page_and_a_file(linked):
     assert [json.loads(line)["relative_path"] for line in lines] == ["a\x1b[31m\nb.cr2", r"caf\udce9.jpg"]
     counts = json.loads((linked.parent / "report" / "summary.json").read_text())["not_looked_at"]
     assert counts == {"camera raw": 1, "with an unusable name": 1}
+
+
+def message(record: Verdict) -> ConsumedMessage:
+    return ConsumedMessage(VERDICTS, record, Message())
+
+
+def test_what_is_alike_is_counted_listed_and_shown(linked):
+    scene(2).save(linked / "b.png")
+    work = job(linked, 2, clear=("a.png",))
+    alike = Similar("a.png", "template", "same template, other content at 2 places", 0.01, ((0.125,) * 8, (0.25,) * 8))
+    work.take(message(Verdict(1, "b.png", VerdictOutcome.CLEAR, similar=(alike,))))
+    (linked.parent / "report").mkdir()
+    work.finish("")
+    assert "2 clear, 0 could not be read; 1 pair is alike, and no duplicates" in said(work)
+    (line,) = (linked.parent / "report" / "similar.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "candidate": "b.png",
+        "relative_path": "a.png",
+        "relation": "template",
+        "reason": "same template, other content at 2 places",
+        "score": 0.01,
+        "regions": [[0.125] * 8, [0.25] * 8],
+    }
+    assert json.loads((linked.parent / "report" / "summary.json").read_text())["alike"] == 1
+    page = (linked.parent / "report" / "report.html").read_text("utf-8")
+    assert "Alike, and no duplicates" in page
+    assert "same template, other content at 2 places; outlined in blue" in page
+
+
+def test_many_that_are_alike_are_counted_and_fit_into_memory():
+    results = FindResults(1000)
+    alike = tuple(Similar(f"{n}.png", "template") for n in range(16))
+    for n in range(1000):
+        results.take(message(Verdict(1, f"{n}.jpg", VerdictOutcome.CLEAR, similar=alike)))
+    assert (results.similar_count, len(results.similar)) == (16_000, MAX_KEPT_SIMILAR)
+    assert not any(verdict.similar for verdict in results.verdicts.values())
+    assert results.done
+
+
+def test_without_any_that_are_alike_nothing_is_said_of_them(linked):
+    work = job(linked, 1, clear=("a.png",))
+    (linked.parent / "report").mkdir()
+    work.finish("")
+    assert "alike" not in said(work)
+    assert "no duplicates" not in (linked.parent / "report" / "report.html").read_text("utf-8").split("<body>")[1]
 
 
 def test_a_report_folder_that_goes_while_the_work_runs_is_named(linked):

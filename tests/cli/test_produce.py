@@ -221,27 +221,27 @@ def test_wait_says_what_it_waits_for_and_how_many_are_open_when_it_is_interrupte
 
 
 def test_verdicts_of_others_are_not_ones_own(kafka, here):
-    from cli.pending_verdicts import PendingVerdicts  # noqa: PLC0415
-    from schemas.records import Verdict, VerdictOutcome  # noqa: PLC0415
+    from cli.pending_verdicts import ImageResult, PendingVerdicts  # noqa: PLC0415
+    from schemas.records import Similar, Verdict, VerdictOutcome  # noqa: PLC0415
     from streams.topics import VERDICTS  # noqa: PLC0415
 
     pending = PendingVerdicts(kafka)
     pending.expect(7, "a.png")
     send(kafka, IMAGES_NEW, [("a.png", ImageNew(7, "a.png"))])
-    send(
-        kafka,
-        VERDICTS,
-        [("a.png", Verdict(6, "a.png", VerdictOutcome.CLEAR)), ("a.png", Verdict(7, "a.png", VerdictOutcome.CLEAR))],
-    )
-    decided: list[int] = []
+    alike = tuple(Similar(path, "template", "same template, other content") for path in ("b.png", "c.png"))
+    ours = Verdict(7, "a.png", VerdictOutcome.CLEAR, similar=alike)
+    send(kafka, VERDICTS, [("a.png", Verdict(6, "a.png", VerdictOutcome.CLEAR)), ("a.png", ours)])
+    decided: list[ImageResult] = []
 
     def all_decided() -> bool:
-        decided.extend(one.request_id for one in pending.read(0.2))
+        decided.extend(pending.read(0.2))
         return not pending.open
 
     eventually(all_decided)
     pending.close()
-    assert decided == [7]
+    assert [one.request_id for one in decided] == [7]
+    said = "a.png  clear  alike, and no duplicate: b.png, same template, other content; 1 more"
+    assert decided[0].in_words() == said
 
 
 @pytest.mark.parametrize(

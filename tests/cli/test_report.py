@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cli.alike import SHOWN_PAIRS, SHOWN_SETS
 from cli.picture import SIDE, pair_picture, side_by_side
 from cli.report import FIRST_PAIRS, OPEN_PAIRS, write_report
 from imagetools.image_root import ImageRoot
@@ -220,6 +221,95 @@ class TestReport:
         assert "alerts.jsonl" in report(tmp_path, [], images).all("a", "href")
 
 
+def similar(candidate: str, path: str, relation: str = "template", **more: Any) -> dict[str, Any]:
+    return {
+        "candidate": candidate,
+        "relative_path": path,
+        "relation": relation,
+        "reason": "same template, other content at one place",
+        "score": 0.01,
+        "regions": [[0.25, 0.0, 0.5, 0.5, 0.0, 0.25, 0.5, 1.0]],
+        **more,
+    }
+
+
+def write_alike(tmp_path: Path, images: ImageRoot, alike: list[dict[str, Any]]) -> Page:
+    folder = tmp_path / "report"
+    write_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=len(alike))
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+class TestWhatDiffers:
+    def test_regions_are_outlined_on_both_images(self, tmp_path: Path, images: ImageRoot) -> None:
+        found = duplicate("a.jpg", points=[], regions=[[0.25, 0.0, 0.5, 0.5, 0.0, 0.25, 0.5, 1.0]])
+        page = report(tmp_path, [alert("b.jpg", found)], images)
+        # a.jpg is 1000 × 667 units, 67 below the top, and the outlines lie 10 around
+        assert page.all("path", "d") == ["M-10 223h520v520h-520zM1300 -10h270v420h-270z"]
+        assert page.all("use", "class") == ["differs-rim", "differs"]
+        assert any(word.endswith("what differs is outlined in blue") for word in page.words)
+
+    def test_the_largest_of_many_are_outlined(self, tmp_path: Path, images: ImageRoot) -> None:
+        found = duplicate("a.jpg", points=[], regions=[[0.1] * 8] * 64)
+        page = report(tmp_path, [alert("b.jpg", found)], images)
+        assert page.all("path", "d")[0].count("M") == 2 * 24
+
+    @pytest.mark.parametrize(
+        ("relation", "words"),
+        [
+            ("crop", "one shows a part of the other: the left one contains the right one"),
+            ("contains", "one shows a part of the other: the right one contains the left one"),
+            ("same", ""),
+            ("identical", ""),
+        ],
+    )
+    def test_a_part_is_said_to_be_one(self, tmp_path: Path, images: ImageRoot, relation: str, words: str) -> None:
+        page = report(tmp_path, [alert("b.jpg", duplicate("a.jpg", relation=relation))], images)
+        (said,) = [word for word in page.words if word.startswith("2 matching points")]
+        assert said.endswith(f"; {words}" if words else "90 % of that agrees")
+
+
+class TestAlike:
+    def test_pairs_of_one_template_are_listed_closed_with_their_reason(self, tmp_path: Path, images: ImageRoot) -> None:
+        alike = [similar("b.jpg", "a.jpg"), similar("c.jpg", "b.jpg"), similar("e.jpg", "d.jpg", "moved")]
+        page = write_alike(tmp_path, images, alike)
+        assert "No duplicates were found." in page.words
+        (section,) = [attributes for tag, attributes in page.tags if tag == "details"]
+        assert "open" not in section
+        assert "3 pairs, alike and not the same picture" in page.words
+        assert "3 images: one template, other content" in page.words
+        assert "2 images: one scene, in which something moved" in page.words
+        assert page.words.count("same template, other content at one place; outlined in blue") == 3
+        assert re.findall(r"<bdi>(.*?)</bdi>", page.text) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+        assert len(page.all("path")) == 3
+        assert len(set(page.all("img", "src"))) == 5
+
+    def test_a_thousand_forms_take_little_room(self, tmp_path: Path, images: ImageRoot) -> None:
+        for number in range(40):
+            photo(8, 8, seed=number).save(images.folder / f"{number}.png")
+        forms = [similar(f"{one}.png", f"{two}.png") for one in range(40) for two in range(one)]
+        page = write_alike(tmp_path, images, forms)
+        assert len(page.all("figure")) == SHOWN_PAIRS
+        assert f"{len(forms) - SHOWN_PAIRS} more pairs are in similar.jsonl." in page.words
+        apart = [similar(f"{n}.png", f"{n} gone.png") for n in range(SHOWN_SETS + 5)]
+        page = write_alike(tmp_path, images, apart)
+        assert len(page.all("figure")) == SHOWN_SETS
+        assert "5 smaller sets are in similar.jsonl." in page.words
+
+    def test_pairs_that_were_only_counted_are_said_to_be_missing(self, tmp_path: Path, images: ImageRoot) -> None:
+        folder, alike = tmp_path / "report", [similar("b.jpg", "a.jpg")]
+        write_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=12_345)
+        page = Page((folder / "report.html").read_text("utf-8"))
+        assert "12,345 pairs, alike and not the same picture" in page.words
+        assert "similar.jsonl holds the first 1 of these pairs." in page.words
+        assert not any("holds the first" in word for word in write_alike(tmp_path, images, alike).words)
+
+    def test_a_reason_that_is_a_tag_stays_text(self, tmp_path: Path, images: ImageRoot) -> None:
+        page = write_alike(tmp_path, images, [similar(WICKED, "a.jpg", relation=WICKED, reason=WICKED)])
+        assert "alert" not in [tag for tag, _ in page.tags]
+        assert not page.all("script")
+        assert any(word.startswith(WICKED) for word in page.words)
+
+
 class TestPicture:
     def test_two_images_fit_beside_each_other(self) -> None:
         layout = side_by_side((400, 200), (100, 200), side=100, gap=10)
@@ -240,6 +330,18 @@ class TestPicture:
         changed = [x for x in range(plain.width) if plain.getpixel((x, middle)) != lined.getpixel((x, middle))]
         assert abs(min(changed) - middle) < 8
         assert abs(max(changed) - (16 + SIDE + 16 + SIDE // 4)) < 8
+
+    def test_what_differs_is_outlined_on_both(self) -> None:
+        for ground in ("red", "white", "blue", "black"):
+            one, two = Image.new("RGB", (200, 200), ground), Image.new("RGB", (100, 200), ground)
+            boxes = ((0.25, 0.25, 0.75, 0.75), (0.5, 0.25, 1.0, 0.5))
+            plain, outlined = pair_picture(one, two, [], ""), pair_picture(one, two, [], "", [boxes])
+            # the left side of each box: its outline, and a rim around it
+            for x, y in ((16 + SIDE // 4, 16 + SIDE // 2), (16 + SIDE + 16 + SIDE // 4, 16 + 3 * SIDE // 8)):
+                row = [outlined.getpixel((at, y)) for at in range(x - 10, x + 4)]
+                assert (0, 122, 255) in row
+                assert any(min(colour) > 200 for colour in row)  # type: ignore[arg-type]
+                assert outlined.getpixel((x + 20, y)) == plain.getpixel((x + 20, y))
 
     @pytest.mark.parametrize("sizes", [((1, 1), (1, 1)), ((1, 2000), (2000, 1)), ((5000, 4000), (30, 40))])
     def test_any_size_and_a_caption_that_needs_lines(self, sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
