@@ -29,7 +29,8 @@ from rich.table import Table
 
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
-from imagetools.features.extract import Features, extract
+from imagetools.features.extract import Features
+from imagetools.features.read import read_features
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
@@ -129,7 +130,8 @@ class PlainLoop:
             path, neighbor = pair
             if neighbor.identical:
                 return True
-            return verify(seen[path], seen[neighbor.relative_path], self._config.matcher).duplicate
+            openers = self._images.opener(path), self._images.opener(neighbor.relative_path)
+            return verify(seen[path], seen[neighbor.relative_path], self._config.matcher, openers).duplicate
 
         judged = self._matchers.map(lambda some: [same(pair) for pair in some], _batches(pairs, HANDFUL))
         verdicts = itertools.chain.from_iterable(judged)
@@ -138,8 +140,7 @@ class PlainLoop:
     def _look_at(self, path: str) -> Features:
         known = self._features.get(path)
         if known is None:
-            box = (self._config.matcher.width, self._config.matcher.height)
-            known = self._features[path] = extract(self._images.open(path, box=box), self._config.matcher)
+            known = self._features[path] = read_features(self._images.opener(path), self._config.matcher)
         return known
 
 

@@ -10,12 +10,12 @@ from rich.text import Text
 
 from cli.output_checks import check_picture
 from cli.picture import SIDE, pair_picture
-from imagetools.decode import decode
-from imagetools.features.extract import extract
+from imagetools.features.read import read_features
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box
 from imagetools.matching.relation_words import relation_in_words, why_no_duplicate
-from imagetools.matching.verify import ImageOpener, Verification, verify
+from imagetools.matching.verify import Verification, verify
+from imagetools.opener import FileOpener
 from imagetools.paths import one_file, shown
 
 _NAMED: Final = 8
@@ -29,10 +29,9 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
     """Print the matcher's verdict on A and B; ImageError if one cannot be read."""
     if picture is not None:
         check_picture(picture, "--picture")
-    # from the same pixels as in a stage, which decodes an image no larger than features need
-    looks = _look(a), _look(b)
-    box = config.width, config.height
-    found = verify(extract(looks[0](box), config), extract(looks[1](box), config), config, looks)
+    # as in a stage, so that the verdict is the same
+    openers = _opener(a), _opener(b)
+    found = verify(read_features(openers[0], config), read_features(openers[1], config), config, openers)
     console = Console()
     verdict = "duplicate" if found.duplicate else "no duplicate"
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
@@ -50,7 +49,7 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
             table.add_row(name, Text(text))
     console.print(table)
     if picture is not None:
-        images = [look((SIDE, SIDE)) for look in looks]
+        images = [opener((SIDE, SIDE)) for opener in openers]
         words = edit if found.duplicate else why_no_duplicate(found)
         caption = f"{verdict}, {found.score:.2f}: {words}"
         # lines between what agrees would hide what does not
@@ -59,9 +58,9 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
         console.print(Text(f"Picture: {shown(str(picture))}"))
 
 
-def _look(path: Path) -> ImageOpener:
-    data, name = path.read_bytes(), shown(str(path))
-    return lambda box: decode(data, name, box=box)
+def _opener(path: Path) -> FileOpener:
+    data = path.read_bytes()
+    return FileOpener(lambda: data, shown(str(path)))
 
 
 def _measures(found: Verification) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from http_bridge.evidence import DuplicateEvidence, SimilarEvidence, duplicate_e
 from http_bridge.forms import extract_file
 from http_bridge.responses import json_response
 from http_bridge.stage_client import STAGE_CLIENT
-from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, decode
+from imagetools.decode import ORIGINAL_SIZE, DecodeConfig, Size, decode_frames
 from schemas.records import Duplicate, EncodeRequest, MatchRequest, SearchRequest, Similar
 
 P = ParamSpec("P")
@@ -30,13 +31,20 @@ UPLOAD = DecodeConfig(max_bytes=20 * 2**20, max_pixels=50_000_000)
 FORM_OVERHEAD_BYTES = 2**16
 """What a form may have around its file."""
 
-MAX_SENT_SIDE = 1024
-"""Longer side of the image that the stages receive, pixels; they use 160 at most."""
+MAX_SENT_SIDE = 1500
+"""Longer side of an image that is shrunk for the stages, pixels: the matcher opens drawn pictures at this size."""
+
+MAX_STRIP_SIDE = 2048
+"""The same of a strip, more than three times as long as wide, of which the matcher keeps more."""
 
 MAX_SENT_BYTES = 600_000
 """Of the image that the stages receive, so that it fits into one message."""
 
-JPEG_QUALITIES = (92, 80, 60)
+MAX_SENT_PIXELS = 4_000_000
+"""Of a picture that is sent as it came, as decoded, so that no stage has to decode a huge one."""
+
+QUALITIES = (92, 80, 60)
+"""Of the JPEG or WebP that a large image is sent as."""
 
 
 class UploadDuplicates(Struct):
@@ -148,18 +156,40 @@ async def duplicates(request: web.Request) -> web.Response:
 
 
 def prepare(data: bytes) -> Upload:
-    """Decode an image file, and shrink it until it fits into a message. ImageError."""
+    """Decode an image file, and shrink it where it does not fit into a message as it came. ImageError."""
     digest = hashlib.sha256(data).digest()
-    image = decode(data, "the image", box=(MAX_SENT_SIDE, MAX_SENT_SIDE), config=UPLOAD)
-    size = image.info.get(ORIGINAL_SIZE, image.size)
-    if max(image.size) <= MAX_SENT_SIDE and len(data) <= MAX_SENT_BYTES:
-        # compressing it again would only lose detail
+    frames = list(decode_frames(data, "the image", box=_sent_size, config=UPLOAD))
+    size = frames[0].info.get(ORIGINAL_SIZE, frames[0].size)
+    if len(data) <= MAX_SENT_BYTES and frames[0].width * frames[0].height <= MAX_SENT_PIXELS:
+        # the verdict is that of the stream: from the same bytes
         return Upload(data, digest, size)
-    image.thumbnail((MAX_SENT_SIDE, MAX_SENT_SIDE), Image.Resampling.LANCZOS)
+    side = _sent_side(size)
+    for frame in frames:
+        frame.thumbnail((side, side), Image.Resampling.LANCZOS)
     while True:
-        for quality in JPEG_QUALITIES:
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=quality)
-            if out.tell() <= MAX_SENT_BYTES:
-                return Upload(out.getvalue(), digest, size)
-        image = image.reduce(2)
+        for quality in QUALITIES:
+            packed = _pack(frames, quality)
+            if len(packed) <= MAX_SENT_BYTES:
+                return Upload(packed, digest, size)
+        frames = [frame.reduce(2) for frame in frames]
+
+
+def _sent_side(size: Size) -> int:
+    return MAX_STRIP_SIDE if max(size) > 3 * min(size) else MAX_SENT_SIDE
+
+
+def _sent_size(size: Size) -> Size:
+    scale = min(1.0, _sent_side(size) / max(size))
+    return math.ceil(scale * size[0]), math.ceil(scale * size[1])
+
+
+def _pack(frames: Sequence[Image.Image], quality: int) -> bytes:
+    """Return a JPEG of a still, or a WebP that moves."""
+    out = io.BytesIO()
+    if len(frames) == 1:
+        frames[0].save(out, "JPEG", quality=quality)
+    else:
+        # frames of one size, as pages of a document may not be
+        fitted = [frame.resize(frames[0].size) for frame in frames]
+        fitted[0].save(out, "WEBP", quality=quality, save_all=True, append_images=fitted[1:], duration=100)
+    return out.getvalue()

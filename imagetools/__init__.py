@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imagetools.errors import ImageError, ImageToolsError
     from imagetools.features.extract import extract
+    from imagetools.features.read import read_features
     from imagetools.fingerprint.encoder import Encoder
     from imagetools.folder import find_images
     from imagetools.image_root import ImageRoot
@@ -26,6 +27,7 @@ __all__ = [
     "Verification",
     "extract",
     "find_images",
+    "read_features",
     "verify",
 ]
 
@@ -39,6 +41,7 @@ _MODULES = {
     "Verification": "imagetools.matching.verify",
     "extract": "imagetools.features.extract",
     "find_images": "imagetools.folder",
+    "read_features": "imagetools.features.read",
     "verify": "imagetools.matching.verify",
 }
 

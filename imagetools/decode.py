@@ -3,19 +3,29 @@
 Every byte may be wrong, by accident or on purpose. Errors that the bytes are to blame for are an `ImageError`.
 """
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from PIL import Image
+from PIL import Image, ImageFile
 
-from imagetools.errors import BrokenImage, ImageTooLarge
+from imagetools.errors import BrokenImage, ImageError, ImageTooLarge
 from imagetools.formats import BAD_BYTES, open_image
+from imagetools.frames import later_frames
 from imagetools.logs import warnings_about
 from imagetools.paths import shown
 from imagetools.pixel_modes import to_rgb
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+"""Width and height, pixels."""
+
+Box = Size | Callable[[Size], Size]
+"""The smallest picture that a caller needs; or a function that returns it for a picture of some size, upright."""
 
 ORIGINAL_SIZE: Final = "original size"
 """Key in a picture's `info`: (width, height) of the whole image, pixels, where it was decoded smaller."""
@@ -52,14 +62,12 @@ class DecodeConfig:
 DEFAULT_CONFIG: Final = DecodeConfig()
 
 
-def decode(
-    data: bytes, name: str, *, box: tuple[int, int] | None = None, config: DecodeConfig = DEFAULT_CONFIG
-) -> Image.Image:
+def decode(data: bytes, name: str, *, box: Box | None = None, config: DecodeConfig = DEFAULT_CONFIG) -> Image.Image:
     """Decode an image file to RGB, turned upright by its EXIF orientation.
 
     name  of the image in errors; control characters are escaped
-    box   (width, height) in pixels, the smallest picture that the caller needs: a JPEG is then decoded at a half, a
-          quarter or an eighth of its size, never below the box on either side
+    box   the smallest picture that the caller needs: a JPEG is then decoded at a half, a quarter or an eighth of its
+          size, never below the box on either side
 
     Where it was decoded smaller, `info[ORIGINAL_SIZE]` is the (width, height) of the whole.
     Transparency is laid on white, or on black where white would leave nothing to see; 16 bits are scaled to 8; CMYK is
@@ -67,31 +75,78 @@ def decode(
     UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
     """
     name = shown(name)
+    with _blame_bytes(name):
+        return _picture(_opened(data, name, config), name, box, config)
+
+
+def decode_frames(
+    data: bytes, name: str, *, box: Box | None = None, config: DecodeConfig = DEFAULT_CONFIG
+) -> tuple[Image.Image, ...]:
+    """Decode a still, or of an animation or a document with pages the first, a middle and a late frame (`frames`).
+
+    All else is as in `decode`. An animation whose three frames are equal counts as a still, and so does one of which a
+    later frame is damaged or too large: the first one then stands for it, and a line in the log says why.
+    `max_pixels` limits the first frame, and all frames up to the last one together; half of it a later page.
+    """
+    name = shown(name)
+    with _blame_bytes(name):
+        image = _opened(data, name, config)
+        first = _picture(image, name, box, config)
+    # up to three pictures are kept at a time
+    half = replace(config, max_pixels=config.max_pixels // 2)
+    try:
+        with _blame_bytes(name):
+            chosen = later_frames(image, data, config.max_pixels)
+            later = {number: _picture(image, name, box, half, number) for number in sorted({*(chosen or ())} - {0})}
+    except ImageError as exc:
+        log.warning("%s, in a later frame: the first frame alone is looked at", exc)
+        return (first,)
+    if chosen is None or all(frame.tobytes() == first.tobytes() for frame in later.values()):
+        return (first,)
+    return (first, *(later.get(number, first) for number in chosen))
+
+
+def _opened(data: bytes, name: str, config: DecodeConfig) -> ImageFile.ImageFile:
     if not data:
         raise BrokenImage(name, "the file is empty")
     if len(data) > config.max_bytes:
         raise ImageTooLarge(name, f"{len(data):,} bytes, the limit is {config.max_bytes:,}")
-    with _blame_bytes(name):
-        image = open_image(data, name)
+    return open_image(data, name)
+
+
+def _picture(
+    image: ImageFile.ImageFile, name: str, box: Box | None, config: DecodeConfig, frame: int = 0
+) -> Image.Image:
+    """Return a frame of an opened image, as RGB and upright. Frames are taken in ascending order."""
+    _check_size(image, name, config)
+    with _one_large if image.width * image.height > _LARGE_PIXELS else nullcontext():
+        if frame:
+            image.seek(frame)
+            # pages of a document differ in size
+            _check_size(image, name, config)
         width, height = image.size
-        if width * height > config.max_pixels:
-            raise ImageTooLarge(name, f"{width:,} × {height:,} pixels, the limit is {config.max_pixels:,} in all")
-        if min(image.size) < 1:
-            raise BrokenImage(name, "has no pixels")
         if box is not None:
             turned = _orientation(image) >= 5
-            image.draft(None, (box[1], box[0]) if turned else box)
-        with _one_large if image.width * image.height > _LARGE_PIXELS else nullcontext():
-            image.load()
-            # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
-            orientation = _orientation(image)
-            picture = to_rgb(image, name)
-            picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+            needed = box((height, width) if turned else (width, height)) if callable(box) else box
+            image.draft(None, (needed[1], needed[0]) if turned else needed)
+        image.load()
+        # read again: some formats keep their EXIF behind the pixels, and some plugins turn the picture themselves
+        orientation = _orientation(image)
+        picture = to_rgb(image, name)
+        picture = picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
     # a profile or EXIF left here would be written out with the pixels that it no longer describes
     picture.info.clear()
     if max(picture.size) != max(width, height):
         picture.info[ORIGINAL_SIZE] = (height, width) if orientation >= 5 else (width, height)
     return picture
+
+
+def _check_size(image: Image.Image, name: str, config: DecodeConfig) -> None:
+    width, height = image.size
+    if width * height > config.max_pixels:
+        raise ImageTooLarge(name, f"{width:,} × {height:,} pixels, the limit is {config.max_pixels:,} in all")
+    if min(image.size) < 1:
+        raise BrokenImage(name, "has no pixels")
 
 
 @contextmanager

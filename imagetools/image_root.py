@@ -13,8 +13,9 @@ from typing import Final
 
 from PIL import Image
 
-from imagetools.decode import DEFAULT_CONFIG, DecodeConfig, decode
+from imagetools.decode import DEFAULT_CONFIG, Box, DecodeConfig
 from imagetools.errors import ImageRootUnavailable, MissingImage, OutsideRoot, UnreadableImage
+from imagetools.opener import FileOpener
 from imagetools.paths import open_file, read_capped, require_file, require_path, shown
 
 _NO_SUCH_FILE: Final = frozenset(
@@ -64,9 +65,13 @@ class ImageRoot:
             with os.fdopen(open_file(name, root, parts), "rb", buffering=0) as file:
                 return read_capped(name, file.fileno(), self.config.max_bytes)
 
-    def open(self, relative_path: str, *, box: tuple[int, int] | None = None) -> Image.Image:
+    def open(self, relative_path: str, *, box: Box | None = None) -> Image.Image:
         """Read and `decode`; raises what both raise."""
-        return decode(self.read(relative_path), shown(relative_path), box=box, config=self.config)
+        return self.opener(relative_path)(box)
+
+    def opener(self, relative_path: str) -> FileOpener:
+        """Return what opens the image, now or later; each call reads the file, and raises what `open` raises."""
+        return FileOpener(lambda: self.read(relative_path), shown(relative_path), self.config)
 
     def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
         """Return the real root, and the parts of the real path below it."""

@@ -2,19 +2,20 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from PIL import Image
 from platformdirs import user_cache_path
 
-from imagetools.decode import decode
+from imagetools.decode import decode_frames
 from imagetools.errors import ImageError
 from imagetools.features.config import FeatureConfig
-from imagetools.features.extract import Features, extract
+from imagetools.features.extract import Features
 from imagetools.features.file_state import file_state
 from imagetools.features.local_codes import local_codes
+from imagetools.features.read import box_of, features_of
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
@@ -52,13 +53,13 @@ class Look:
     """An image file, decoded once.
 
     name      of the image, for errors
-    picture   RGB, no smaller than the network's input and the features' box where the file has as much
+    frames    that stand for it, RGB, no smaller than the network's input and the features' box where the file has as much
     prepared  ready for the network
     """
 
     data: bytes
     name: str
-    picture: Image.Image
+    frames: Sequence[Image.Image]
     prepared: Prepared
 
 
@@ -101,9 +102,9 @@ class ImageReader:
     def look_at(self, data: bytes, name: str) -> Look:
         """Decode an image file and prepare it for the network. ImageError."""
         side = self._encoder.config.input_size
-        box = self._features.box if self._one_serves_both else (side, side)
-        picture = decode(data, name, box=box, config=self._images.config)
-        return Look(data, name, picture, self._encoder.read(data, name, self._images.config, picture=picture))
+        box = box_of(self._features) if self._one_serves_both else (side, side)
+        frames = decode_frames(data, name, box=box, config=self._images.config)
+        return Look(data, name, frames, self._encoder.read(data, name, self._images.config, frames=frames))
 
     def codes_of(self, look: Look) -> bytes:
         """Return the codes of an image's local detail, as records hold them."""
@@ -121,14 +122,14 @@ class ImageReader:
 
     def _features_of(self, look: Look) -> Features | None:
         """Return the features; None where the image cannot be decoded again, which the matcher then reports."""
-        picture = look.picture
+        frames = look.frames
         if not self._one_serves_both:
             try:
-                picture = decode(look.data, look.name, box=self._features.box, config=self._images.config)
+                frames = decode_frames(look.data, look.name, box=box_of(self._features), config=self._images.config)
             except ImageError as exc:
                 log.warning("no codes: %s", exc)
                 return None
-        return extract(picture, self._features)
+        return features_of(frames, self._features)
 
 
 def _packed(features: Features | None) -> bytes:

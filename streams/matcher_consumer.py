@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
 
-from imagetools.decode import ORIGINAL_SIZE, decode
 from imagetools.errors import ImageError, MissingImage
 from imagetools.features.cache import FeatureCache
-from imagetools.features.extract import Features, extract
+from imagetools.features.extract import Features
+from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import ImageOpener, verify
+from imagetools.opener import FileOpener
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -158,7 +160,7 @@ class MatcherStage(Stage[Candidates]):
         ours, theirs = features[record.candidate], features[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
-        openers = _opener(self._images, record.candidate), _opener(self._images, neighbor.relative_path)
+        openers = self._images.opener(record.candidate), self._images.opener(neighbor.relative_path)
         return self._verify(neighbor.relative_path, ours, theirs, openers)
 
     def _verify(
@@ -171,13 +173,10 @@ class MatcherStage(Stage[Candidates]):
 
     def _answer(self, request: MatchRequest) -> Reply:
         with self._scheduler.request():
-            candidate = self._candidate(request)
+            root, opener, candidate = self._candidate(request)
         if isinstance(candidate, ImageError):
             outcome = ReplyOutcome.MISSING if isinstance(candidate, MissingImage) else ReplyOutcome.REFUSED
             return reply_to(request, outcome, str(candidate))
-        root, opener = self._target, _opener(self._source, request.candidate)
-        if (image := request.image) is not None:
-            root, opener = self._images, lambda box: decode(image, "the image", box=box, config=self._images.config)
         paths = list(dict.fromkeys(request.neighbors))
         compared: list[Comparison] = []
         while len(compared) < len(paths):
@@ -192,22 +191,25 @@ class MatcherStage(Stage[Candidates]):
             similar=similar_among(compared),
         )
 
-    def _candidate(self, request: MatchRequest) -> FeaturesOrError:
-        if request.image is None:
-            return self._features(self._source, request.candidate)
+    def _candidate(self, request: MatchRequest) -> tuple[ImageRoot, FileOpener, FeaturesOrError]:
+        """Return the root of a request's neighbors, what opens its candidate, and the candidate's features."""
+        if (image := request.image) is None:
+            opener = self._source.opener(request.candidate)
+            return self._target, opener, self._features(self._source, request.candidate)
+        opener = FileOpener(lambda: image, "the image", self._images.config)
         try:
-            image = decode(request.image, "the image", box=self._config.box, config=self._images.config)
-            if request.original_width > 0 and request.original_height > 0:
-                image.info[ORIGINAL_SIZE] = request.original_width, request.original_height
-            return extract(image, self._config)
+            features: FeaturesOrError = read_features(opener, self._config)
         except ImageError as exc:
-            return exc
+            features = exc
+        if isinstance(features, Features) and request.original_width > 0 and request.original_height > 0:
+            features = replace(features, original=(request.original_width, request.original_height))
+        return self._images, opener, features
 
     def _compare_file(self, candidate: Features, opener: ImageOpener, root: ImageRoot, path: str) -> Comparison:
         features = self._features(root, path)
         if isinstance(features, ImageError):
             return features
-        return self._verify(path, candidate, features, (opener, _opener(root, path)))
+        return self._verify(path, candidate, features, (opener, root.opener(path)))
 
     def _conclude(
         self, record: Candidates, features: dict[str, FeaturesOrError], compared: dict[str, Comparison]
@@ -235,10 +237,6 @@ class MatcherStage(Stage[Candidates]):
             )
             outputs.append(Output(DUPLICATES, record.candidate, alert))
         return outputs
-
-
-def _opener(root: ImageRoot, path: str) -> ImageOpener:
-    return lambda box: root.open(path, box=box)
 
 
 def _paths_to_compare(records: Iterable[Candidates]) -> list[str]:

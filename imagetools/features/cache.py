@@ -7,13 +7,14 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from imagetools.decode import decode
 from imagetools.features.config import FeatureConfig
-from imagetools.features.extract import Features, extract
+from imagetools.features.extract import Features
 from imagetools.features.file_state import file_state
+from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
+from imagetools.opener import FileOpener
 from imagetools.paths import shown
 
 MAX_BYTES: Final = 512 * 1024 * 1024
@@ -107,4 +108,4 @@ class FeatureCache:
         if self._on_read is not None:
             self._on_read(root, path)
         with self._cores:
-            return extract(decode(data, shown(path), box=self._config.box, config=root.config), self._config)
+            return read_features(FileOpener(lambda: data, shown(path), root.config), self._config)

@@ -1,6 +1,7 @@
 """Extract the features of an image: some 120 KB, enough to compare it with any other image."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,6 +67,7 @@ class Features:
     colours    float32 (16, 16, 3), the thumbnail in colour, 0 to 255
     shade      float32 (3,), its mean colour
     key        orders the two images of a pair; equal where all that is compared is equal
+    later      of an animation, the features of a middle and a late frame; empty for a still
     """
 
     original: tuple[int, int]
@@ -80,6 +82,12 @@ class Features:
     colours: NDArray[np.float32]
     shade: NDArray[np.float32]
     key: bytes
+    later: tuple["Features", ...] = ()
+
+    @property
+    def frames(self) -> tuple["Features", ...]:
+        """The features of all frames that are compared, itself first; one for a still."""
+        return self, *self.later
 
     @property
     def drawn(self) -> bool:
@@ -96,7 +104,8 @@ class Features:
         """Bytes of memory, for a cache to count."""
         points: tuple[NDArray[Any], ...] = (self.keypoints.at, self.keypoints.frame)
         codes = (self.codes.coarse, self.codes.fine)
-        return sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.close, self.views, self.colours))
+        own = sum(array.nbytes for array in (*points, *codes, *self.pyramid, self.close, self.views, self.colours))
+        return own + sum(frame.nbytes for frame in self.later)
 
 
 def extract(image: Image.Image, config: FeatureConfig) -> Features:
@@ -114,6 +123,18 @@ def extract(image: Image.Image, config: FeatureConfig) -> Features:
     return complete(
         image.info.get(ORIGINAL_SIZE, image.size), grey, close, thumb, keypoints, codes, _key(grey, close, thumb)
     )
+
+
+def fitted_size(size: tuple[int, int], config: FeatureConfig) -> tuple[int, int]:
+    """Return the (width, height) of the larger picture that is kept of a strip of some size; (1, 1) for other shapes.
+
+    The box itself is enough to decode other shapes, whatever it lacks for the larger picture.
+    """
+    room = _roomier(config.box, size)
+    if room == config.box:
+        return 1, 1
+    scale = min(1.0, *(_CLOSE_SCALE * side / had for side, had in zip(room, size, strict=True)))
+    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
 def _roomier(box: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

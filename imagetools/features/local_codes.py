@@ -7,7 +7,8 @@ from imagetools.local_codes import DIRECTION_STEPS, MAX_LOCAL_CODES, SIZE_STEPS,
 
 
 def local_codes(features: Features) -> LocalCodes:
-    """Return the codes of an image's largest keypoints, at most MAX_LOCAL_CODES."""
+    """Return the codes of an image's largest keypoints, at most MAX_LOCAL_CODES; of its first frame that has any."""
+    features = next((frame for frame in features.frames if frame.count), features)
     count = min(features.count, MAX_LOCAL_CODES)
     frame, coarse = features.keypoints.frame[:count], features.codes.coarse
     size = np.log2(np.maximum(np.abs(frame), 1.0)) * SIZE_STEPS

@@ -1,7 +1,9 @@
 """Features as bytes and back, bit for bit."""
 
 import math
-from typing import Any, NamedTuple
+import struct
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,16 @@ from imagetools.features import mbr_sift
 from imagetools.features.extract import THUMB_SIDE, Features, Keypoints, complete
 from imagetools.features.mbr_sift import Codes
 
+_LATER: Final = struct.Struct("<7i32s")
+"""What stands before the data of a later frame: its sizes and its key."""
+
 
 class Packed(NamedTuple):
     """Features as they are kept on disk, without what is quickly computed again.
 
     sizes  (width, height) of the original image, of the fitted grey one and of the close one; then the count
-    data   pixels of the fitted and the close image, colours, keypoints and codes, one after the other
+    data   pixels of the fitted and the close image, colours, keypoints and codes, one after the other; then the same of
+           each later frame of an animation, after its sizes and key
     key    as in Features
     """
 
@@ -37,11 +43,31 @@ def pack(features: Features) -> Packed:
         features.codes.fine,
     )
     sizes = (*features.original, features.width, features.height, close.shape[1], close.shape[0], own)
-    return Packed(sizes, b"".join(array.tobytes() for array in arrays), features.key)
+    later = [pack(frame) for frame in features.later]
+    pieces = [
+        *(array.tobytes() for array in arrays),
+        *(piece for frame in later for piece in (_LATER.pack(*frame.sizes, frame.key), frame.data)),
+    ]
+    return Packed(sizes, b"".join(pieces), features.key)
 
 
 def unpack(packed: Packed) -> Features:
     """Return the features that were packed; ValueError where the length of the data does not fit its sizes."""
+    first, start = _unpack_one(packed, 0)
+    later: list[Features] = []
+    while start + _LATER.size <= len(packed.data):
+        *sizes, key = _LATER.unpack_from(packed.data, start)
+        if min(sizes) < 0:
+            raise ValueError(f"a later frame of the sizes {sizes}")
+        frame, start = _unpack_one(Packed(tuple(sizes), packed.data, key), start + _LATER.size)
+        later.append(frame)
+    if start != len(packed.data):
+        raise ValueError(f"{len(packed.data)} bytes, not the {start} of these sizes")
+    return replace(first, later=tuple(later)) if later else first
+
+
+def _unpack_one(packed: Packed, start: int) -> tuple[Features, int]:
+    """Return the features of the picture whose arrays begin at `start`, and where they end."""
     *original, width, height, close_width, close_height, own = packed.sizes
     shapes: tuple[tuple[Any, tuple[int, ...]], ...] = (
         (np.uint8, (height, width)),
@@ -52,14 +78,11 @@ def unpack(packed: Packed) -> Features:
         (np.uint8, (2 * own, mbr_sift.COARSE_BYTES)),
         (np.uint8, (2 * own, mbr_sift.FINE_BYTES)),
     )
-    arrays, start = [], 0
+    arrays = []
     for kind, shape in shapes:
         count = math.prod(shape)
         arrays.append(np.frombuffer(packed.data, kind, count, start).reshape(shape) if count else np.empty(shape, kind))
         start += count * np.dtype(kind).itemsize
-    if start != len(packed.data):
-        raise ValueError(f"{len(packed.data)} bytes, not the {start} of these sizes")
     grey, close, thumb, at, frame, coarse, fine = arrays
-    return complete(
-        (original[0], original[1]), grey, close, thumb, Keypoints(at, frame), Codes(coarse, fine), packed.key
-    )
+    keypoints, codes = Keypoints(at, frame), Codes(coarse, fine)
+    return complete((original[0], original[1]), grey, close, thumb, keypoints, codes, packed.key), start

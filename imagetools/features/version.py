@@ -10,7 +10,7 @@ import pillow_heif
 
 from imagetools.features.config import FeatureConfig
 
-FEATURES_VERSION: Final = 1
+FEATURES_VERSION: Final = 2
 """Count this up with every change of the code by which an image gets other features.
 
 Features of another version are never compared with these; they are computed again. A test compares features with

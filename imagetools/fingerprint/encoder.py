@@ -6,23 +6,27 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageStat
 
-from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode
+from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode, decode_frames
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.engines import Engine, ModelFile, open_engine
-from imagetools.fingerprint.parts import PartBox, find_parts
+from imagetools.fingerprint.parts import MAX_PARTS, WHOLE, PartBox, find_parts
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger batches gain nothing on a processor and cost memory."""
 
 MAX_MAGNIFICATION = 4
 """A part is decoded at most this many times as fine as the whole."""
+
+_MIN_DEVIATION: Final = 8.0
+"""Deviation of the levels of a frame, in any channel, below which it is nearly blank and says nothing of an animation:
+thousands begin in black."""
 
 Other = TypeVar("Other")
 
@@ -97,20 +101,22 @@ class Encoder:
         name: str,
         config: DecodeConfig = DEFAULT_CONFIG,
         *,
-        picture: Image.Image | None = None,
+        frames: Sequence[Image.Image] = (),
         digest: bytes = b"",
         codes: bytes = b"",
     ) -> Prepared:
         """Decode an image file and find its parts, ready for the network; ImageError. Thread-safe.
 
-        name     of the image, for errors
-        picture  the image, where it is decoded already, to a box no smaller than input_size
-        digest   of the file, for `describe` to hand on
-        codes    the same
+        Of an animation, the first frame that is not nearly blank is the whole, and the others are parts.
+        name    of the image, for errors
+        frames  that stand for the image, where they are decoded already, to a box no smaller than input_size
+        digest  of the file, for `describe` to hand on
+        codes   the same
         """
         side = self.config.input_size
-        image = picture or decode(data, name, box=(side, side), config=config)
-        parts = find_parts(image)
+        image, *others = _telling_first(frames or decode_frames(data, name, box=(side, side), config=config))
+        further = [(WHOLE, self.prepare(other)) for other in others]
+        parts = find_parts(image)[: MAX_PARTS - len(further)]
         if parts and ORIGINAL_SIZE in image.info:
             # fine enough for the smallest part to have as many pixels as the network takes
             least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
@@ -118,8 +124,8 @@ class Encoder:
             fine = decode(data, name, box=(finer, finer), config=config)
         else:
             fine = image
-        inside = tuple((part, self.prepare(part.cut(fine))) for part in parts)
-        return Prepared(self.prepare(image), inside, digest, codes)
+        inside = [(part, self.prepare(part.cut(fine))) for part in parts]
+        return Prepared(self.prepare(image), (*further, *inside), digest, codes)
 
     def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
         """Compute the fingerprints of what `read` returned, in place; anything else stays as it is.
@@ -158,6 +164,14 @@ class Encoder:
         while piece := list(islice(coming, BATCH_SIZE)):
             batches.append(_unit(self.engine.run(np.stack(piece))))
         return np.concatenate(batches) if batches else np.empty((0, self.dimension), np.float32)
+
+
+def _telling_first(frames: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    """Return different frames that are not nearly blank, or the first where all are."""
+    if len(frames) == 1:
+        return frames
+    different = list({frame.tobytes(): frame for frame in frames}.values())
+    return [frame for frame in different if max(ImageStat.Stat(frame).stddev) >= _MIN_DEVIATION] or frames[:1]
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -70,6 +70,10 @@ class PartBox:
         return image.crop((left, top, right, bottom))
 
 
+WHOLE: Final = PartBox(0.0, 0.0, 1.0, 1.0)
+"""The box of a further frame of an animation."""
+
+
 def find_parts(image: Image.Image) -> list[PartBox]:
     """Find the parts of an RGB image, at most MAX_PARTS; most photographs have none. Thread-safe."""
     return _Seams(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)).parts()

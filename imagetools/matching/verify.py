@@ -11,15 +11,20 @@ from PIL import Image
 from imagetools.features.extract import Features
 from imagetools.matching import appearance, detail, edit_description, geometry, perspective
 from imagetools.matching.alignment import Alignment, align, align_every_way
+from imagetools.matching.animation import compare_frames
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.colours import ColourChange, compare_colours
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.difference_boxes import merge_boxes
 from imagetools.matching.relation import Relation, relation_of
+from imagetools.opener import FileOpener
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
 """Opens an image again, as RGB. A JPEG may come at a half, a quarter or an eighth, never below the (width, height)."""
+
+Openers = tuple[ImageOpener, ImageOpener] | None
+"""Open candidate and neighbor; None where neither can be opened again."""
 
 MAX_POINTS: Final = 64
 MAX_REGIONS: Final = 64
@@ -77,12 +82,7 @@ _RELATIONS: Final[dict[detail.Relation, Relation]] = {
 }
 
 
-def verify(
-    candidate: Features,
-    neighbor: Features,
-    config: MatcherConfig,
-    openers: tuple[ImageOpener, ImageOpener] | None = None,
-) -> Verification:
+def verify(candidate: Features, neighbor: Features, config: MatcherConfig, openers: Openers = None) -> Verification:
     """Decide whether two images show the same picture.
 
     Gates, in order: close codes, ratio test, geometry, minimum inliers, then the score of what the map shows. A pair
@@ -92,9 +92,35 @@ def verify(
     Having no keypoints is a verdict, not an error. Symmetric: the pair is put in one order first. Safe to call from
     many threads.
 
-    openers  open candidate and neighbor; without them drawn pictures are decided as photos are. What they raise is
-             passed on
+    Frames of an animation pass the gates one by one: all frames of two animations have to, and any one of them against
+    a still.
+
+    openers  open candidate and neighbor; without them drawn pictures are decided as photos are, and so are frames
+             without a FileOpener. What they raise is passed on
     """
+    if candidate.later or neighbor.later:
+        return compare_frames(
+            candidate,
+            neighbor,
+            lambda ours, theirs: _verify_pictures(
+                candidate.frames[ours], neighbor.frames[theirs], config, _open_frames(openers, (ours, theirs))
+            ),
+        )
+    return _verify_pictures(candidate, neighbor, config, openers)
+
+
+def _open_frames(openers: Openers, numbers: tuple[int, int]) -> Openers:
+    """Return what opens a frame of each; None where one can only open the first."""
+    if openers is None:
+        return None
+    one, two = (
+        opener.frame(number) if isinstance(opener, FileOpener) else None if number else opener
+        for opener, number in zip(openers, numbers, strict=True)
+    )
+    return None if one is None or two is None else (one, two)
+
+
+def _verify_pictures(candidate: Features, neighbor: Features, config: MatcherConfig, openers: Openers) -> Verification:
     first, second = _in_order(candidate, neighbor)
     alignments, gate = align(first, second)
     if not alignments:
@@ -130,7 +156,7 @@ class _Pair:
         return geometry.inverse(self.alignment.affine) if self.from_candidate else self.alignment.affine
 
 
-def _compare_detail(pair: _Pair, score: float, openers: tuple[ImageOpener, ImageOpener] | None) -> Detail | None:
+def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | None:
     """Compare two drawn pictures, from candidate to neighbor, where their detail is resolved; None for other pairs."""
     candidate, neighbor = pair.candidate, pair.neighbor
     possible = pair.alignment.evidence.whole or score >= _MIN_DETAIL_SCORE

@@ -30,8 +30,9 @@ def test_another_name_is_an_attribute_error() -> None:
 
 
 def test_a_pair_is_verified_from_one_import() -> None:
-    from imagetools import ImageRoot, MatcherConfig, extract, verify  # noqa: PLC0415 - what the test is about
+    from imagetools import ImageRoot, MatcherConfig, read_features, verify  # noqa: PLC0415 - what the test is about
 
     images, config = ImageRoot(Path(__file__).parents[2] / "cli" / "samples"), MatcherConfig()
-    one = extract(images.open("006a85bc.jpg"), config)
-    assert verify(one, one, config).score == 1
+    opener = images.opener("006a85bc.jpg")
+    one = read_features(opener, config)
+    assert verify(one, one, config, (opener, opener)).score == 1

@@ -58,8 +58,8 @@ LIBRARIES = {
 """What else the inner rooms may import, beside the standard library."""
 
 PILLOW_ALONE = (
-    "decode.py", "edits.py", "errors.py", "folder.py", "formats.py", "image_root.py", "logs.py", "overlays.py",
-    "paths.py", "pixel_modes.py",
+    "decode.py", "edits.py", "errors.py", "folder.py", "formats.py", "frames.py", "image_root.py", "logs.py",
+    "opener.py", "overlays.py", "paths.py", "pixel_modes.py",
 )  # fmt: skip
 """What a process without torch, NGT and OpenCV may load of the library."""
 

@@ -12,6 +12,7 @@ from bench.scans import reencoded
 from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.features import cache
 from imagetools.features.extract import Features, extract
+from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
@@ -78,11 +79,11 @@ def test_features_are_computed_once_and_again_when_the_file_changes(
     computed: list[Features] = []
 
     def counted(*args: Any) -> Features:
-        features = extract(*args)
+        features = read_features(*args)
         computed.append(features)
         return features
 
-    monkeypatch.setattr(cache, "extract", counted)
+    monkeypatch.setattr(cache, "read_features", counted)
     stage.run([_ask("0.png", "1.png", "2.png"), _ask("1.png", "0.png", "2.png")])
     assert len(computed) == 3
     stage.run([_ask("2.png", "0.png", "1.png")])
@@ -110,7 +111,7 @@ def test_after_a_restart_features_come_from_disk_and_the_verdicts_are_the_same(
 
     plain = told(None)
     assert told(store()) == plain
-    monkeypatch.setattr(cache, "extract", lambda *_: pytest.fail("computed although it is on disk"))
+    monkeypatch.setattr(cache, "read_features", lambda *_: pytest.fail("computed although it is on disk"))
     assert told(store()) == plain
 
 

@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from imagetools.errors import BrokenImage, MissingImage
 from imagetools.features import cache as feature_cache
 from imagetools.features.cache import FeatureCache
 from imagetools.features.config import FeatureConfig
 from imagetools.features.extract import Features, extract
+from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.image_root import ImageRoot
+from imagetools.opener import FileOpener
 from tests.support.streaming import scene
 
 CONFIG = FeatureConfig()
@@ -34,11 +35,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Features]:
     """All features that are computed."""
     made: list[Features] = []
 
-    def recorded(image: Image.Image, config: FeatureConfig) -> Features:
-        made.append(extract(image, config))
+    def recorded(opener: FileOpener, config: FeatureConfig) -> Features:
+        made.append(read_features(opener, config))
         return made[-1]
 
-    monkeypatch.setattr(feature_cache, "extract", recorded)
+    monkeypatch.setattr(feature_cache, "read_features", recorded)
     return made
 
 
@@ -70,17 +71,17 @@ def test_a_file_that_changes_while_it_is_read_is_kept_nowhere(root, tmp_path, mo
     cache = with_store(tmp_path)
     times = iter([1, 2])
 
-    def touched(image: Image.Image, config: FeatureConfig) -> Features:
+    def touched(opener: FileOpener, config: FeatureConfig) -> Features:
         time = next(times)
         os.utime(root.folder / "0.png", ns=(time, time))
-        return extract(image, config)
+        return read_features(opener, config)
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "extract", touched)
+        patch.setattr(feature_cache, "read_features", touched)
         cache.get(root, "0.png")
     assert len(cache) == 0
     cache.close()
-    monkeypatch.setattr(feature_cache, "extract", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(feature_cache, "read_features", lambda *_: pytest.fail("computed"))
     again = with_store(tmp_path)
     with pytest.raises(pytest.fail.Exception):
         again.get(root, "0.png")
@@ -136,17 +137,17 @@ def test_a_file_that_is_as_it_was_when_it_was_read_is_reported_too(root, tmp_pat
 def test_no_more_threads_compute_than_are_allowed(root, monkeypatch):
     lock, running, most = threading.Lock(), 0, 0
 
-    def counted(image: Image.Image, config: FeatureConfig) -> Features:
+    def counted(opener: FileOpener, config: FeatureConfig) -> Features:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        features = extract(image, config)
+        features = read_features(opener, config)
         with lock:
             running -= 1
         return features
 
-    monkeypatch.setattr(feature_cache, "extract", counted)
+    monkeypatch.setattr(feature_cache, "read_features", counted)
     for number in range(12):
         scene(number, (60, 50)).save(root.folder / f"small {number}.png")
     cache = FeatureCache(CONFIG, max_computing=2)
