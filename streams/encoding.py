@@ -53,7 +53,7 @@ class Look:
     """An image file, decoded once.
 
     name      of the image, for errors
-    frames    that stand for it, RGB, no smaller than the network's input and the features' box where the file has as much
+    frames    that stand for it, RGB, no smaller than the network's input and the features' box where it has as much
     prepared  ready for the network
     """
 
