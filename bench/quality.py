@@ -2,9 +2,11 @@
 
     python -m bench.quality [--photos FOLDER ...] [--count N] [--random N] [--width W --height H] [--failures FOLDER]
     python -m bench.quality --documents
+    python -m bench.quality --animations
 
 Each pair of images is judged alone, with no search before it. The pairs come from photos that `bench.calibrate` did
-not see, and from documents that are drawn; with --documents, from these alone. Milliseconds are CPU time of one
+not see, and from documents and animations that are drawn; with --documents or --animations, from these alone.
+Milliseconds are CPU time of one
 thread, with features cached.
 """
 
@@ -27,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
-from bench import detectors
+from bench import animations, detectors
 from bench.calibrate import gather, look_at, weights_of
 from bench.detectors import Detector
 from bench.document_pairs import drawn_pairs
@@ -35,8 +37,10 @@ from bench.pairs import SHARED, Pair, PhotoSides
 from cli.picture import pair_picture
 from imagetools.decode import decode
 from imagetools.features.extract import extract
+from imagetools.features.read import read_features
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import ImageOpener, verify
+from imagetools.opener import FileOpener
 from streams.service import keep_freed_memory
 
 TIMED: Final = 300
@@ -146,6 +150,31 @@ def times(
     return table
 
 
+def animation_rates(count: int, seed: int, config: MatcherConfig) -> Table:
+    """One row a kind of animations: how many pairs, and the share that the matcher calls copies."""
+    table = Table("animations", "", "number", "matcher", title="called copies, % (95 % bound)")
+    for kind, copy, files in (
+        ("other content", False, animations.different(count, seed)),
+        ("copies", True, animations.copies(count, seed)),
+    ):
+        called: dict[str, list[bool]] = defaultdict(list)
+        for name, one, two in files:
+            called[name].append(_verified(one, two, config))
+        everything = itertools.chain.from_iterable(called.values())
+        for name, verdicts in [("all", list(everything)), *called.items()]:
+            hits = sum(verdicts)
+            low, high = bounds(hits, len(verdicts))
+            bound = f"≥ {100 * low:.2f}" if copy else f"≤ {100 * high:.3f}"
+            table.add_row(kind, name, f"{len(verdicts):,}", f"{100 * hits / len(verdicts):.2f} ({bound})")
+    return table
+
+
+def _verified(one: bytes, two: bytes, config: MatcherConfig) -> bool:
+    openers = FileOpener(lambda: one, "one"), FileOpener(lambda: two, "two")
+    first, second = (read_features(opener, config) for opener in openers)
+    return verify(first, second, config, openers).duplicate
+
+
 def _filed(pair: Pair) -> tuple[ImageOpener, ImageOpener]:
     """Return what opens both pictures of a pair as a stage does, from JPEGs in memory."""
     first, second = _jpeg(pair.first.make()), _jpeg(pair.second.make())
@@ -191,6 +220,7 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
 @click.option("--random", "unrelated", default=50_000, show_default=True, help="Random pairs at most.")
 @click.option("--drawn", default=20, show_default=True, help="Documents of each kind.")
 @click.option("--documents", is_flag=True, help="Documents only, without photos.")
+@click.option("--animations", "animated", is_flag=True, help="Animations only, without the rest.")
 @click.option("--seed", default=2, show_default=True)
 @click.option("--width", default=MatcherConfig().width, show_default=True, help="Of the matcher's box, pixels.")
 @click.option("--height", default=MatcherConfig().height, show_default=True)
@@ -199,20 +229,24 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
 @click.option("--alone", is_flag=True, help="The matcher without the two others.")
 @click.option("--failures", type=click.Path(path_type=Path), help="Write a picture of each wrong verdict here.")
 def main(
-    folders: tuple[Path, ...], count: int, unrelated: int, drawn: int, documents: bool, seed: int, width: int,
-    height: int, side: Any, alone: bool, failures: Path | None,
+    folders: tuple[Path, ...], count: int, unrelated: int, drawn: int, documents: bool, animated: bool, seed: int,
+    width: int, height: int, side: Any, alone: bool, failures: Path | None,
 ) -> None:  # fmt: skip
     """Measure the matcher."""
     console = Console()
     config = MatcherConfig(width=width, height=height)
+    # as the matcher stage has it
+    cv2.setNumThreads(1)
+    if animated:
+        console.print(animation_rates(drawn, seed, config))
+        return
     photos = () if documents else folders or (SHARED,)
     pairs = [pair for folder in photos for pair in gather(PhotoSides(folder), side, count, seed, unrelated)]
     pairs += drawn_pairs(drawn, seed)
     compared = [detectors.matcher(config)]
     if not alone:
         compared += [detectors.ratio_test(), detectors.perceptual_hash()]
-    # both as the matcher stage has it
-    cv2.setNumThreads(1)
+    # as the stage, too
     keep_freed_memory()
     looked = look_at(pairs, compared)
     looks = [{name: seen[i] for name, seen in looked.items()} for i in range(len(compared))]
@@ -221,6 +255,7 @@ def main(
         f"{len(pairs):,} pairs of {len(looks[0]):,} pictures, box {width} × {height}, threshold {config.threshold}"
     )
     console.print(rates(pairs, judged))
+    console.print(animation_rates(drawn, seed, config))
     for line in precision(pairs, judged):
         console.print(line)
     console.print(reliability(pairs, judged[0]))

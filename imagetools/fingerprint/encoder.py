@@ -108,6 +108,7 @@ class Encoder:
         """Decode an image file and find its parts, ready for the network; ImageError. Thread-safe.
 
         Of an animation, the first frame that is not nearly blank is the whole, and the others are parts.
+
         name    of the image, for errors
         frames  that stand for the image, where they are decoded already, to a box no smaller than input_size
         digest  of the file, for `describe` to hand on

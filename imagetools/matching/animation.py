@@ -13,6 +13,8 @@ from imagetools.matching.relation import Relation
 _PLACES: Final = ("first", "middle", "late")
 # Mean difference of colours, of 255, up to which two blank frames are the same
 _MAX_SHADE_GAP: Final = 16.0
+# Frames that are enough to decide by
+_ENOUGH: Final = 2
 # A frame with a lower score settles that two animations differ
 _SETTLED: Final = 0.05
 
@@ -55,38 +57,48 @@ def compare_frames(candidate: Features, neighbor: Features, judge: Callable[[int
     """Return the verdict on a pair of which at least one is an animation.
 
     Two animations are one where all frames are, the first with the first, and so on: the frame with the lowest score
-    decides. Frames that are blank in both, such as a black beginning, tell nothing. A still is one frame of an
-    animation where any frame that is not blank shows it: the best one decides.
+    decides. Frames that are blank in both, such as a black beginning, tell nothing; one that is blank in one alone, as
+    where the copy has a caption, is left out where two others decide.
+
+    A still is one frame of an animation where any frame that is not blank shows it: the best one decides.
+
+    Points and regions are given of first frames only, since those are what people are shown.
 
     judge  compares a frame of the candidate with a frame of the neighbor, each by its number in `Features.frames`
     """
     if candidate.later and neighbor.later:
         return _of_two(candidate.frames, neighbor.frames, judge)
     if candidate.later:
-        return _of_still([judge(number, 0) for number in _telling(candidate.frames)], _OF_ANIMATION)
-    return _of_still([judge(0, number) for number in _telling(neighbor.frames)], _OF_STILL)
+        return _of_still({number: judge(number, 0) for number in _telling(candidate.frames)}, _OF_ANIMATION)
+    return _of_still({number: judge(0, number) for number in _telling(neighbor.frames)}, _OF_STILL)
 
 
 def _of_two(ours: Sequence[Features], theirs: Sequence[Features], judge: Callable[[int, int], V]) -> V:
-    pairs = list(enumerate(zip(ours, theirs, strict=True)))
     found: list[tuple[int, V]] = []
-    for number in [number for number, pair in pairs if not _equally_blank(*pair)] or [0]:
+    for number in _deciding(ours, theirs):
         found.append((number, judge(number, number)))
         if found[-1][1].score < _SETTLED:
             break
     number, weakest = min(found, key=lambda one: one[1].score)
     if weakest.duplicate:
-        return replace(found[0][1], score=weakest.score)
-    return replace(weakest, gate=f"{_PLACES[number]} frame: {weakest.gate}")
+        number, shown = found[0]
+        return replace(_placed(shown, number), score=weakest.score)
+    return replace(_placed(weakest, number), gate=f"{_PLACES[number]} frame: {weakest.gate}")
 
 
-def _of_still(found: Sequence[V], relations: Mapping[Relation, Relation]) -> V:
-    best = max(found, key=lambda one: one.score)
+def _of_still(found: Mapping[int, V], relations: Mapping[Relation, Relation]) -> V:
+    number = max(found, key=lambda frame: found[frame].score)
+    best = _placed(found[number], number)
     if not best.duplicate:
         return best
     what = "one frame of an animation"
     edit = what if best.edit == "re-encoded" else f"{what}, {best.edit}"
     return replace(best, edit=edit, relation=relations.get(best.relation, best.relation))
+
+
+def _placed(found: V, number: int) -> V:
+    """Return a verdict on frames as that of the images: points and regions of a later frame are none of the first."""
+    return replace(found, points=(), regions=()) if number else found
 
 
 def _telling(frames: Sequence[Features]) -> Sequence[int]:
@@ -95,6 +107,12 @@ def _telling(frames: Sequence[Features]) -> Sequence[int]:
     return [number for number in different if not is_blank(frames[number].close)] or different
 
 
-def _equally_blank(one: Features, two: Features) -> bool:
-    near = float(np.abs(one.shade - two.shade).mean()) <= _MAX_SHADE_GAP
-    return near and is_blank(one.close) and is_blank(two.close)
+def _deciding(ours: Sequence[Features], theirs: Sequence[Features]) -> Sequence[int]:
+    """Return the numbers of the frames that two animations are compared by."""
+    pairs = list(zip(ours, theirs, strict=True))
+    blank = [(is_blank(one.close), is_blank(two.close)) for one, two in pairs]
+    full = [number for number, either in enumerate(blank) if not any(either)]
+    if len(full) >= _ENOUGH:
+        return full
+    near = [float(np.abs(one.shade - two.shade).mean()) <= _MAX_SHADE_GAP for one, two in pairs]
+    return [number for number in range(len(pairs)) if not (all(blank[number]) and near[number])] or [0]

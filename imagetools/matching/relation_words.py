@@ -41,7 +41,9 @@ def why_no_duplicate(found: Verification) -> str:
         case "blank":
             return "both are blank, and not equal in every pixel"
         case "":
-            return _GATES.get(found.gate) or _how_far(found)
+            frame, _, gate = found.gate.rpartition(" frame: ")
+            words = _GATES.get(gate) or _how_far(found)
+            return f"of their {frame} frames: {words}" if frame else words
         case _:
             return _how_far(found)
 

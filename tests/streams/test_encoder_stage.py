@@ -14,10 +14,10 @@ from imagetools.errors import BrokenImage, ImageError, ImageToolsError, MissingI
 from imagetools.features import cache
 from imagetools.features.cache import FeatureCache
 from imagetools.features.config import FeatureConfig
-from imagetools.features.extract import extract
 from imagetools.features.file_state import file_state
 from imagetools.features.local_codes import local_codes
 from imagetools.features.pack import pack
+from imagetools.features.read import features_of
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.formats import open_image
@@ -44,7 +44,7 @@ from tests.support.streaming import scene
 
 ROOM = 10**9
 ROTATED = 6
-NAMES = ("small.png", "large.jpg", "turned.jpg", "grey.png", "strip.jpg", "collage.jpg", "plain.png")
+NAMES = ("small.png", "large.jpg", "turned.jpg", "grey.png", "strip.jpg", "collage.jpg", "plain.png", "moving.gif")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         collage.paste(one.resize((600, 600)), (10 + 610 * (i % 2), 10 + 610 * (i // 2)))
     collage.save(folder / "collage.jpg", quality=90)
     Image.new("RGB", (50, 40), "red").save(folder / "plain.png")
+    frames = [Image.new("RGB", (300, 240)), *(one.resize((300, 240)) for one in (first, second, third))]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:], duration=100)
     return folder
 
 
@@ -120,6 +122,10 @@ def test_the_encoders_features_are_the_matchers_bit_for_bit(encoder, folder, tmp
     store.close()
     assert found["plain.png"].codes == b""
     assert len(found["collage.jpg"].parts) >= 4
+    # the middle frame is the whole, since the first is black; its features count for the matcher all the same
+    late = found["moving.gif"].parts[0]
+    assert (late.left, late.top, late.right, late.bottom) == (0, 0, 1, 1)
+    assert found["moving.gif"].codes
 
 
 def test_fingerprints_are_those_of_the_encoder_alone(encoder, folder):
@@ -161,7 +167,7 @@ def test_each_file_is_decoded_once_by_the_encoder_and_never_by_the_matcher(
     assert sorted(once) == sorted(set(NAMES) - {"collage.jpg"})
     assert opened.count("collage.jpg") == 2, "again for its parts, finer"
     opened.clear()
-    monkeypatch.setattr(cache, "extract", lambda *_: pytest.fail("computed, although the encoder has"))
+    monkeypatch.setattr(cache, "read_features", lambda *_: pytest.fail("computed, although the encoder has"))
     assert evidence(matched(folder, FeatureStore(tmp_path, ROOM, config))) == expected
     assert opened == []
     stage.close()
@@ -176,9 +182,9 @@ def test_of_a_file_that_changes_while_it_is_read_no_features_are_kept(encoder, f
 
     def touched(*args: Any) -> Any:
         os.utime(images / "a.png", ns=(1, 1))
-        return extract(*args)
+        return features_of(*args)
 
-    monkeypatch.setattr(encoding, "extract", touched)
+    monkeypatch.setattr(encoding, "features_of", touched)
     store = FeatureStore(tmp_path / "features", ROOM, config)
     stage = EncoderStage(encoder, ImageRoot(images), features=config, store=store)
     (found,) = embeddings(stage.run(announced("a.png")))
@@ -207,14 +213,14 @@ def test_an_image_that_cannot_be_used_is_the_error_that_it_was(encoder, folder, 
 def test_where_only_the_smaller_picture_cannot_be_decoded_the_image_has_no_codes_and_the_matcher_judges(
     encoder, folder, monkeypatch
 ):
-    decode = decoding.decode
+    decode_frames = decoding.decode_frames
 
-    def fails_small(data: bytes, name: str, *, box: tuple[int, int], **more: Any) -> Image.Image:
-        if box == (100, 100):
+    def fails_small(data: bytes, name: str, *, box: Any, **more: Any) -> tuple[Image.Image, ...]:
+        if callable(box) and box((800, 800)) == (100, 100):
             raise BrokenImage(name, "damaged in what only a smaller picture reads")
-        return decode(data, name, box=box, **more)
+        return decode_frames(data, name, box=box, **more)
 
-    monkeypatch.setattr(encoding, "decode", fails_small)
+    monkeypatch.setattr(encoding, "decode_frames", fails_small)
     stage = EncoderStage(encoder, ImageRoot(folder), features=config_of(100))
     (found,) = embeddings(stage.run(announced("large.jpg")))
     assert found.codes == b""
@@ -263,7 +269,7 @@ def test_a_fault_that_the_image_did_not_cause_blames_no_image(encoder, folder, m
     def fails(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(encoding, "extract", fails)
+    monkeypatch.setattr(encoding, "features_of", fails)
     stage = EncoderStage(encoder, ImageRoot(folder))
     with pytest.raises(type(error)) as caught:
         stage.run(announced("large.jpg"))

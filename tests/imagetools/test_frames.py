@@ -1,0 +1,94 @@
+"""Which frames stand for an animation: the same in every format, after joining and dropping frames, however damaged."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagetools.decode import DecodeConfig, decode, decode_frames
+from imagetools.errors import ImageTooLarge
+from imagetools.frames import choose
+
+
+def frame(number: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A frame of a shade of its own."""
+    return Image.new("RGB", size, (20 * number, 255 - 20 * number, 100))
+
+
+def packed(frames: list[Image.Image], format_name: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    frames[0].save(out, format_name, save_all=True, append_images=frames[1:], **options)
+    return out.getvalue()
+
+
+def numbers(data: bytes, config: DecodeConfig | None = None) -> list[int]:
+    """Which of `frame` were decoded."""
+    found = decode_frames(data, "a", config=config or DecodeConfig())
+    return [round(float(np.asarray(image)[..., 0].mean()) / 20) for image in found]
+
+
+FORMATS = {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}, "AVIF": {"quality": 95}, "TIFF": {}}
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(1, [0]), (2, [0, 0, 1]), (3, [0, 1, 2]), (8, [0, 3, 7]), (10, [0, 4, 8]), (12, [0, 4, 10])]
+)
+def test_the_first_a_middle_and_a_late_frame_are_decoded(format_name, count, chosen):
+    options = FORMATS[format_name] | ({} if format_name == "TIFF" else {"duration": 100})
+    data = packed([frame(number) for number in range(count)], format_name, **options)
+    assert numbers(data) == chosen
+    assert decode(data, "a").tobytes() == decode_frames(data, "a")[0].tobytes()
+
+
+def test_of_every_second_frame_the_same_ones_are_chosen():
+    for count in range(9, 200):
+        middle, late = choose([100] * count)
+        assert [2 * number for number in choose([200] * -(-count // 2))] == [middle, late]
+        assert count / 4 <= middle + 1 <= count / 2 + 1
+        assert late + 1 >= 3 * count / 4
+
+
+def test_joined_frames_and_long_pauses_change_nothing():
+    assert choose([100] * 10) == (4, 8)
+    # frames 0 to 2 and 5 to 6 as one each: the frame shown at the same time
+    assert choose([300, 100, 100, 200, 100, 100, 100]) == (2, 5)
+    assert choose([100] * 9 + [60_000]) == choose([100] * 9 + [1000])
+    # as browsers show them
+    assert choose([0] * 10) == choose([100] * 10)
+
+
+def test_frames_that_are_all_equal_are_a_still():
+    assert numbers(packed([frame(3), frame(3), frame(3)], "TIFF")) == [3]
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "PNG", "TIFF"])
+def test_a_damaged_later_frame_leaves_the_first(format_name, caplog):
+    noise = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8)) for i in range(4)]
+    data = packed(noise, format_name)
+    cut = data[: int(0.7 * len(data))]
+    if format_name == "TIFF":
+        # pages stand one after the other, each with its directory behind it
+        cut = data[:-3000]
+    with caplog.at_level(logging.WARNING):
+        (image,) = decode_frames(cut, "torn.gif")
+    assert image.tobytes() == decode(data, "a").tobytes()
+    assert "torn.gif" in caplog.text
+    assert "the first frame alone is looked at" in caplog.text
+
+
+def test_pixels_of_all_frames_are_bounded(caplog):
+    pages = packed([frame(number) for number in range(12)], "GIF", duration=100)
+    pixels = 64 * 48
+    assert numbers(pages, DecodeConfig(max_pixels=12 * pixels)) == [0, 4, 10]
+    # the beginning counts, as far as the limit goes
+    assert numbers(pages, DecodeConfig(max_pixels=3 * pixels)) == [0, 1, 2]
+    assert numbers(pages, DecodeConfig(max_pixels=pixels)) == [0]
+    with pytest.raises(ImageTooLarge):
+        decode_frames(pages, "a", config=DecodeConfig(max_pixels=pixels - 1))
+    larger = packed([frame(0), frame(1, (640, 480)), frame(2)], "TIFF")
+    with caplog.at_level(logging.WARNING):
+        assert numbers(larger, DecodeConfig(max_pixels=40 * pixels)) == [0]
+    assert "640 × 480" in caplog.text
