@@ -5,6 +5,7 @@ files.
 """
 
 import io
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -99,11 +100,11 @@ def still(frames: Frames, at: int) -> bytes:
 
 
 def different(count: int, seed: int) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield the kind and two files of different content, `count` of each kind."""
+    """Yield the kind and two files of different content: all pairs of `count` of each kind."""
     for kind, make in KINDS.items():
-        for number in range(count):
-            content = seed + 2 * number
-            yield kind, packed(make(content, seed)), packed(make(content + 1, seed))
+        files = [packed(make(seed + number, seed)) for number in range(count)]
+        for one, two in itertools.combinations(files, 2):
+            yield kind, one, two
 
 
 def copies(count: int, seed: int) -> Iterator[tuple[str, bytes, bytes]]:

@@ -218,7 +218,7 @@ def save_failures(folder: Path, pairs: Sequence[Pair], judged: Judged, config: M
     "--count", default=200, show_default=True, help="Photos to edit; half as many overlay and plain pairs of each sort."
 )
 @click.option("--random", "unrelated", default=50_000, show_default=True, help="Random pairs at most.")
-@click.option("--drawn", default=20, show_default=True, help="Documents of each kind.")
+@click.option("--drawn", default=20, show_default=True, help="Documents and animations of each kind.")
 @click.option("--documents", is_flag=True, help="Documents only, without photos.")
 @click.option("--animations", "animated", is_flag=True, help="Animations only, without the rest.")
 @click.option("--seed", default=2, show_default=True)

@@ -38,6 +38,10 @@ class FrameVerdict(Protocol):
         """Whether the score reaches the threshold."""
 
     @property
+    def inliers(self) -> int:
+        """How many matches agree with the map."""
+
+    @property
     def edit(self) -> str:
         """What was done, in words."""
 
@@ -81,7 +85,8 @@ def _of_two(ours: Sequence[Features], theirs: Sequence[Features], judge: Callabl
             break
     number, weakest = min(found, key=lambda one: one[1].score)
     if weakest.duplicate:
-        number, shown = found[0]
+        # a title says less of how an animation was cropped than what follows it
+        number, shown = max(found, key=lambda one: one[1].inliers)
         return replace(_placed(shown, number), score=weakest.score)
     return replace(_placed(weakest, number), gate=f"{_PLACES[number]} frame: {weakest.gate}")
 
