@@ -2,6 +2,7 @@
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,13 @@ def numbers(data: bytes, config: DecodeConfig | None = None) -> list[int]:
     return [round(float(np.asarray(image)[..., 0].mean()) / 20) for image in found]
 
 
-FORMATS = {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}, "AVIF": {"quality": 95}, "TIFF": {}}
+FORMATS: dict[str, dict[str, Any]] = {
+    "GIF": {},
+    "WEBP": {"lossless": True},
+    "PNG": {},
+    "AVIF": {"quality": 95},
+    "TIFF": {},
+}
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

@@ -16,6 +16,7 @@ from bench import animations
 from cli import compare as cli_compare
 from http_bridge.duplicates import MAX_SENT_SIDE, prepare
 from imagetools import ImageRoot, MatcherConfig, read_features, verify
+from imagetools.errors import ImageToolsError
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.matching import detail
@@ -90,6 +91,7 @@ def stage(folder: Path) -> Iterator[MatcherStage]:
 
 def _ask(stage: MatcherStage, one: str, two: str) -> float:
     (outcome,) = stage.run([Received(one, Candidates(1, one, (Neighbor(two, 0.9),), "model"), 0, 0, 0)])
+    assert not isinstance(outcome, ImageToolsError)
     (alert,) = [output.record for output in outcome if isinstance(output.record, Duplicates)]
     return alert.duplicated[0].score
 
