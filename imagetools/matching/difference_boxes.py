@@ -27,38 +27,29 @@ def merge_boxes(pairs: Sequence[BoxPair]) -> tuple[BoxPair, ...]:
     if not pairs:
         return ()
     boxes = np.array(pairs[:_MAX_MERGED], dtype=np.float64)
-    while len(groups := _groups(boxes)) < len(boxes):
-        boxes = np.array(
-            [np.concatenate([boxes[group, :, :2].min(axis=0), boxes[group, :, 2:].max(axis=0)], 1) for group in groups]
-        )
+    while len(groups := np.unique(numbers := _groups(boxes))) < len(boxes):
+        members = [boxes[numbers == group] for group in groups]
+        boxes = np.array([np.concatenate([m[:, :, :2].min(axis=0), m[:, :, 2:].max(axis=0)], 1) for m in members])
     largest = np.argsort(-_areas(boxes).sum(axis=1), kind="stable")
     return tuple((tuple(first), tuple(second)) for first, second in boxes[largest].tolist())
 
 
-def _groups(boxes: NDArray[np.float64]) -> list[list[int]]:
-    """Return the numbers of boxes (n, 2, 4) that belong together, in both pictures."""
+def _groups(boxes: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return a number for each of the boxes (n, 2, 4), the same for those that lie together in both pictures."""
     one, two = boxes[:, np.newaxis], boxes[np.newaxis]
     top_left, bottom_right = np.maximum(one[..., :2], two[..., :2]), np.minimum(one[..., 2:], two[..., 2:])
     near = (top_left - bottom_right <= _MAX_GAPS).all(axis=(2, 3))
     common = np.concatenate([np.minimum(one[..., :2], two[..., :2]), np.maximum(one[..., 2:], two[..., 2:])], axis=-1)
     areas = _areas(boxes)
     small = (_areas(common) <= _MAX_GROWTH * (areas[:, np.newaxis] + areas)).all(axis=2)
-    rows, columns = np.nonzero(near & small)
-    return _components(len(boxes), rows, columns)
+    together = near & small
+    numbers = np.arange(len(boxes))
+    # each takes the least number among its neighbors until all of a group have the same
+    while ((least := np.where(together, numbers, len(boxes)).min(axis=1)) < numbers).any():
+        numbers = least
+    return numbers
 
 
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     areas: NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     return areas
-
-
-def _components(count: int, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> list[list[int]]:
-    first = list(range(count))
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        one, two = first[row], first[column]
-        if one != two:
-            first = [min(one, two) if number in (one, two) else number for number in first]
-    groups: dict[int, list[int]] = {}
-    for number, group in enumerate(first):
-        groups.setdefault(group, []).append(number)
-    return list(groups.values())
