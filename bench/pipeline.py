@@ -29,8 +29,9 @@ from rich.table import Table
 
 from cli.announce import Announcer
 from cli.supervisor import Supervisor
+from imagetools.decode import decode_frames
 from imagetools.features.extract import Features
-from imagetools.features.read import read_features
+from imagetools.features.read import box_of, features_of, read_features
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
@@ -91,15 +92,16 @@ class PlainLoop:
         for batch in _batches(paths, EncoderStage.batch_size):
             start = time.monotonic()
             read = list(self._decoders.map(self._read, batch))
-            described = self._encoder.describe([prepared for _, prepared in read])
+            self._features.update((path, features) for path, (_, features) in zip(batch, read, strict=True))
+            described = self._encoder.describe([prepared for prepared, _ in read])
             encoded = time.monotonic()
             change = self._index.change()
             found: list[tuple[str, list[Hit]]] = []
-            for path, (digest, _), seen in zip(batch, read, described, strict=True):
+            for path, seen in zip(batch, described, strict=True):
                 inside = [row for _, row in seen.parts]
-                near = change.search(seen.fingerprint, self._config.nb_neighbors, digest=digest, parts=inside)
+                near = change.search(seen.fingerprint, self._config.nb_neighbors, digest=seen.digest, parts=inside)
                 found.append((path, near))
-                change.add(Entry(next(self._order), path, digest=digest), seen.fingerprint, parts=inside)
+                change.add(Entry(next(self._order), path, digest=seen.digest), seen.fingerprint, parts=inside)
             change.apply()
             searched = time.monotonic()
             cost.pairs |= self._match(found)
@@ -115,9 +117,12 @@ class PlainLoop:
         self._matchers.shutdown()
         self._index.close()
 
-    def _read(self, path: str) -> tuple[bytes, Prepared]:
+    def _read(self, path: str) -> tuple[Prepared, Features]:
+        """Look at a file once, as the encoder does."""
         data = self._images.read(path)
-        return hashlib.sha256(data).digest(), self._encoder.read(data, path)
+        frames = decode_frames(data, path, box=box_of(self._config.matcher))
+        prepared = self._encoder.read(data, path, frames=frames, digest=hashlib.sha256(data).digest())
+        return prepared, features_of(frames, self._config.matcher)
 
     def _match(self, found: list[tuple[str, list[Hit]]]) -> set[frozenset[str]]:
         needed = dict.fromkeys(
@@ -158,6 +163,7 @@ class Stream:
             "KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap,
             "IMAGES_DIR": str(images),
             "INDEX_DIR": str(home / "index"),
+            "FEATURES_DIR": str(home / "features"),
         }
         self._supervisor = Supervisor(environ, home / "logs")
         self._stack.callback(self._supervisor.stop)
