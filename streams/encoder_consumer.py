@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from os import cpu_count
 
 import cv2
 
@@ -16,7 +15,7 @@ from imagetools.image_root import ImageRoot
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
 from streams.embeddings_log import check_log, log_model, newest_paths
-from streams.encoding import ImageReader, Look, load_encoder, to_parts
+from streams.encoding import READERS, ImageReader, Look, load_encoder, to_parts
 from streams.feature_store import open_store
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
@@ -58,7 +57,7 @@ class EncoderStage(Stage[ImageNew]):
         self._images = images
         self._reader = ImageReader(encoder, images, features or FeatureConfig(), store)
         self._known = KnownImages(images, recorded)
-        self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, "decode")
+        self._pool = ThreadPoolExecutor(threads or READERS, "decode")
         # the network takes one batch at a time
         self._scheduler = SliceScheduler()
         self._slicer = BatchSlicer(self._scheduler, self.batch_size)

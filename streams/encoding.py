@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,6 +20,7 @@ from imagetools.features.read import box_of, features_of
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.local_codes import pack_codes
 from schemas.records import Part
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 1.0
 """How long a batch waits for its features to be written; longer waits mean that the disk is stuck."""
+
+
+READERS: Final = max(8, usable_cores())
+"""Threads that read files: storage may be slow. No more of them compute than there are cores."""
 
 
 def load_encoder(config: Config) -> Encoder:
@@ -77,6 +83,7 @@ class ImageReader:
         self._images = images
         self._features = features
         self._store = store
+        self._cores = threading.BoundedSemaphore(usable_cores())
         # a picture decoded for a larger box has other pixels than the matcher's
         self._one_serves_both = min(features.box) >= encoder.config.input_size
 
@@ -91,24 +98,25 @@ class ImageReader:
         data = self._images.read(path)
         if on_read is not None:
             on_read(path)
-        look = self.look_at(data, path)
-        features = self._features_of(look)
+        with self._cores:
+            look = self._look_at(data, path)
+            features = self._features_of(look)
+            digest, codes = hashlib.sha256(data).digest(), _packed(features)
         # of a file that changed while it was read, nobody knows which state was read
         state = file_state(folder, path)
         if self._store is not None and features is not None and state is not None and state == before:
             self._store.put(folder, path, state, features)
-        return replace(look.prepared, digest=hashlib.sha256(data).digest(), codes=_packed(features))
+        return replace(look.prepared, digest=digest, codes=codes)
 
     def look_at(self, data: bytes, name: str) -> Look:
         """Decode an image file and prepare it for the network. ImageError."""
-        side = self._encoder.config.input_size
-        box = box_of(self._features) if self._one_serves_both else (side, side)
-        frames = decode_frames(data, name, box=box, config=self._images.config)
-        return Look(data, name, frames, self._encoder.read(data, name, self._images.config, frames=frames))
+        with self._cores:
+            return self._look_at(data, name)
 
     def codes_of(self, look: Look) -> bytes:
         """Return the codes of an image's local detail, as records hold them."""
-        return _packed(self._features_of(look))
+        with self._cores:
+            return _packed(self._features_of(look))
 
     def close(self) -> None:
         """Close the store."""
@@ -119,6 +127,12 @@ class ImageReader:
         """Wait until the store has what it was given, but not for long: the matcher computes what it does not find."""
         if self._store is not None:
             self._store.flush(FLUSH_S)
+
+    def _look_at(self, data: bytes, name: str) -> Look:
+        side = self._encoder.config.input_size
+        box = box_of(self._features) if self._one_serves_both else (side, side)
+        frames = decode_frames(data, name, box=box, config=self._images.config)
+        return Look(data, name, frames, self._encoder.read(data, name, self._images.config, frames=frames))
 
     def _features_of(self, look: Look) -> Features | None:
         """Return the features; None where the image cannot be decoded again, which the matcher then reports."""

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from os import cpu_count
 
 import cv2
 
@@ -16,7 +15,7 @@ from imagetools.features.config import FeatureConfig
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
-from streams.encoding import ImageReader, to_parts
+from streams.encoding import READERS, ImageReader, to_parts
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 
@@ -54,7 +53,7 @@ class ReencoderStage(Stage[Embedding]):
         self._limit = limit
         self._unread = 0
         self.left_out = 0
-        self._pool = ThreadPoolExecutor(cpu_count() or 1, "decode")
+        self._pool = ThreadPoolExecutor(READERS, "decode")
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 

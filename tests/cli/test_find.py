@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.documents import document
+from cli import find as find_command
 from imagetools.scratch import LOCK
+from streams.config import Config, KafkaConfig
 from tests.cli.test_whole import ENVIRON, alive, descendants, pairs_in, start, wait_for
 from tests.support.streaming import scene, write_groups
 
@@ -64,6 +66,13 @@ def test_a_folder_as_people_have_it(tmp_path):
     (letter,) = [json.loads(line) for line in (report / "dead-letters.jsonl").read_text().splitlines()]
     assert letter["relative_path"] == "broken\x1b[2J.jpg"
     assert "\x1b" not in letter["error_message"]
+
+
+@pytest.mark.parametrize("named", [{}, {"FEATURES_DIR": ""}, {"FEATURES_DIR": "/mine"}])
+def test_its_stages_share_a_store_of_features_in_a_folder_of_its_own_or_in_the_one_that_is_named(tmp_path, named):
+    settings = find_command._settings(named, KafkaConfig(), None, tmp_path, tmp_path / "home")
+    config = Config.from_env(settings)
+    assert config.features_dir == Path(named.get("FEATURES_DIR") or tmp_path / "home" / "features")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

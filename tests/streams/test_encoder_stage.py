@@ -1,6 +1,7 @@
 """The encoder looks at each file once: for its fingerprint, its codes, and the features that the matcher needs."""
 
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from imagetools.features.read import features_of
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.formats import open_image
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.local_codes import pack_codes
 from imagetools.matching.config import MatcherConfig
@@ -36,6 +38,7 @@ from schemas.records import (
 )
 from streams import encoding
 from streams.encoder_consumer import EncoderStage
+from streams.encoding import READERS
 from streams.matcher_consumer import MatcherStage
 from streams.reencoding import ReencoderStage, second_log
 from streams.stage import Outcome, Received
@@ -226,6 +229,38 @@ def test_where_only_the_smaller_picture_cannot_be_decoded_the_image_has_no_codes
     assert found.codes == b""
     assert found.fingerprint.shape == (encoder.dimension,)
     stage.close()
+
+
+def test_many_files_are_read_at_a_time_and_no_more_are_computed_than_there_are_cores(encoder, tmp_path, monkeypatch):
+    for number in range(READERS):
+        scene(number, (120, 90)).save(tmp_path / f"{number}.png")
+    together = threading.Barrier(READERS)
+    lock, running, most = threading.Lock(), 0, 0
+
+    class SlowRoot(ImageRoot):
+        """A folder where no read ends before as many have begun as may."""
+
+        def read(self, relative_path: str) -> bytes:
+            together.wait(30)
+            return super().read(relative_path)
+
+    def counted(*args: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        features = features_of(*args)
+        with lock:
+            running -= 1
+        return features
+
+    monkeypatch.setattr(encoding, "features_of", counted)
+    stage = EncoderStage(encoder, SlowRoot(tmp_path))
+    found = embeddings(stage.run(announced(*(f"{number}.png" for number in range(READERS)))))
+    stage.close()
+    assert all(one.codes for one in found)
+    assert READERS >= 8
+    assert 0 < most <= usable_cores()
 
 
 def request(**asked: Any) -> EncodeRequest:
