@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
-from bench import animations, detectors
+from bench import animations, detectors, said
 from bench.calibrate import gather, look_at, weights_of
 from bench.detectors import Detector
 from bench.document_pairs import drawn_pairs
@@ -260,6 +260,8 @@ def main(
         console.print(line)
     console.print(reliability(pairs, judged[0]))
     console.print(times(pairs, looks, judged, config))
+    for folder in photos:
+        console.print(said.table(said.judge(PhotoSides(folder), side, max(1, count // 5), seed, config)))
     if failures is not None:
         console.print(f"{save_failures(failures, pairs, judged[0], config)} wrong verdicts, pictured in {failures}")
 

@@ -146,6 +146,7 @@ class Config:
             matcher=MatcherConfig(
                 threshold=table.THRESHOLD.read(environ),
                 alert_recoloured=table.ALERT_RECOLOURED.read(environ),
+                alert_moved=table.ALERT_MOVED.read(environ),
                 width=table.WIDTH.read(environ),
                 height=table.HEIGHT.read(environ),
             ),

@@ -173,6 +173,11 @@ ALERT_RECOLOURED = Setting(
     "Whether a picture in other hues is a duplicate; no suits a shop that shows one product in several colours.",
     (Reader.MATCHER,),
 )  # fmt: skip
+ALERT_MOVED = Setting(
+    "ALERT_MOVED", yes_or_no, MatcherConfig.alert_moved,
+    "Whether one scene, in which something moved, is a duplicate; no keeps every frame of a burst.",
+    (Reader.MATCHER,),
+)  # fmt: skip
 WIDTH = Setting(
     "WIDTH", whole(16, MAX_SIDE), MatcherConfig.width, "Width of the box that images are fitted to.",
     (Reader.ENCODER, Reader.MATCHER), unit="pixels",

@@ -24,7 +24,14 @@ KAFKA = (
 )
 MODEL = (settings.MODELS_DIR, settings.MODELS_NAME, settings.ENCODER_ENGINE, settings.ENCODER_THREADS)
 SEARCH = (settings.NB_NEIGHBORS, settings.DISTANCE_TYPE, settings.DIMENSION, settings.BATCH_SIZE)
-MATCHER = (settings.THRESHOLD, settings.ALERT_RECOLOURED, settings.WIDTH, settings.HEIGHT, settings.NB_WORKERS)
+MATCHER = (
+    settings.THRESHOLD,
+    settings.ALERT_RECOLOURED,
+    settings.ALERT_MOVED,
+    settings.WIDTH,
+    settings.HEIGHT,
+    settings.NB_WORKERS,
+)
 BRIDGE = tuple(
     row
     for row in settings.SETTINGS

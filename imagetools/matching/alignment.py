@@ -12,6 +12,7 @@ from imagetools.matching import agreement, calibration, geometry, perspective
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.geometry import Map
 from imagetools.matching.keypoints import Inliers, KeypointConsensus, match_keypoints
+from imagetools.matching.overlap import Overlap, cut_out
 
 _MIN_WHOLE_CORRELATION: Final = 0.85
 # Mean difference, of 255, below which two thumbnails show the same colours
@@ -173,6 +174,13 @@ def align_in_perspective(
     points = tuple(zip(matched.at[rows].tolist(), matched.to[rows].tolist(), strict=True))
     evidence = replace(affine.evidence, inliers=len(rows), agreement=compared)
     return Alignment(geometry.affine_at_middle(flat, (first.width, first.height)), evidence, points, flat)
+
+
+def cut_out_close(found: Alignment, first: Features, second: Features, side: int) -> Overlap | None:
+    """Return the overlap of the larger pictures, pixels of its longer side at most `side`."""
+    affine = found.affine if found.flat is None else found.flat
+    affine = geometry.compose(_into_close(second), geometry.compose(affine, geometry.inverse(_into_close(first))))
+    return cut_out(affine, pyramid_of(first.close), pyramid_of(second.close), side)
 
 
 def _into_close(features: Features) -> Map:

@@ -54,6 +54,8 @@ class FrameVerdict(Protocol):
         """What the candidate shows of the neighbor."""
 
 
+_EQUAL: Final = "identical pixels"
+
 V = TypeVar("V", bound=FrameVerdict)
 
 
@@ -83,21 +85,24 @@ def _of_two(ours: Sequence[Features], theirs: Sequence[Features], judge: Callabl
         found.append((number, judge(number, number)))
         if found[-1][1].score < _SETTLED:
             break
-    number, weakest = min(found, key=lambda one: one[1].score)
+    # a frame that the settings leave out decides, whatever its score
+    number, weakest = min(found, key=lambda one: (one[1].duplicate, one[1].score))
     if weakest.duplicate:
         # a title says less of how an animation was cropped than what follows it
         number, shown = max(found, key=lambda one: one[1].inliers)
-        return replace(_placed(shown, number), score=weakest.score)
+        # equal frames, such as a title, do not make the animations equal: not all frames are compared
+        edit = next((one.edit for one in (shown, weakest) if one.edit != _EQUAL), "re-encoded")
+        return replace(_placed(shown, number), score=weakest.score, edit=edit)
     return replace(_placed(weakest, number), gate=f"{_PLACES[number]} frame: {weakest.gate}")
 
 
 def _of_still(found: Mapping[int, V], relations: Mapping[Relation, Relation]) -> V:
-    number = max(found, key=lambda frame: found[frame].score)
+    number = max(found, key=lambda frame: (found[frame].duplicate, found[frame].score))
     best = _placed(found[number], number)
     if not best.duplicate:
         return best
     what = "one frame of an animation"
-    edit = what if best.edit == "re-encoded" else f"{what}, {best.edit}"
+    edit = what if best.edit in ("re-encoded", _EQUAL) else f"{what}, {best.edit}"
     return replace(best, edit=edit, relation=relations.get(best.relation, best.relation))
 
 

@@ -11,7 +11,9 @@ class MatcherConfig(FeatureConfig):
 
     threshold         score from which a pair is a duplicate, 0 to 1
     alert_recoloured  whether a picture in other hues is a duplicate
+    alert_moved       whether one scene, in which something moved, is a duplicate
     """
 
     threshold: float = 0.75
     alert_recoloured: bool = True
+    alert_moved: bool = True

@@ -14,6 +14,8 @@ MAX_SHARPNESS_RATIO: Final = 3.0
 _MAX_RATIO: Final = 1.15
 _MAX_BLUR: Final = 8.0
 _HALVINGS: Final = 6
+# Added to both energies, so that two pictures without edges are as sharp
+_NO_EDGES: Final = 1e-3
 
 
 def match_sharpness(here: Plane, there: Plane, where: Mask, max_ratio: float = _MAX_RATIO) -> tuple[Plane, Plane]:
@@ -35,6 +37,17 @@ def match_sharpness(here: Plane, there: Plane, where: Mask, max_ratio: float = _
             high = middle
     blurred = np.asarray(cv2.GaussianBlur(sharper, (0, 0), (low + high) / 2), dtype=np.float32)
     return (blurred, there) if sharper is here else (here, blurred)
+
+
+def sharpness_ratio(here: Plane, there: Plane, where: Mask) -> float:
+    """Return how many times as much energy of edges the one picture has as the other, for its contrast; 1 if neither.
+
+    where  pixels by which sharpness is measured
+    """
+    if not where.any():
+        return 1.0
+    ours, theirs = _sharpness(here, where), _sharpness(there, where)
+    return (ours + _NO_EDGES) / (theirs + _NO_EDGES)
 
 
 def _sharpness(plane: Plane, where: Mask) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -10,13 +10,14 @@ from PIL import Image
 
 from imagetools.features.extract import Features
 from imagetools.matching import appearance, detail, edit_description, geometry, perspective
-from imagetools.matching.alignment import Alignment, align, align_every_way
+from imagetools.matching.alignment import Alignment, align, align_every_way, cut_out_close
 from imagetools.matching.animation import compare_frames
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.colours import ColourChange, compare_colours
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.difference_boxes import merge_boxes
+from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
 from imagetools.matching.relation import Relation, relation_of
 from imagetools.opener import FileOpener
 
@@ -76,6 +77,8 @@ _MIN_DETAIL_SCORE: Final = 0.05
 # The score after all detail was compared: at least, where it is the same, and at most, where it is not
 _SAME_DETAIL_SCORE: Final = 0.99
 _OTHER_DETAIL_SCORE: Final = 0.01
+# The share of textured spots that agree, above which nothing is looked for that moved
+_NOTHING_MOVED: Final = 0.99
 _RELATIONS: Final[dict[detail.Relation, Relation]] = {
     "same template, other content": "template",
     "both are blank": "blank",
@@ -189,6 +192,26 @@ def _compare_colours(pair: _Pair) -> ColourChange:
     return compare_colours(affine, first, second, negative=pair.alignment.negative)
 
 
+def _find_motion(pair: _Pair, seen: Detail | None) -> Motion:
+    """Look on the larger pictures for what moved, from candidate to neighbor, where some textured spots disagree."""
+    evidence = pair.alignment.evidence
+    compared = seen is not None and seen.relation != "unclear"
+    if compared or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
+        return NOTHING_MOVED
+    first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
+    overlap = cut_out_close(pair.alignment, first, second, SIDE)
+    if overlap is None:
+        return NOTHING_MOVED
+    return find_motion(overlap) if pair.from_candidate != overlap.frame.turned else find_motion(overlap).turned()
+
+
+def _left_out(colours: ColourChange, motion: Motion, config: MatcherConfig) -> Literal["recoloured", "moved", ""]:
+    """Return why the settings leave a recognised pair out, or ""."""
+    if colours.hue and not config.alert_recoloured:
+        return "recoloured"
+    return "moved" if motion.moved and not config.alert_moved else ""
+
+
 def _decide(score: float, seen: Detail | None, *, equal: bool) -> tuple[float, str]:
     """Return the score after the detail was compared, and the gate of a pair that does not reach the threshold."""
     if seen is None or seen.relation in ("unclear", "one contains the other"):
@@ -212,21 +235,27 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
     shape = edit_description.shape_of(affine, *sizes)
     coverage_neighbor, coverage_candidate = geometry.covered_shares(affine, *sizes)
     edit, relation, colours = "", _RELATIONS.get(seen.relation, "") if seen else "", ColourChange()
+    motion = NOTHING_MOVED
     duplicate = score >= config.threshold
     if duplicate:
         colours = _compare_colours(pair)
-        if colours.hue and not config.alert_recoloured:
-            duplicate, gate, relation = False, "recoloured", "recoloured"
+        motion = _find_motion(pair, seen)
+        if left_out := _left_out(colours, motion, config):
+            duplicate, gate, relation = False, left_out, left_out
     if duplicate:
         looks = appearance.compare_appearance(
             affine, evidence.agreement.hole, colours, candidate, neighbor, negative=alignment.negative
         )
         edit = edit_description.describe(
-            shape, looks, coverage_candidate, coverage_neighbor, seen.relation if seen else None
+            shape,
+            looks,
+            coverage_candidate,
+            coverage_neighbor,
+            seen.relation if seen else None,
+            motion=motion,
         )
-        kept = geometry.share_kept_by_turn(shape.angle, sizes[0])
         flat = looks.flat, looks.around_flat
-        relation = relation or relation_of(coverage_candidate, coverage_neighbor, kept, flat=flat)
+        relation = relation or relation_of(coverage_candidate, coverage_neighbor, shape.kept, flat=flat)
     regions = merge_boxes([(one.first, one.second) for one in seen.differences]) if seen else ()
     return Verification(
         score=score,
@@ -244,6 +273,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         regions=regions[:MAX_REGIONS],
         relation=relation,
         recoloured=colours.difference,
+        moved=motion.moved,
     )
 
 

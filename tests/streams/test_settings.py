@@ -50,6 +50,7 @@ VARIABLES = [
     ("DEAD_LETTER_LIMIT", "0", lambda c: c.dead_letter_limit, 0),
     ("THRESHOLD", "0.5", lambda c: c.matcher.threshold, 0.5),
     ("ALERT_RECOLOURED", "no", lambda c: c.matcher.alert_recoloured, False),
+    ("ALERT_MOVED", "off", lambda c: c.matcher.alert_moved, False),
     ("WIDTH", "320", lambda c: c.matcher.width, 320),
     ("HEIGHT", "200", lambda c: c.matcher.height, 200),
     ("KAFKA_BOOTSTRAP_SERVERS", "a:1,b:2", lambda c: c.kafka.bootstrap, "a:1,b:2"),

@@ -15,6 +15,7 @@ from imagetools.matching.appearance import Appearance
 from imagetools.matching.colours import ColourChange
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.edit_description import Shape, describe, shape_of
+from imagetools.matching.motion import Motion
 from imagetools.matching.verify import verify
 from tests.support.pictures import SAMPLES, photo
 
@@ -25,6 +26,7 @@ WORDS = {
     "jpeg15": {"re-encoded"},
     "quarter_size": {"resized to 25 %"},
     "crop40": {"cropped to 39 %", "cropped to 40 %", "cropped to 41 %"},
+    "blur": {"blurred"},
     "turn90": {"turned 90° left", "turned 90° right"},
     "grey": {"without colour"},
     "caption": {"partly covered"},
@@ -90,7 +92,7 @@ def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored
         (Shape(True, 1, 180, 1), AS_IT_WAS, (1, 1), "mirrored top to bottom"),
         (Shape(False, 1, 180, 1), AS_IT_WAS, (1, 1), "upside down"),
         (Shape(False, 1, -91, 1), AS_IT_WAS, (1, 1), "turned 90° right"),
-        (Shape(True, 1.6, 2, 1), AS_IT_WAS, (1, 0.4), "mirrored, cropped to 40 %"),
+        (Shape(True, 1.6, 1, 1), AS_IT_WAS, (1, 0.4), "mirrored, cropped to 40 %"),
         (Shape(False, 1, -25, 1), AS_IT_WAS, (1, 1), "turned 25° right"),
         (Shape(False, 1, 0, 1), replace(AS_IT_WAS, equal=True), (1, 1), "identical pixels"),
         (Shape(False, 0.5, 0, 1), replace(AS_IT_WAS, flat=1, colours=HUES), (0.5, 1), "padded, recoloured"),
@@ -108,3 +110,50 @@ def test_a_map_is_read_back(angle: float, scale: float, stretch: float, mirrored
 )
 def test_words(shape: Shape, appearance: Appearance, covered: tuple[float, float], words: str) -> None:
     assert describe(shape, appearance, *covered) == words
+
+
+@pytest.mark.parametrize(
+    ("motion", "covered", "words"),
+    [
+        (Motion(0.1, 0.05, 1.0), 0.1, "same scene, moved"),
+        (Motion(0.1, 0.0, 1.0), 0.1, "partly covered"),
+        (Motion(0.02, 0.0, 1.0), 0.02, "differs in places"),
+        (Motion(0.002, 0.0, 1.0), 0.0, "re-encoded"),
+        (Motion(0.02, 0.0, 0.02), 0.02, "blurred"),
+        (Motion(0.02, 0.0, 50.0), 0.02, "sharpened"),
+    ],
+)
+def test_words_of_a_closer_look(motion: Motion, covered: float, words: str) -> None:
+    assert describe(Shape(False, 1, 0, 1), replace(AS_IT_WAS, covered=covered), 1, 1, motion=motion) == words
+
+
+@pytest.mark.parametrize("degrees", [2, 3, -8])
+def test_a_small_turn_is_said_and_nothing_else(degrees: int) -> None:
+    for number in (4, 8, 20):
+        original = photo(SAMPLES[number])
+        copy = original.rotate(degrees, Image.Resampling.BICUBIC)
+        found = verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG)
+        assert found.edit == f"turned {abs(degrees)}° {'left' if degrees > 0 else 'right'}"
+
+
+def test_a_small_cut_is_said() -> None:
+    original = photo(SAMPLES[8])
+    copy = original.crop((0, 0, original.width, round(0.95 * original.height)))
+    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit == "cropped to 95 %"
+
+
+def test_a_small_sticker_is_no_encoding() -> None:
+    original = photo(SAMPLES[8])
+    copy = original.copy()
+    copy.paste(
+        (250, 220, 20), (original.width // 2, original.height // 3, original.width * 2 // 3, original.height // 2)
+    )
+    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit in (
+        "partly covered",
+        "differs in places",
+    )
+
+
+def test_equal_pixels_are_said_to_be_identical() -> None:
+    original = photo(SAMPLES[8])
+    assert verify(extract(original, CONFIG), extract(original.copy(), CONFIG), CONFIG).edit == "identical pixels"
