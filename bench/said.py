@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from bench.bursts import BURSTS
 from bench.colour_variants import LIGHT, VARIANTS
@@ -63,7 +63,14 @@ def _verdict(candidate: Image.Image, neighbor: Image.Image, config: MatcherConfi
 
 def table(said: Sequence[Said]) -> Table:
     """One row a kind: how many are found, what is said of them, and by how far the colours differ."""
-    found = Table("kind", "pairs", "found, %", *(f"“{word}”, %" for word in WORDS), "ΔE, median", title="said of them")
+    found = Table(
+        Column("kind", no_wrap=True),
+        "pairs",
+        "found, %",
+        *(f"“{word}”, %" for word in WORDS),
+        "ΔE, median",
+        title="said of them",
+    )
     for kind in dict.fromkeys(kind for kind, _ in said):
         verdicts = [verdict for one, verdict in said if one == kind]
         copies = [verdict for verdict in verdicts if verdict.duplicate]

@@ -86,7 +86,7 @@ def describe(
         words.append("padded" if appearance.flat > 0.9 else "pasted into a larger picture")
     elif coverage_candidate < whole:
         words.append("partly pasted into another picture")
-    words += _differing(appearance.covered, relation, motion)
+    words += _differing(appearance, relation, motion)
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
     if appearance.negative:
@@ -100,14 +100,16 @@ def describe(
     return ", ".join(words) or "re-encoded"
 
 
-def _differing(covered: float, relation: Relation | None, motion: Motion) -> list[str]:
+def _differing(appearance: Appearance, relation: Relation | None, motion: Motion) -> list[str]:
     if relation == "one contains the other":
         return ["with an addition to one of them"]
     if motion.moved or relation == "same picture":
         return []
-    if covered > _MIN_COVERED:
+    if appearance.covered > _MIN_COVERED:
         return ["partly covered"]
-    return ["differs in places"] if motion.differing > _MAX_SAME and not _is_blurred(motion) else []
+    # other hues have other greys, and a blur takes fine texture
+    otherwise = appearance.colours.hue or _is_blurred(motion)
+    return ["differs in places"] if motion.differing > _MAX_SAME and not otherwise else []
 
 
 def _is_blurred(motion: Motion) -> bool:
