@@ -29,6 +29,9 @@ from imagetools.matching.verify import Verification, verify
 
 WORDS: Final = ("recoloured", "without colour", "colours adjusted", "same scene, moved", "re-encoded")
 
+WIDTH: Final = 150
+"""Characters of a line: the words are long."""
+
 Said = tuple[str, Verification]
 """The kind of a pair, and its verdict."""
 
@@ -91,7 +94,7 @@ def table(said: Sequence[Said]) -> Table:
 @click.option("--side", type=click.Choice(["report", "fit"]), default="report", show_default=True)
 def main(photos: Path, count: int, seed: int, side: Any) -> None:
     """Print what the matcher says."""
-    Console().print(table(judge(PhotoSides(photos), side, count, seed, MatcherConfig())))
+    Console(width=WIDTH).print(table(judge(PhotoSides(photos), side, count, seed, MatcherConfig())))
 
 
 if __name__ == "__main__":

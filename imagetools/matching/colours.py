@@ -35,8 +35,8 @@ _MIN_CELLS: Final = 6
 _MIN_TEXTURE: Final = 6.0
 _MIN_CORRELATION: Final = 0.6
 _NOISE: Final = np.float32(2.0)
-# Share of a region's cells, those around it included, that show the same structure in both, and their share of those
-# with structure: what lies on a copy has its own
+# Share of a region's cells that show the same structure in both, and the share of such cells among all with structure
+# in it and around it: what lies on a copy has its own structure, or none
 _MIN_STRUCTURED: Final = 0.3
 _MIN_ALIKE: Final = 0.75
 # Mean difference of a pixel's channels, of 255, below which a picture counts as without colour
@@ -190,7 +190,8 @@ def _other_hue(one: Chroma, two: Chroma, inside: Mask, structured: Mask, alike: 
             break
         near = cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         same, all_near = np.count_nonzero(near & alike), np.count_nonzero(near & structured)
-        if same >= _MIN_STRUCTURED * np.count_nonzero(near) and same >= _MIN_ALIKE * all_near:
+        own = np.count_nonzero(region & alike)
+        if own >= _MIN_STRUCTURED * area and same >= _MIN_ALIKE * all_near:
             return region
     return np.zeros(inside.shape, dtype=np.bool_)
 

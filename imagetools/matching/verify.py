@@ -195,14 +195,19 @@ def _compare_colours(pair: _Pair) -> ColourChange:
 def _find_motion(pair: _Pair, seen: Detail | None) -> Motion:
     """Look on the larger pictures for what moved, from candidate to neighbor, where some textured spots disagree."""
     evidence = pair.alignment.evidence
+    same = seen is not None and seen.relation == "same picture"
     compared = seen is not None and seen.relation != "unclear"
-    if compared or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
+    if (compared and not same) or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
         return NOTHING_MOVED
     first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
     overlap = cut_out_close(pair.alignment, first, second, SIDE)
     if overlap is None:
         return NOTHING_MOVED
-    return find_motion(overlap) if pair.from_candidate != overlap.frame.turned else find_motion(overlap).turned()
+    found = find_motion(overlap)
+    if same:
+        # their detail agrees, so that nothing but a blur makes them disagree here
+        found = Motion(sharpness=found.sharpness)
+    return found if pair.from_candidate != overlap.frame.turned else found.turned()
 
 
 def _left_out(colours: ColourChange, motion: Motion, config: MatcherConfig) -> Literal["recoloured", "moved", ""]:
