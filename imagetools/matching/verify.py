@@ -78,7 +78,7 @@ _MIN_DETAIL_SCORE: Final = 0.05
 _SAME_DETAIL_SCORE: Final = 0.99
 _OTHER_DETAIL_SCORE: Final = 0.01
 # The share of textured spots that agree, above which nothing is looked for that moved
-_NOTHING_MOVED: Final = 0.99
+_NOTHING_MOVED: Final = 0.998
 _RELATIONS: Final[dict[detail.Relation, Relation]] = {
     "same template, other content": "template",
     "both are blank": "blank",

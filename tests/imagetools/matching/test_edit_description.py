@@ -26,7 +26,6 @@ WORDS = {
     "jpeg15": {"re-encoded"},
     "quarter_size": {"resized to 25 %"},
     "crop40": {"cropped to 39 %", "cropped to 40 %", "cropped to 41 %"},
-    "blur": {"blurred"},
     "turn90": {"turned 90° left", "turned 90° right"},
     "grey": {"without colour"},
     "caption": {"partly covered"},
