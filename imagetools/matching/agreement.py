@@ -5,7 +5,7 @@ correlation of every textured spot of the overlap decides whether both sides sho
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -15,7 +15,7 @@ from imagetools.matching.ecc import common_levels, refined
 from imagetools.matching.geometry import Map, apply
 from imagetools.matching.overlap import cut_out
 from imagetools.matching.planes import Grey, Mask, Plane
-from imagetools.matching.sharpness import MAX_SHARPNESS_RATIO, match_sharpness
+from imagetools.matching.sharpness import MAX_SHARPNESS_RATIO, match_sharpness, sharpness_ratio
 
 # The overlap is compared at this many pixels on its longer side, or fewer where an image has fewer
 WORKING_SIDE: Final = 128
@@ -51,6 +51,7 @@ class Agreement:
                 same frame around them, while what lies on a copy has edges in the copy alone
     textured    share of the overlap that is textured
     correlation of the whole overlap
+    sharpness   energy of edges in the first picture over that in the second, before either is blurred
     """
 
     share: float
@@ -60,6 +61,7 @@ class Agreement:
     framed: float
     textured: float
     correlation: float
+    sharpness: float = 1.0
 
 
 NO_AGREEMENT: Final = Agreement(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
@@ -77,12 +79,13 @@ def compare(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...], sid
     found = _agreement(overlap.here, overlap.there, overlap.valid)
     if not found.textured:
         return found
-    blurred = match_sharpness(overlap.here, overlap.there, overlap.valid > 0, MAX_SHARPNESS_RATIO)
-    if blurred[0] is overlap.here and blurred[1] is overlap.there:
-        return found
-    # look-alikes agree loosely however blurred; a blurred copy agrees exactly in what the blur has left
-    left = _agreement(*blurred, overlap.valid)
-    return left if left.strict >= _EXACT_PART * left.share else found
+    inside = np.asarray(overlap.valid > 0, dtype=np.bool_)
+    ratio = sharpness_ratio(overlap.here, overlap.there, inside)
+    if not 1 / MAX_SHARPNESS_RATIO <= ratio <= MAX_SHARPNESS_RATIO:
+        # look-alikes agree loosely however blurred; a blurred copy agrees exactly in what the blur has left
+        left = _agreement(*match_sharpness(overlap.here, overlap.there, inside), overlap.valid)
+        found = left if left.strict >= _EXACT_PART * left.share else found
+    return replace(found, sharpness=1 / ratio if overlap.frame.turned else ratio)
 
 
 def refine(affine: Map, source: tuple[Grey, ...], target: tuple[Grey, ...]) -> Map:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from imagetools.matching.overlap import Overlap
 from imagetools.matching.planes import Mask, Plane
-from imagetools.matching.sharpness import sharpness_ratio
 
 SIDE: Final = 256
 """Pixels of the overlap's longer side."""
@@ -52,35 +51,28 @@ class Motion:
 
     differing  share of the overlap whose blocks disagree
     moved      share of the overlap that is found again, moved alike, in both directions; 0 where nothing moved
-    sharpness  energy of edges in the first picture over that in the second
     """
 
     differing: float = 0.0
     moved: float = 0.0
-    sharpness: float = 1.0
-
-    def turned(self) -> "Motion":
-        """Return the same with first and second exchanged."""
-        return Motion(self.differing, self.moved, 1 / self.sharpness)
 
 
 NOTHING_MOVED: Final = Motion()
 
 
 def find_motion(overlap: Overlap) -> Motion:
-    """Tell what moved in the overlap of two pictures, and how much of it differs at all; `here` is the first."""
+    """Tell what moved in the overlap of two pictures, and how much of it differs at all."""
     here, there = overlap.here, overlap.there
     blocks = _blocks(_disagreeing(here, there, overlap.valid))
     differing = len(blocks) / max(1, (here.shape[0] // _STRIDE) * (here.shape[1] // _STRIDE))
-    sharpness = sharpness_ratio(here, there, np.asarray(overlap.valid > 0, dtype=np.bool_))
     if len(blocks) < _MIN_BLOCKS:
-        return Motion(differing, 0.0, sharpness)
+        return Motion(differing, 0.0)
     some = blocks[:: -(-len(blocks) // _MAX_BLOCKS)]
     needed = max(_MIN_BLOCKS, _MIN_SHARE * len(some))
     forth = _steps(here, there, some)
     # next to nothing of what lies on a copy is found
     moved = _together(forth, _steps(there, here, some)) if len(forth) >= needed else 0
-    return Motion(differing, differing * moved / len(some) if moved >= needed else 0.0, sharpness)
+    return Motion(differing, differing * moved / len(some) if moved >= needed else 0.0)
 
 
 def _disagreeing(here: Plane, there: Plane, valid: Plane) -> Mask:

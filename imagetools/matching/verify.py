@@ -195,19 +195,14 @@ def _compare_colours(pair: _Pair) -> ColourChange:
 def _find_motion(pair: _Pair, seen: Detail | None) -> Motion:
     """Look on the larger pictures for what moved, from candidate to neighbor, where some textured spots disagree."""
     evidence = pair.alignment.evidence
-    same = seen is not None and seen.relation == "same picture"
     compared = seen is not None and seen.relation != "unclear"
-    if (compared and not same) or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
+    if compared or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
         return NOTHING_MOVED
     first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
     overlap = cut_out_close(pair.alignment, first, second, SIDE)
     if overlap is None:
         return NOTHING_MOVED
-    found = find_motion(overlap)
-    if same:
-        # their detail agrees, so that nothing but a blur makes them disagree here
-        found = Motion(sharpness=found.sharpness)
-    return found if pair.from_candidate != overlap.frame.turned else found.turned()
+    return find_motion(overlap)
 
 
 def _left_out(colours: ColourChange, motion: Motion, config: MatcherConfig) -> Literal["recoloured", "moved", ""]:
@@ -258,6 +253,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
             coverage_neighbor,
             seen.relation if seen else None,
             motion=motion,
+            sharpness=evidence.agreement.sharpness if pair.from_candidate else 1 / evidence.agreement.sharpness,
         )
         flat = looks.flat, looks.around_flat
         relation = relation or relation_of(coverage_candidate, coverage_neighbor, shape.kept, flat=flat)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from imagetools.edits import EDITS
 from imagetools.features.extract import extract
@@ -112,18 +112,28 @@ def test_words(shape: Shape, appearance: Appearance, covered: tuple[float, float
 
 
 @pytest.mark.parametrize(
-    ("motion", "covered", "words"),
+    ("motion", "sharpness", "covered", "words"),
     [
-        (Motion(0.1, 0.05, 1.0), 0.1, "same scene, moved"),
-        (Motion(0.1, 0.0, 1.0), 0.1, "partly covered"),
-        (Motion(0.02, 0.0, 1.0), 0.02, "differs in places"),
-        (Motion(0.002, 0.0, 1.0), 0.0, "re-encoded"),
-        (Motion(0.02, 0.0, 0.02), 0.02, "blurred"),
-        (Motion(0.02, 0.0, 50.0), 0.02, "sharpened"),
+        (Motion(0.1, 0.05), 1.0, 0.1, "same scene, moved"),
+        (Motion(0.1, 0.0), 1.0, 0.1, "partly covered"),
+        (Motion(0.02, 0.0), 1.0, 0.02, "differs in places"),
+        (Motion(0.002, 0.0), 1.0, 0.0, "re-encoded"),
+        (Motion(0.02, 0.0), 0.02, 0.02, "blurred"),
+        (Motion(0.02, 0.0), 50.0, 0.02, "sharpened"),
+        (Motion(0.02, 0.0), 50.0, 0.1, "partly covered"),
     ],
 )
-def test_words_of_a_closer_look(motion: Motion, covered: float, words: str) -> None:
-    assert describe(Shape(False, 1, 0, 1), replace(AS_IT_WAS, covered=covered), 1, 1, motion=motion) == words
+def test_words_of_a_closer_look(motion: Motion, sharpness: float, covered: float, words: str) -> None:
+    look = replace(AS_IT_WAS, covered=covered)
+    assert describe(Shape(False, 1, 0, 1), look, 1, 1, motion=motion, sharpness=sharpness) == words
+
+
+@pytest.mark.parametrize("number", [0, 4, 8, 12, 20])
+def test_a_blur_is_said(number: int) -> None:
+    original = photo(SAMPLES[number])
+    copy = original.filter(ImageFilter.GaussianBlur(max(original.size) / 100))
+    assert verify(extract(copy, CONFIG), extract(original, CONFIG), CONFIG).edit == "blurred"
+    assert verify(extract(original, CONFIG), extract(copy, CONFIG), CONFIG).edit == "sharpened"
 
 
 @pytest.mark.parametrize("degrees", [2, 3, -8])
