@@ -52,6 +52,15 @@ class Embedding:
     codes: bytes = b""
 
 
+class NeighborReason(StrEnum):
+    """By what the index found an image."""
+
+    IDENTICAL = "identical"
+    FINGERPRINT = "fingerprint"
+    PART = "part"
+    LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbor:
     """An image that the index finds near another."""
@@ -59,6 +68,8 @@ class Neighbor:
     relative_path: str
     score: float
     identical: bool = False
+    reason: NeighborReason = NeighborReason.FINGERPRINT
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class Config:
     dimension          that a fingerprint must have; None: that of the log
     distance_type      one of imagetools.index.config.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
+    nb_local           more neighbors that share local codes, at most, counted in the same way; 0: none
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where the matcher keeps features on disk; None: in memory alone
     features_mb        of disk that they may take
@@ -115,6 +116,7 @@ class Config:
     dimension: int | None = table.DIMENSION.default
     distance_type: str = table.DISTANCE_TYPE.default
     nb_neighbors: int = table.NB_NEIGHBORS.default
+    nb_local: int = table.NB_LOCAL.default
     nb_workers: int = table.NB_WORKERS.default
     features_dir: Path | None = table.FEATURES_DIR.default
     features_mb: int = table.FEATURES_MB.default
@@ -139,6 +141,7 @@ class Config:
             dimension=table.DIMENSION.read(environ),
             distance_type=table.DISTANCE_TYPE.read(environ),
             nb_neighbors=table.NB_NEIGHBORS.read(environ),
+            nb_local=table.NB_LOCAL.read(environ),
             nb_workers=table.NB_WORKERS.read(environ),
             features_dir=table.FEATURES_DIR.read(environ),
             features_mb=table.FEATURES_MB.read(environ),

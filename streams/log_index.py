@@ -9,6 +9,7 @@ from imagetools.index.change import Change, PutResult
 from imagetools.index.config import IndexConfig
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
+from imagetools.local_codes import LocalCodes, unpack_codes
 from schemas.records import Embedding, Fingerprint, Part
 from streams.config import Config
 from streams.kafka.log_reader import LogReader
@@ -107,10 +108,11 @@ class LogIndex:
         self._unsaved, self._saved_at = 0, time.monotonic()
 
 
-def put_record(change: Change, received: Received[Embedding], nb_neighbors: int = 0) -> PutResult:
+def put_record(change: Change, received: Received[Embedding], nb_neighbors: int = 0, nb_local: int = 0) -> PutResult:
     """Put one record of the log into a change, and return what became of it. IndexMismatch.
 
     nb_neighbors  how many to search for if the image is added; 0: none
+    nb_local      how many to search for by local codes, too
     """
     record = received.record
     entry = Entry(
@@ -123,12 +125,28 @@ def put_record(change: Change, received: Received[Embedding], nb_neighbors: int 
     if record is None:
         return change.put(entry, None)
     parts = fingerprints_of(record.parts)
-    return change.put(entry, record.fingerprint, model=record.model, parts=parts, nb_neighbors=nb_neighbors)
+    return change.put(
+        entry,
+        record.fingerprint,
+        model=record.model,
+        parts=parts,
+        codes=codes_of(record.codes),
+        nb_neighbors=nb_neighbors,
+        nb_local=nb_local,
+    )
 
 
 def fingerprints_of(parts: Sequence[Part]) -> list[Fingerprint]:
     """Return the fingerprint of each part."""
     return [part.fingerprint for part in parts]
+
+
+def codes_of(data: bytes) -> LocalCodes | None:
+    """Return local codes from a record, None where it has none. IndexMismatch where they are none."""
+    try:
+        return unpack_codes(data) if data else None
+    except ValueError as exc:
+        raise IndexMismatch(str(exc)) from exc
 
 
 def _replay(change: Change, received: Received[Embedding]) -> None:

@@ -1,4 +1,6 @@
-"""embeddings → candidates: find every new fingerprint's neighbors, and keep the index in step with the log.
+"""embeddings → candidates: find every new image's neighbors, and keep the index in step with the log.
+
+Neighbors are near by fingerprint, or share local codes where the records have any.
 
 The topic is the truth and the index a view of it at one offset. A record sees only those before it; searching changes
 nothing, and a batch reaches the index after its transaction has committed.
@@ -9,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index.change import Change
 from imagetools.index.search import Hit
-from schemas.records import Candidates, Embedding, Neighbor, Reply, ReplyOutcome, Request, SearchRequest
+from schemas.records import Candidates, Embedding, Neighbor, NeighborReason, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log
-from streams.log_index import LogIndex, fingerprints_of, put_record
+from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
@@ -50,9 +52,10 @@ class SearchStage(Stage[Embedding]):
 
     def _put(self, change: Change, received: Received[Embedding]) -> Outcome:
         record = received.record
-        nb_neighbors = self._config.nb_neighbors if record is not None and record.alert else 0
+        searched = record is not None and record.alert
+        nb_neighbors, nb_local = (self._config.nb_neighbors, self._config.nb_local) if searched else (0, 0)
         try:
-            result = put_record(change, received, nb_neighbors)
+            result = put_record(change, received, nb_neighbors, nb_local)
         except IndexMismatch as exc:
             if len(self.log_index.index) == 0 and self._config.dimension is not None:
                 # the log was empty when this process started: is it this record that is wrong, or the setting?
@@ -120,7 +123,14 @@ class SearchStage(Stage[Embedding]):
                 fingerprint, *parts = change.check(
                     request.fingerprint, model=request.model, parts=fingerprints_of(request.parts)
                 )
-                hits = change.search(fingerprint, request.nb_neighbors, digest=request.digest, parts=parts)
+                hits = change.search(
+                    fingerprint,
+                    request.nb_neighbors,
+                    digest=request.digest,
+                    parts=parts,
+                    codes=codes_of(request.codes),
+                    nb_local=self._config.nb_local,
+                )
             except IndexMismatch as exc:
                 return reply_to(request, ReplyOutcome.REFUSED, str(exc))
             return reply_to(request, neighbors=_to_neighbors(hits), model=index.model or "")
@@ -132,7 +142,9 @@ class SearchStage(Stage[Embedding]):
 
 
 def _to_neighbors(hits: Sequence[Hit]) -> tuple[Neighbor, ...]:
-    return tuple(Neighbor(hit.relative_path, hit.score, hit.identical) for hit in hits)
+    return tuple(
+        Neighbor(hit.relative_path, hit.score, hit.identical, NeighborReason(hit.reason), hit.rank) for hit in hits
+    )
 
 
 def make(config: Config) -> SearchStage:

@@ -152,6 +152,10 @@ NB_NEIGHBORS = Setting(
     "NB_NEIGHBORS", whole(1, 10_000), 10, "Neighbors of an image to compare it with, in distinct fingerprints.",
     (Reader.SEARCH, Reader.BRIDGE),
 )  # fmt: skip
+NB_LOCAL = Setting(
+    "NB_LOCAL", whole(0, 10_000), 10,
+    "More neighbors of an image, which share local detail with it, at most; 0: none are looked for.", (Reader.SEARCH,),
+)  # fmt: skip
 DISTANCE_TYPE = Setting(
     "DISTANCE_TYPE", one_of(*DISTANCE_TYPES), IndexConfig.distance_type,
     f"How fingerprints are compared: {', '.join(DISTANCE_TYPES)}.", (Reader.SEARCH,),

@@ -23,7 +23,13 @@ KAFKA = (
     settings.KAFKA_GROUP_PROTOCOL,
 )
 MODEL = (settings.MODELS_DIR, settings.MODELS_NAME, settings.ENCODER_ENGINE, settings.ENCODER_THREADS)
-SEARCH = (settings.NB_NEIGHBORS, settings.DISTANCE_TYPE, settings.DIMENSION, settings.BATCH_SIZE)
+SEARCH = (
+    settings.NB_NEIGHBORS,
+    settings.NB_LOCAL,
+    settings.DISTANCE_TYPE,
+    settings.DIMENSION,
+    settings.BATCH_SIZE,
+)
 MATCHER = (
     settings.THRESHOLD,
     settings.ALERT_RECOLOURED,

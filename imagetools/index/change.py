@@ -7,9 +7,10 @@ from enum import StrEnum
 from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector
 from imagetools.index.graph import Graph
-from imagetools.index.search import Hit, search
+from imagetools.index.search import Hit, search, search_codes
 from imagetools.index.state import Entry, IndexState
 from imagetools.index.view import View
+from imagetools.local_codes import LocalCodes
 
 
 class PutOutcome(StrEnum):
@@ -61,7 +62,9 @@ class Change:
         *,
         model: str = "",
         parts: Sequence[Vector] = (),
+        codes: LocalCodes | None = None,
         nb_neighbors: int = 0,
+        nb_local: int = 0,
     ) -> PutResult:
         """Apply one announcement of an image, and say what became of it.
 
@@ -75,7 +78,9 @@ class Change:
            for, and it is added.
 
         fingerprint   None: the image is gone
+        codes         local codes of the image; None where unknown
         nb_neighbors  to search for when the image is placed; 0: none
+        nb_local      to search for by local codes, too
         IndexMismatch for a fingerprint of another model or dimension, or one that is not finite; nothing is changed.
         """
         held = self.entry(entry.relative_path)
@@ -85,26 +90,43 @@ class Change:
             self.remove(entry.relative_path)
             return PutResult(PutOutcome.REMOVED)
         if held is not None and held.digest == entry.digest:
-            self.add(replace(entry, order=held.order), fingerprint, model=model, parts=parts)
+            self.add(replace(entry, order=held.order), fingerprint, model=model, parts=parts, codes=codes)
             return PutResult(PutOutcome.UNCHANGED)
         self.check(fingerprint, model=model, parts=parts)
         self.remove(entry.relative_path)
-        hits = self.search(fingerprint, nb_neighbors, digest=entry.digest, parts=parts) if nb_neighbors else ()
-        self.add(entry, fingerprint, model=model, parts=parts)
+        hits: Sequence[Hit] = ()
+        if nb_neighbors or nb_local:
+            hits = self.search(
+                fingerprint, nb_neighbors, digest=entry.digest, parts=parts, codes=codes, nb_local=nb_local
+            )
+        self.add(entry, fingerprint, model=model, parts=parts, codes=codes)
         return PutResult(PutOutcome.PLACED, hits)
 
     def search(
-        self, fingerprint: Vector, nb_neighbors: int, *, digest: bytes = b"", parts: Sequence[Vector] = ()
+        self,
+        fingerprint: Vector,
+        nb_neighbors: int,
+        *,
+        digest: bytes = b"",
+        parts: Sequence[Vector] = (),
+        codes: LocalCodes | None = None,
+        nb_local: int = 0,
     ) -> list[Hit]:
         """Find the nearest images, best first; `nb_neighbors` counts distinct fingerprints.
 
-        Images that are as near by a picture inside them come on top, at most NEIGHBORS_BY_PARTS.
+        Images that are as near by a picture inside them come on top, at most NEIGHBORS_BY_PARTS; then those that share
+        local codes, at most `nb_local` distinct ones. An image that several ways find is a hit of the first.
         digest  of the image searched for: hits with the same bytes are marked
         parts   fingerprints of the pictures inside it; the nearest NEIGHBORS_BY_PARTS of each come on top, too
         IndexMismatch for a fingerprint of another dimension, or one that is not finite.
         """
         whole, *inside = (self._view.check(one) for one in (fingerprint, *parts))
-        return search(self._view, whole, nb_neighbors, digest=digest, parts=inside)
+        hits = search(self._view, whole, nb_neighbors, digest=digest, parts=inside)
+        if codes is None or not nb_local:
+            return hits
+        known = {hit.relative_path for hit in hits}
+        by_codes = search_codes(self._view, codes, nb_local, digest=digest)
+        return hits + [hit for hit in by_codes if hit.relative_path not in known]
 
     def check(self, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> list[Vector]:
         """Return the fingerprint and those of the parts, each float32 (d,); IndexMismatch where `add` refuses them."""
@@ -116,16 +138,25 @@ class Change:
                 raise IndexMismatch(f"a fingerprint of {whole.size} dimensions with a part of {part.size}")
         return vectors
 
-    def add(self, entry: Entry, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> None:
+    def add(
+        self,
+        entry: Entry,
+        fingerprint: Vector,
+        *,
+        model: str = "",
+        parts: Sequence[Vector] = (),
+        codes: LocalCodes | None = None,
+    ) -> None:
         """Add an image, or replace it; searches find it by the pictures inside it, too.
 
         parts  fingerprints of the pictures inside it
+        codes  its local codes; None where unknown. Of images with equal fingerprints one's codes are kept.
         IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
         """
         whole, *inside = self.check(fingerprint, model=model, parts=parts)
         self._view.model = self._view.model or model or None
         self._view.remove(entry.relative_path)
-        self._view.add(entry, whole, inside)
+        self._view.add(entry, whole, inside, codes)
 
     def remove(self, relative_path: str) -> None:
         """Forget an image; one that is not there is no error."""

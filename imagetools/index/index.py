@@ -1,6 +1,7 @@
 """The nearest fingerprints: an index that grows and shrinks while it runs, and never loses an exact duplicate.
 
-Images with equal fingerprints share one node of an NGT graph (`graph`, `state`). Changes are collected in a `Change`,
+Images with equal fingerprints share one node of an NGT graph (`graph`, `state`). Images that share detail are found by
+their local codes (`local_index`), whatever else they show. Changes are collected in a `Change`,
 which searches its own images by exact comparison, and reach the graph in one `apply`.
 """
 
@@ -15,8 +16,10 @@ from imagetools.index.change import Change
 from imagetools.index.config import IndexConfig
 from imagetools.index.distance import Vector
 from imagetools.index.graph import Graph
+from imagetools.index.local_index import LocalIndex
 from imagetools.index.search import Hit
 from imagetools.index.state import Entry, IndexState
+from imagetools.local_codes import LocalCodes
 
 
 class Index:
@@ -51,6 +54,11 @@ class Index:
         """How many distinct fingerprints the images have."""
         return self._state.nb_nodes
 
+    @property
+    def local(self) -> LocalIndex:
+        """The local codes, for those who count them; change them by `change` alone."""
+        return self._state.local
+
     def entry(self, relative_path: str) -> Entry | None:
         """Return what is known of an image, None where it is not in the index."""
         placement = self._state.placement(relative_path)
@@ -73,10 +81,11 @@ class Index:
         digest: bytes = b"",
         model: str = "",
         parts: Sequence[Vector] = (),
+        codes: LocalCodes | None = None,
     ) -> None:
         """Add one image, or replace it. IndexMismatch as of `Change.add`."""
         change = self.change()
-        change.add(Entry(order, relative_path, digest=digest), fingerprint, model=model, parts=parts)
+        change.add(Entry(order, relative_path, digest=digest), fingerprint, model=model, parts=parts, codes=codes)
         change.apply()
 
     def remove(self, relative_path: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from imagetools.index.local_segment import Segment, make_segment, merge
+from imagetools.index.local_segment import Segment, Stored, joined, make_segment
 from imagetools.index.local_votes import Votes, bits_for, count_votes
 from imagetools.local_codes import LocalCodes
 
@@ -107,6 +107,24 @@ class LocalIndex:
         """Return the images with the most votes, at most `limit`, best first; of equal ones the earlier."""
         return LocalChange(self).search(codes, limit)
 
+    def stored(self) -> Stored:
+        """Return all codes but those of images that are gone."""
+        return joined(self.segments(), self._gone)
+
+    @classmethod
+    def restored(cls, stored: Stored, next_number: int) -> "LocalIndex":
+        """Make an index of what `stored` returned."""
+        index = cls(next_number)
+        first = row = 0
+        while row < len(stored):
+            # as many images as a segment takes; one has at most MAX_INDEXED codes
+            end = max(first + 1, int(np.searchsorted(stored.ends, row + LARGE, side="right")))
+            last = int(stored.ends[end - 1])
+            numbers, ends = stored.numbers[first:end], stored.ends[first:end] - np.uint32(row)
+            index._append(make_segment(Stored(stored.codes[row:last], stored.shapes[row:last], numbers, ends)))
+            first, row = end, last
+        return index
+
     def extend(self, later: "LocalIndex") -> None:
         """Take over another index, whose numbers are greater than all of this one; it must not be used afterwards."""
         for segment in later.segments():
@@ -124,7 +142,7 @@ class LocalIndex:
         numbers = np.array([number for number, _ in self._new], np.uint32)
         ends = np.cumsum([len(one) for one in codes], dtype=np.uint32)
         self._new, self._new_codes = [], 0
-        self._append(make_segment(np.concatenate(codes).view(np.uint64), np.concatenate(shapes), numbers, ends))
+        self._append(make_segment(Stored(np.concatenate(codes).view(np.uint64), np.concatenate(shapes), numbers, ends)))
 
     def _append(self, segment: Segment) -> None:
         self._segments.append(segment)
@@ -139,11 +157,15 @@ class LocalIndex:
     def _merge(self, first: int, end: int) -> None:
         """Make one of the segments from `first` to before `end`, without what is gone."""
         merging = self._segments[first:end]
-        gone = {number for number in self._gone if any(segment.count_of(number) for segment in merging)}
-        merged = merge(merging, np.array(sorted(gone), np.uint32))
+        gone = (
+            {n for segment in merging for n in self._gone.intersection(segment.numbers.tolist())}
+            if self._gone
+            else set()
+        )
+        left = joined(merging, gone)
         self._gone -= gone
-        self._segments[first:end] = [] if merged is None else [merged]
-        self._lost[first:end] = [] if merged is None else [0]
+        self._segments[first:end] = [make_segment(left)] if len(left) else []
+        self._lost[first:end] = [0] if len(left) else []
 
 
 class LocalChange:

@@ -1,6 +1,6 @@
 """The local codes of some images, sorted for look-up by key: 42 bytes a code, and never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,29 +17,37 @@ _STRETCHES: Final = TABLES << (KEY_BITS - _LOW_BITS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """The codes of m images, n codes in all, image after image.
+class Stored:
+    """The codes of m images, n codes in all, image after image: what is worth keeping on disk.
 
     codes    uint64 (n, 2), 128 bits a code
     shapes   uint8 (n, 2), size and direction as in `LocalCodes`
     numbers  uint32 (m,), the images, ascending
     ends     uint32 (m,), the row after each image's last
-    low      uint16 (TABLES · n,), the lower bits of all keys, in the order of the keys
-    rows     uint32 (TABLES · n,), the code of each key; equal keys keep the order of the codes
-    starts   int64 (_STRETCHES + 2,), where in `low` the keys with each value of the upper bits begin
     """
 
     codes: NDArray[np.uint64]
     shapes: NDArray[np.uint8]
     numbers: NDArray[np.uint32]
     ends: NDArray[np.uint32]
-    low: NDArray[np.uint16]
-    rows: NDArray[np.uint32]
-    starts: Positions
 
     def __len__(self) -> int:
         """Return n."""
         return len(self.codes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment(Stored):
+    """The codes of m images, n codes in all, and where to find them by key.
+
+    low     uint16 (TABLES · n,), the lower bits of all keys, in the order of the keys
+    rows    uint32 (TABLES · n,), the code of each key; equal keys keep the order of the codes
+    starts  int64 (_STRETCHES + 2,), where in `low` the keys with each value of the upper bits begin
+    """
+
+    low: NDArray[np.uint16]
+    rows: NDArray[np.uint32]
+    starts: Positions
 
     @property
     def nbytes(self) -> int:
@@ -74,10 +82,9 @@ class Segment:
         return low
 
 
-def make_segment(
-    codes: NDArray[np.uint64], shapes: NDArray[np.uint8], numbers: NDArray[np.uint32], ends: NDArray[np.uint32]
-) -> Segment:
-    """Sort the codes of some images; see `Segment`. There has to be a code."""
+def make_segment(stored: Stored) -> Segment:
+    """Sort codes by their keys. There has to be a code."""
+    codes = stored.codes
     count = len(codes)
     low, rows = np.empty(TABLES * count, np.uint16), np.empty(TABLES * count, np.uint32)
     starts = np.empty(_STRETCHES + 2, np.int64)
@@ -92,17 +99,17 @@ def make_segment(
         sizes = np.bincount(upper - table * each, minlength=each)
         starts[table * each : (table + 1) * each] = table * count + np.cumsum(sizes) - sizes
     starts[_STRETCHES:] = TABLES * count
-    return Segment(codes, shapes, numbers, ends, low, rows, starts)
+    return Segment(codes, stored.shapes, stored.numbers, stored.ends, low, rows, starts)
 
 
-def merge(segments: Sequence[Segment], gone: NDArray[np.uint32]) -> Segment | None:
-    """Make one segment of several, whose images ascend, without those in `gone`; None where nothing is left."""
-    numbers = np.concatenate([segment.numbers for segment in segments])
-    counts = np.concatenate([np.diff(segment.ends, prepend=np.uint32(0)) for segment in segments])
-    codes = np.concatenate([segment.codes for segment in segments])
-    shapes = np.concatenate([segment.shapes for segment in segments])
-    stays = ~np.isin(numbers, gone)
-    if not stays.all():
+def joined(parts: Sequence[Stored], gone: Set[int]) -> Stored:
+    """Join parts whose images ascend, without the images in `gone`."""
+    numbers = np.concatenate([np.empty(0, np.uint32), *(part.numbers for part in parts)])
+    counts = np.concatenate([np.empty(0, np.uint32), *(np.diff(part.ends, prepend=np.uint32(0)) for part in parts)])
+    codes = np.concatenate([np.empty((0, 2), np.uint64), *(part.codes for part in parts)])
+    shapes = np.concatenate([np.empty((0, 2), np.uint8), *(part.shapes for part in parts)])
+    if gone:
+        stays = np.isin(numbers, list(gone), invert=True)
         rows = np.repeat(stays, counts)
         codes, shapes, numbers, counts = codes[rows], shapes[rows], numbers[stays], counts[stays]
-    return make_segment(codes, shapes, numbers, np.cumsum(counts, dtype=np.uint32)) if len(codes) else None
+    return Stored(codes, shapes, numbers, np.cumsum(counts, dtype=np.uint32))

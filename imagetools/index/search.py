@@ -1,11 +1,13 @@
 """From the nearest nodes to the images that a search returns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from imagetools.index.distance import Vector
 from imagetools.index.state import Entry
 from imagetools.index.view import View
+from imagetools.local_codes import LocalCodes
 
 MAX_PER_NODE = 5
 """A search returns the earliest image of a node and at most four more: 5,000 copies of one image must not make 12.5
@@ -19,17 +21,41 @@ MAX_WIDENING = 8
 """A search looks at up to this many times as many nodes where images that are near by a part crowd out the others."""
 
 
+_Found = tuple[Entry, float, int]
+"""An image, its score, and the node where it was found."""
+
+
+class Reason(StrEnum):
+    """By what a search found an image.
+
+    IDENTICAL    the same bytes
+    FINGERPRINT  the fingerprint of the whole
+    PART         the fingerprint of a picture inside either of the two
+    LOCAL        local codes that both have
+    """
+
+    IDENTICAL = "identical"
+    FINGERPRINT = "fingerprint"
+    PART = "part"
+    LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """An image that a search found.
 
-    score      in [0, 1]: max(0, cosine) for the cosine types and Angle, 1 / (1 + distance) for L1 and L2
+    score      in [0, 1]: max(0, cosine) for the cosine types and Angle, 1 / (1 + distance) for L1 and L2; of v votes of
+               local codes, v / (1 + v)
     identical  it has the same bytes
+    reason     by what it was found
+    rank       its place among those found by fingerprints, or by local codes; 1 is the best
     """
 
     relative_path: str
     score: float
     identical: bool = False
+    reason: Reason = field(default=Reason.FINGERPRINT, compare=False)
+    rank: int = field(default=0, compare=False)
 
 
 def search(view: View, whole: Vector, nb_neighbors: int, *, digest: bytes, parts: Sequence[Vector]) -> list[Hit]:
@@ -40,17 +66,37 @@ def search(view: View, whole: Vector, nb_neighbors: int, *, digest: bytes, parts
     first = twin if twin is not None and view.is_live(twin) else None
     by_parts = min(nb_neighbors, NEIGHBORS_BY_PARTS)
     for vector, size, node in ((whole, nb_neighbors, first), *((part, by_parts, None) for part in parts)):
-        for entry, score in _nearest_images(view, vector, size, digest, first=node, by_parts=by_parts):
+        for entry, score, at in _nearest_images(view, vector, size, digest, first=node, by_parts=by_parts):
             known = found.get(entry.relative_path)
             if known is None or known.score < score:
-                identical = bool(digest) and entry.digest == digest
-                found[entry.relative_path] = Hit(entry.relative_path, score, identical)
-    return sorted(found.values(), key=lambda hit: -hit.score) if parts else list(found.values())
+                by_wholes = vector is whole and view.stands_whole(entry, at)
+                found[entry.relative_path] = _hit(
+                    entry, score, digest, Reason.FINGERPRINT if by_wholes else Reason.PART
+                )
+    return _ranked(sorted(found.values(), key=lambda hit: -hit.score) if parts else found.values())
+
+
+def search_codes(view: View, codes: LocalCodes, nb_local: int, *, digest: bytes) -> list[Hit]:
+    """Find the images that share local codes, best first; `nb_local` counts distinct fingerprints."""
+    found = []
+    for node, votes in view.with_detail_of(codes, nb_local):
+        wholes = [entry for entry in _shown(view, node, digest) if view.stands_whole(entry, node)]
+        found += [_hit(entry, votes / (1 + votes), digest, Reason.LOCAL) for entry in wholes]
+    return _ranked(found)
+
+
+def _hit(entry: Entry, score: float, digest: bytes, reason: Reason) -> Hit:
+    identical = bool(digest) and entry.digest == digest
+    return Hit(entry.relative_path, score, identical, Reason.IDENTICAL if identical else reason)
+
+
+def _ranked(hits: Iterable[Hit]) -> list[Hit]:
+    return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
 def _nearest_images(
     view: View, vector: Vector, size: int, digest: bytes, *, first: int | None, by_parts: int
-) -> Sequence[tuple[Entry, float]]:
+) -> Sequence[_Found]:
     """The images of the nearest `size` nodes, `first` before all, and of `by_parts` nodes where they stand by a part.
 
     A node without further images does not count: an image with parts stands on several.
@@ -67,9 +113,9 @@ def _nearest_images(
 
 def _images_of(
     view: View, nodes: Sequence[tuple[int, float]], digest: bytes, size: int, by_parts: int
-) -> tuple[Sequence[tuple[Entry, float]], int]:
+) -> tuple[Sequence[_Found], int]:
     """The images of at most `size` nodes and `by_parts` more, each once, and how many of the `size` are missing."""
-    images: dict[str, tuple[Entry, float]] = {}
+    images: dict[str, _Found] = {}
     for node, score in nodes:
         if size <= 0:
             break
@@ -82,7 +128,7 @@ def _images_of(
             by_parts -= 1
         else:
             continue
-        images.update((entry.relative_path, (entry, score)) for entry in shown)
+        images.update((entry.relative_path, (entry, score, node)) for entry in shown)
     return list(images.values()), size
 
 

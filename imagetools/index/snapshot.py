@@ -1,4 +1,4 @@
-"""The files of a saved index: `graph/` by NGT, `entries.npz` by numpy, `index.json`, and their checksums."""
+"""The files of a saved index: `graph/` by NGT, `entries.npz` and `local.npz` by numpy, `index.json`, and checksums."""
 
 import json
 import shutil
@@ -14,13 +14,19 @@ from imagetools.checksums import copy_sealed, seal
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import IndexConfig
 from imagetools.index.graph import Graph
+from imagetools.index.local_index import LocalIndex
+from imagetools.index.local_segment import Stored
 from imagetools.index.state import Entry, IndexState, Placement
 
-FORMAT = 3
-"""Version of the files; `read` refuses any other. Versions before 3 had no checksums."""
+FORMAT = 4
+"""Version of the files. Versions before 3 had no checksums; `read` refuses them, and any later than this."""
+
+WITHOUT_LOCAL_CODES = 3
+"""The format before there were local codes, which `read` takes, too."""
 
 GRAPH = "graph"
 _ENTRIES = "entries.npz"
+_LOCAL = "local.npz"
 _HEAD = "index.json"
 _DIGEST_BYTES = 32
 
@@ -31,6 +37,7 @@ def write(folder: Path, graph: Graph, state: IndexState, info: dict[str, Any]) -
     try:
         graph.copy_to(draft / GRAPH)
         _write_entries(draft / _ENTRIES, state.placements())
+        _write_local(draft / _LOCAL, state)
         head = {
             "format": FORMAT,
             "dimension": graph.dimension,
@@ -59,18 +66,18 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexStat
     # NGT can crash on damaged bytes, so it opens nothing but the checked copy
     copy_sealed(saved, home)
     head = json.loads((home / _HEAD).read_text("utf-8"))
-    if head["format"] != FORMAT:
-        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
+    if head["format"] not in (WITHOUT_LOCAL_CODES, FORMAT):
+        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {WITHOUT_LOCAL_CODES} and {FORMAT}")
     if head["distance_type"] != config.distance_type:
         raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {config.distance_type}")
     if config.dimension not in (None, head["dimension"]):
         raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {config.dimension}")
-    state = IndexState()
+    state = IndexState() if head["format"] == WITHOUT_LOCAL_CODES else _read_local(home / _LOCAL)
     state.model = head["model"]
     for placement in _read_entries(home / _ENTRIES):
         state.attach(placement)
-    for name in (_HEAD, _ENTRIES):
-        (home / name).unlink()
+    for name in (_HEAD, _ENTRIES, _LOCAL):
+        (home / name).unlink(missing_ok=True)
     return Graph(home / GRAPH, config, head["dimension"]), state, head["info"]
 
 
@@ -91,6 +98,31 @@ def _write_entries(file: Path, placements: Collection[Placement]) -> None:
         path_ends=np.cumsum([len(path) for path in paths], dtype=np.int64),
         paths=np.frombuffer(b"".join(paths), np.uint8),
     )
+
+
+def _write_local(file: Path, state: IndexState) -> None:
+    """Write the local codes of all nodes, one after the other, with the end, the number and the node of each."""
+    codes = state.local.stored()
+    nodes = state.numbered_nodes()
+    np.savez(
+        file,
+        codes=codes.codes,
+        shapes=codes.shapes,
+        numbers=codes.numbers,
+        ends=codes.ends,
+        nodes=np.array([nodes[number] for number in codes.numbers.tolist()], np.int64),
+        next_number=np.int64(state.local.next_number),
+    )
+
+
+def _read_local(file: Path) -> IndexState:
+    """Return a state without images, with the local codes of their nodes."""
+    with np.load(file, allow_pickle=False) as table:
+        codes = Stored(*(table[name] for name in ("codes", "shapes", "numbers", "ends")))
+        state = IndexState(LocalIndex.restored(codes, int(table["next_number"])))
+        for number, node in zip(table["numbers"].tolist(), table["nodes"].tolist(), strict=True):
+            state.set_number(node, number)
+    return state
 
 
 def _read_entries(file: Path) -> Iterator[Placement]:

@@ -1,8 +1,10 @@
 """Which images stand where in the graph."""
 
 from bisect import insort
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from imagetools.index.local_index import LocalIndex
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,13 +33,20 @@ class Placement:
 
 
 class IndexState:
-    """The images of the index: by path, by node and by digest.
+    """The images of the index: by path, by node and by digest; and the local codes of the nodes.
+
+    Images that stand on one node as a whole look the same, so the node has the local codes of one of them, under a
+    number of its own.
 
     model  what made the fingerprints; None until the first one that names it
+    local  the local codes, by number
     """
 
-    def __init__(self) -> None:
+    def __init__(self, local: LocalIndex | None = None) -> None:
         self.model: str | None = None
+        self.local = local or LocalIndex()
+        self._numbers: dict[int, int] = {}
+        self._numbered: dict[int, int] = {}
         self._placements: dict[str, Placement] = {}
         self._members: dict[int, list[Entry]] = {}
         self._digests: dict[bytes, int] = {}
@@ -66,6 +75,26 @@ class IndexState:
     def node_of(self, digest: bytes) -> int | None:
         """Return the node where images with these bytes stand as a whole, None where there is none."""
         return self._digests.get(digest)
+
+    def number_of(self, node: int) -> int | None:
+        """Return the number of a node's local codes, None where it has none."""
+        return self._numbers.get(node)
+
+    def node_numbered(self, number: int) -> int | None:
+        """Return the node whose local codes have this number, None where there is none."""
+        return self._numbered.get(number)
+
+    def numbered_nodes(self) -> Mapping[int, int]:
+        """Return the nodes with local codes, by their number."""
+        return self._numbered
+
+    def set_number(self, node: int, number: int | None) -> None:
+        """Give a node's local codes a number; None: it has none. The codes themselves are the caller's."""
+        old = self._numbers.pop(node, None)
+        if old is not None:
+            del self._numbered[old]
+        if number is not None:
+            self._numbers[node], self._numbered[number] = number, node
 
     def attach(self, placement: Placement) -> None:
         """Add an image; its path must be free."""

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector, cosines, distances, score_of
 from imagetools.index.graph import Graph
+from imagetools.index.local_index import LocalChange
 from imagetools.index.state import Entry, IndexState, Placement
+from imagetools.local_codes import LocalCodes
 
 SAME_NODE = 1e-4
 """Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
@@ -35,6 +37,10 @@ class View:
         self._members: dict[int, list[Entry]] = {}
         self._digests: dict[bytes, int] = {}
         self._rows = _Rows()
+        self._local = LocalChange(state.local)
+        # numbers of local codes that this batch gave to nodes, None where it took them away
+        self._numbers: dict[int, int | None] = {}
+        self._numbered: dict[int, int] = {}
         # an image is often added right after a search for it
         self._recent: dict[bytes, list[tuple[int, float]]] = {}
 
@@ -86,6 +92,10 @@ class View:
         self._recent[vector.tobytes()] = hits
         return hits[:size]
 
+    def with_detail_of(self, codes: LocalCodes, size: int) -> list[tuple[int, float]]:
+        """Find the nodes that share local codes, of the graph and of this batch, and their votes, best first."""
+        return [(self._node_numbered(hit.number), hit.votes) for hit in self._local.search(codes, size)]
+
     def check(self, fingerprint: Vector) -> Vector:
         """Return a fingerprint as float32 (d,); IndexMismatch where it does not belong in this index."""
         vector = np.ascontiguousarray(fingerprint, dtype=np.float32)
@@ -97,7 +107,7 @@ class View:
             raise IndexMismatch("a fingerprint that is not finite, or zero throughout")
         return vector
 
-    def add(self, entry: Entry, whole: Vector, parts: Sequence[Vector]) -> None:
+    def add(self, entry: Entry, whole: Vector, parts: Sequence[Vector], codes: LocalCodes | None = None) -> None:
         """Place an image that is not in the index; the vectors are checked."""
         node = self.node_of(entry.digest) if entry.digest else None
         if node is None:
@@ -112,6 +122,9 @@ class View:
         self._added[entry.relative_path] = Placement(entry, tuple(nodes))
         if entry.digest:
             self._digests[entry.digest] = node
+        if codes is not None and len(codes) and self._number_of(node) is None:
+            number = self._local.add(codes)
+            self._numbers[node], self._numbered[number] = number, node
 
     def remove(self, relative_path: str) -> None:
         """Take an image out; one that is not there is no error."""
@@ -122,12 +135,13 @@ class View:
         if self._added.pop(relative_path, None) is None:
             self._gone.add(relative_path)
             self._gone_from.update(placement.nodes)
-            return
-        entry, nodes = placement.entry, placement.nodes
-        for node in nodes:
-            self._members[node].remove(entry)
-        if entry.digest and not any(other.digest == entry.digest for other in self._members[nodes[0]]):
-            self._digests.pop(entry.digest, None)
+        else:
+            entry, nodes = placement.entry, placement.nodes
+            for node in nodes:
+                self._members[node].remove(entry)
+            if entry.digest and not any(other.digest == entry.digest for other in self._members[nodes[0]]):
+                self._digests.pop(entry.digest, None)
+        self._forget_codes(placement.nodes[0])
 
     def apply(self) -> None:
         """Change the state and the graph to what this view shows; the view must not be used afterwards."""
@@ -140,8 +154,28 @@ class View:
             state.attach(Placement(placement.entry, tuple(numbers.get(node, node) for node in placement.nodes)))
         if numbers:
             graph.build()
+        self._local.apply()
+        for node, number in self._numbers.items():
+            # a node of this batch that is empty again has no codes
+            if node >= 0 or number is not None:
+                state.set_number(numbers.get(node, node), number)
         for node in state.drop_empty(left):
             graph.remove(node)
+
+    def _number_of(self, node: int) -> int | None:
+        return self._numbers[node] if node in self._numbers else self._state.number_of(node)
+
+    def _node_numbered(self, number: int) -> int:
+        node = self._numbered[number] if number in self._numbered else self._state.node_numbered(number)
+        assert node is not None
+        return node
+
+    def _forget_codes(self, node: int) -> None:
+        """Forget a node's local codes where no image stands on it as a whole any more."""
+        number = self._number_of(node)
+        if number is not None and not any(self.stands_whole(entry, node) for entry in self.members(node)):
+            self._local.remove(number)
+            self._numbers[node] = None
 
     def _nearest_rows(self, vector: Vector) -> list[tuple[int, float]]:
         """All nodes of this batch and their scores, best first."""

@@ -28,6 +28,7 @@ from schemas.records import (
     ImageNew,
     MatchRequest,
     Neighbor,
+    NeighborReason,
     Part,
     Record,
     Reply,
@@ -62,6 +63,8 @@ PUBLISHED = {
     "duplicates.v2.avsc": "df0bba1fc9ab3eac4404df5734ae78dbad66f91b3ea72db639229840ae32fccb",
     "verdict.v2.avsc": "b1bdf0b179873f54481ead2bad18cc21e3003cf951f771f43d998503bc33c070",
     "reply.v4.avsc": "d3cadc14ab9bc9e5ffeceef78f5024d89bb602882e14dd8f07706c2265beaf85",
+    "candidates.v2.avsc": "2cfe96d0055c07efedcab76bba08a16a9a337112efcfccf0744d4e1b02775cb8",
+    "reply.v5.avsc": "c1679f335f4b0096bbcb244ff3ffef015d17f982ff1be944984c993bd545f6a7",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
@@ -76,6 +79,7 @@ RECORDS: tuple[Record, ...] = (
     Embedding(2**62, "a.jpg", FINGERPRINT, "resnet18.th:0123456789ab:160", bytes(range(32)), alert=False),
     Embedding(1, "b.jpg", FINGERPRINT, "m:1:160", bytes(32), parts=PARTS, codes=bytes(range(68))),
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5), Neighbor("c.jpg", 1.0, identical=True)), "m:1:160"),
+    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.875, reason=NeighborReason.LOCAL, rank=2),), "m:1:160"),
     Duplicates(
         1,
         "a.jpg",
