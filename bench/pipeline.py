@@ -2,7 +2,7 @@
 
     python -m bench.pipeline [--photos FOLDER] [--images N]
 
-Both sides see the same images in the same order, with the same batch sizes, threads and NB_NEIGHBORS. One run measures
+Both sides see the same images in the same order, with the same batch sizes, threads and neighbors. One run measures
 plain, stream, plain, so that a drift of the machine shows. Each side first takes a few images that do not count, which
 leaves out the start-up. The figures are wall seconds, and CPU seconds of all processes, Kafka's included.
 """
@@ -31,6 +31,7 @@ from cli.announce import Announcer
 from cli.supervisor import Supervisor
 from imagetools.decode import decode_frames
 from imagetools.features.extract import Features
+from imagetools.features.local_codes import local_codes
 from imagetools.features.read import box_of, features_of, read_features
 from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
@@ -97,11 +98,18 @@ class PlainLoop:
             encoded = time.monotonic()
             change = self._index.change()
             found: list[tuple[str, list[Hit]]] = []
-            for path, seen in zip(batch, described, strict=True):
-                inside = [row for _, row in seen.parts]
-                near = change.search(seen.fingerprint, self._config.nb_neighbors, digest=seen.digest, parts=inside)
-                found.append((path, near))
-                change.add(Entry(next(self._order), path, digest=seen.digest), seen.fingerprint, parts=inside)
+            for path, seen, (_, features) in zip(batch, described, read, strict=True):
+                inside, codes = [row for _, row in seen.parts], local_codes(features)
+                entry = Entry(next(self._order), path, digest=seen.digest)
+                placed = change.put(
+                    entry,
+                    seen.fingerprint,
+                    parts=inside,
+                    codes=codes,
+                    nb_neighbors=self._config.nb_neighbors,
+                    nb_local=self._config.nb_local,
+                )
+                found.append((path, list(placed.neighbors)))
             change.apply()
             searched = time.monotonic()
             cost.pairs |= self._match(found)

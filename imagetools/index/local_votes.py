@@ -26,8 +26,8 @@ HAMMING: Final = 24
 LONGEST_LIST: Final = 64
 
 _FEWEST_BITS: Final = 16
-# A list of codes that agree by chance has an eighth of a code
-_SPARE_BITS: Final = 3
+# A list of codes that agree by chance has at most a fourth of a code
+_SPARE_BITS: Final = 2
 
 _SIZE_BIN: Final = SIZE_STEPS // 2
 _DIRECTION_BIN: Final = DIRECTION_STEPS // 16

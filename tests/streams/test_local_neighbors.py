@@ -15,7 +15,7 @@ from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Received
 from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.imagetools.index.local_pictures import both, codes_of, view_of
-from tests.streams.test_search_stage import embedding, newest_is, vectors
+from tests.streams.test_search_stage import embedding, has_candidates, newest_is, vectors
 from tests.support.streaming import Reader, running, send
 
 FAR = vectors(30)
@@ -124,10 +124,10 @@ def test_a_request_with_codes_is_answered_both_ways(kafka, tmp_path):
     reader = Reader(kafka, CANDIDATES)
     with running(stage, kafka=kafka):
         send(kafka, EMBEDDINGS, [(f"{n}.jpg", record(n)) for n in range(6)])
-        reader.until(newest_is("5.jpg"))
+        reader.until(has_candidates(6))
         # the index has the first six once it has answered for the seventh
         send(kafka, EMBEDDINGS, [("6.jpg", record(6))])
-        reader.until(newest_is("6.jpg"))
+        reader.until(has_candidates(7))
         envelope = Envelope("1", "b", 0, datetime.now(UTC) + timedelta(minutes=1))
         asked = SearchRequest(envelope, FAR[1], 1, codes=pack_codes(view_of(codes_of(3), 1)))
         (reply,) = stage.answer([asked])
@@ -150,7 +150,7 @@ def test_detail_is_found_again_from_a_snapshot_and_from_the_log_alone(kafka, tmp
         records = [record(n) for n in range(12)]
         send(kafka, EMBEDDINGS, [(one.relative_path, one) for one in records])
         send(kafka, EMBEDDINGS, [("7.jpg", None)])
-        reader.until(newest_is("11.jpg"))
+        reader.until(has_candidates(12))
     asked = both(view_of(codes_of(3), 1), view_of(codes_of(7), 2))
     for n, folder in ((20, "index"), (21, "elsewhere")):
         with running(SearchStage(replace(config, index_dir=tmp_path / folder)), kafka=kafka):
