@@ -292,15 +292,14 @@ def accepts(value: bytes, kind: Any) -> bool:
 
 CHANGED = [kind for kind in KINDS if len(published_schemas(kind)) > 1]
 
-
-OLDER = [
+OLDER_SCHEMAS = [
     pytest.param(kind, older, id=f"{kind.__name__} v{version}")
     for kind in CHANGED
     for version, older in enumerate(published_schemas(kind)[:-1], 1)
 ]
 
 
-@pytest.mark.parametrize(("kind", "older"), OLDER)
+@pytest.mark.parametrize(("kind", "older"), OLDER_SCHEMAS)
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_message_of_each_older_schema_is_read(kind, older, data):
