@@ -25,7 +25,17 @@ from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.support.streaming import Reader, running, send
 
 FLIPS = 200
-FILES = {"index.json", "entries.npz", SUMS, "graph/grp", "graph/obj", "graph/prf", "graph/robj", "graph/tre"}
+FILES = {
+    "index.json",
+    "entries.npz",
+    "local.npz",
+    SUMS,
+    "graph/grp",
+    "graph/obj",
+    "graph/prf",
+    "graph/robj",
+    "graph/tre",
+}
 LOG = "abc"
 
 
