@@ -200,10 +200,10 @@ class Grouping:
             return False
         # those later in the log have arrived, too, and have their turn
         earlier = [other for other in graph.joined(node) if other.rank < node.rank]
+        if any(other.group.stale for other in earlier):
+            return False
         clusters = sorted({other.group for other in earlier}, key=lambda cluster: cluster.leader.rank)
         components = [cluster.component for cluster in clusters]
-        if any(cluster.stale for cluster in clusters):
-            return False
         if any(component.decided or component.last >= node.rank for component in components):
             return False
         home = next((cluster for cluster in clusters if graph.agree(node, cluster.leader)), own)

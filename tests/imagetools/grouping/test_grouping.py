@@ -179,6 +179,12 @@ class TestDecisions:
             assert groups(grouping) == ["ab", "c"]
             assert [len(group.doubtful) for group in grouping.groups()] == [1, 1]
 
+    def test_who_touches_what_a_word_joined_to_the_earliest_is_not_compared_with_that(self):
+        grouping = Grouping(never)
+        grouping.apply([*placed("ab"), Decision(key("a"), key("b"), Choice.DUPLICATE)])
+        grouping.apply([Placed(*key("c"), 7), same("c", "b")])
+        assert groups(grouping) == ["abc"]
+
     def test_a_new_member_reopens_a_decided_group(self):
         grouping = Grouping(never)
         grouping.apply([*placed("ab"), same("a", "b"), Decision(key("a"), key("b"), Choice.DUPLICATE)])
@@ -217,6 +223,12 @@ class TestEvents:
         assert kinds(events) == [("ended", "a"), ("born", "b")]
         assert events[0].into == key("b")
         assert events[1].origins == (key("a"),)
+
+    def test_a_copy_may_come_while_the_earliest_goes(self):
+        grouping = Grouping(never)
+        grouping.apply([*placed("abc"), same("a", "b"), same("a", "c"), same("b", "c")])
+        grouping.apply([Gone("a"), Placed(*key("d"), 7), same("d", "b")])
+        assert groups(grouping) == ["bcd"]
 
     def test_a_link_follows_a_group_that_merges(self):
         grouping = Grouping(never)
