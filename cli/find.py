@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from cli.announce import announce
+from cli.decisions import read_decisions
 from cli.find_report import FindJob
 from cli.find_results import FindResults
 from cli.output_checks import check_report
@@ -34,6 +35,7 @@ from cli.supervisor import Supervisor
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally, find_images
+from imagetools.grouping.keep import KEEP_ORDER, require_order
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.provider import Broker, provide_broker
@@ -63,17 +65,23 @@ def find(
     environ: Mapping[str, str] = os.environ,
     encoders: int = 1,
     matchers: int = 1,
+    decisions: Path | None = None,
+    keep_order: Sequence[str] = KEEP_ORDER,
     console: Console | None = None,
 ) -> FindResults:
     """Run the whole pipeline over `folder`, and write `report` unless it is None.
 
     bootstrap  the Kafka to use, with topics that are removed at the end; None: start one
     environ    settings of the stages, without those that name a live cluster's topics
+    decisions  file of decisions that hold for this run
+    keep_order what matters for the image to keep, in that order
     NothingToDo if the folder holds no image; other ImageToolsErrors say what is missing. Failed if a stage or this
     job's own Kafka cannot continue.
     """
     console = console or Console()
-    check(environ, bootstrap)
+    matcher = check(environ, bootstrap).matcher
+    require_order(keep_order)
+    decided = read_decisions(decisions) if decisions is not None else []
     with StopSignals() as signals:
         passed = Tally()
         paths = list(find_images(folder, on_skipped=passed.add))
@@ -81,7 +89,12 @@ def find(
             raise NothingToDo(f"{shown(str(folder))}: no image in it" + (f"; {passed}" if passed.counts else ""))
         if report is not None:
             check_report(report)
-        job = FindJob(folder, report, FindResults(len(paths)), passed, console)
+        job = FindJob(
+            folder, report, FindResults(len(paths)), passed, console,
+            paths=paths, decisions=decided, matcher=matcher, keep_order=keep_order,
+        )  # fmt: skip
+        if away := len(job.decided.paths().difference(paths)):
+            job.say(f"{away:,} paths of {shown(str(decisions))} are not among the images; their decisions wait")
         try:
             _run(job, paths, signals, bootstrap, environ, encoders, matchers)
         except KeyboardInterrupt:
@@ -142,10 +155,11 @@ def _kill(supervisor: Supervisor) -> None:
             member.process.kill()
 
 
-def check(environ: Mapping[str, str], bootstrap: str | None = None) -> None:
+def check(environ: Mapping[str, str], bootstrap: str | None = None) -> Config:
     """Check all settings before anything is started; ConfigError and ModelError name the wrong one."""
     config = Config.from_env(_kept(environ, bootstrap))
     model_file(config.models_name, config.models_dir)
+    return config
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,24 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.alerts import as_text
+from cli.alike import SHOWN_SETS, alike_sets, paths_of
+from cli.decisions import Decided, PairDecision, decision_fields
+from cli.file_contents import FileContents
+from cli.file_looks import look_at_all
 from cli.find_results import FindResults, Links, Totals, totals
+from cli.found_groups import count_groups, describe_groups, evidence_by_pair, group_pairs
+from cli.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
 from cli.json_lines import json_line
-from cli.report import write_report
+from cli.output_checks import make_report_files
+from cli.pair_comparer import PairComparer, relation_of_duplicate
+from cli.report import ReportContents, write_report
 from imagetools.errors import CannotWrite
 from imagetools.folder import Tally
+from imagetools.grouping.grouping import Grouping
+from imagetools.grouping.keep import KEEP_ORDER
+from imagetools.grouping.records import Edge, ImageKey
 from imagetools.image_root import ImageRoot
+from imagetools.matching.config import MatcherConfig
 from imagetools.paths import printable, shown
 from schemas.alert_json import alert_fields, similar_fields
 from schemas.records import Duplicates, Similar
@@ -30,6 +42,10 @@ class FindJob:
 
     report         the report's folder; None: write no report
     not_looked_at  what the folder holds besides the announced images
+    paths          the announced images, in the order in which groups see them
+    decisions      a person's, from a file
+    matcher        compares the pairs that the groups need and no alert tells of
+    keep_order     what matters for the image to keep, in that order
     """
 
     folder: Path
@@ -37,17 +53,29 @@ class FindJob:
     results: FindResults
     not_looked_at: Tally
     console: Console
+    paths: Sequence[str] = ()
+    decisions: Sequence[PairDecision] = ()
+    matcher: MatcherConfig = field(default_factory=MatcherConfig)
+    keep_order: Sequence[str] = KEEP_ORDER
     links: Links = field(init=False)
+    images: ImageRoot = field(init=False)
+    contents: FileContents = field(init=False)
+    decided: Decided = field(init=False)
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.links = Links(self.folder)
+        self.images = ImageRoot(self.folder)
+        self.contents = FileContents(self.images)
+        self.decided = Decided(self.decisions, self.contents)
+        self.results.undecided = self.decided.undecided
 
     def take(self, seen: ConsumedMessage) -> None:
         """Count one message, and print it if it is an alert."""
+        before = len(self.results.alerts)
         self.results.take(seen)
-        if isinstance(seen.record, Duplicates):
-            for line in as_text(seen.record, self.links.edit):
+        for alert in self.results.alerts[before:]:
+            for line in as_text(alert, self.links.edit):
                 self.console.print(Text(line), soft_wrap=True)
 
     def finish(self, ended: str) -> None:
@@ -59,31 +87,48 @@ class FindJob:
         took = time.monotonic() - self.began
         ended = "" if self.results.done else ended
         if ended and not self.results.verdicts:
-            self._say(f"{_sentence(ended)} before any image was done: everything is stopped, no report was written")
+            self.say(f"{_sentence(ended)} before any image was done: everything is stopped, no report was written")
             return
         sums = totals(self.results, self.links)
-        self._say(_summary(sums, took, ended))
+        grouping = self._group()
+        self.say(_summary(sums, count_groups(grouping, self.folder), took, ended))
         if self.not_looked_at.counts:
-            self._say(str(self.not_looked_at))
+            self.say(str(self.not_looked_at))
         if self.report is None:
             return
         try:
-            _write(self.report, self, sums, took, ended)
+            _write(self.report, self, grouping, sums, took, ended)
         except OSError as exc:
             raise CannotWrite(f"the report in {shown(str(self.report))} cannot be written: {exc.strerror}") from exc
-        self._say(f"{'Report of what is done' if ended else 'Report'}: {self.report / 'report.html'}")
+        self.say(f"{'Report of what is done' if ended else 'Report'}: {self.report / 'report.html'}")
 
-    def _say(self, text: str) -> None:
+    def _group(self) -> Grouping:
+        pairs = [(alert.candidate, d) for alert in self.results.alerts for d in alert.duplicated]
+        paths = [path for candidate, d in pairs for path in (candidate, d.relative_path)]
+        self.contents.read_all([*paths, *self.decided.paths()])
+        # a file that cannot be read any more stands for itself
+        key = {path: ImageKey(path, self.contents.of(path) or path) for path in paths}
+        edges = [
+            Edge(key[candidate], key[d.relative_path], relation_of_duplicate(d), d.score) for candidate, d in pairs
+        ]
+        places = {path: place for place, path in enumerate(self.paths)}
+        comparer = PairComparer(self.images, self.matcher)
+        return group_pairs(edges, self.decided.for_grouping(), places, comparer)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
         self.console.print(Text(printable(text)), soft_wrap=True)
 
 
-def _summary(sums: Totals, took: float, ended: str) -> str:
+def _summary(sums: Totals, groups: int, took: float, ended: str) -> str:
     head = _how_far(sums, ended) or ("1 image" if sums.images == 1 else f"{sums.images:,} images")
     pairs = "1 pair" if sums.pairs == 1 else f"{sums.pairs:,} pairs"
+    if groups:
+        pairs += ", 1 group" if groups == 1 else f", {groups:,} groups"
     same_file = f"{sums.same_file:,} the same file by a link, " if sums.same_file else ""
     return (
         f"{head} in {took:.1f} s: {sums.duplicates:,} duplicate earlier ones ({pairs}), "
-        f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read{_alike(sums)}"
+        f"{sums.clear:,} clear, {same_file}{sums.dead_letters:,} could not be read{_alike(sums)}{_denied(sums)}"
     )
 
 
@@ -94,6 +139,13 @@ def _alike(sums: Totals) -> str:
     return f"; {pairs} alike, and no duplicates"
 
 
+def _denied(sums: Totals) -> str:
+    if not sums.denied:
+        return ""
+    pairs = "1 pair is" if sums.denied == 1 else f"{sums.denied:,} pairs are"
+    return f"; {pairs} left out by your decisions"
+
+
 def _how_far(sums: Totals, ended: str) -> str:
     return f"{_sentence(ended)}: {sums.done:,} of {sums.images:,} images were done" if ended else ""
 
@@ -102,12 +154,13 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) -> None:
+def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: float, ended: str) -> None:
     alerts = [_with_links(alert, job.links) for alert in sorted(job.results.alerts, key=lambda alert: alert.candidate)]
     _write_lines(report / "alerts.jsonl", alerts)
     similar = [{"candidate": path, **similar_fields(one)} for path, one in sorted(job.results.similar, key=_by_path)]
     _write_lines(report / "similar.jsonl", similar)
     _write_lines(report / "dead-letters.jsonl", job.results.dead_letters)
+    _write_lines(report / "decisions.jsonl", map(decision_fields, job.decided.holding()))
     tally = job.not_looked_at
     _write_lines(
         report / "not-looked-at.jsonl",
@@ -117,27 +170,48 @@ def _write(report: Path, job: FindJob, sums: Totals, took: float, ended: str) ->
         "images": f"{sums.done:,} of {sums.images:,}" if ended else sums.images,
         "pairs": sums.pairs,
         **({"pairs alike, and no duplicates": sums.alike} if sums.alike else {}),
+        **({"pairs left out by your decisions": sums.denied} if sums.denied else {}),
         **({"the same file by a link": sums.same_file} if sums.same_file else {}),
         "dead letters": len(job.results.dead_letters),
         "not looked at": tally.counts.total(),
         "seconds": round(took, 1),
     }
+    evidence = evidence_by_pair(alerts)
+    alike = alike_sets(similar)
+    paths = [member.image.path for group in grouping.groups() for member in group.members]
+    make_report_files(report)
+    looks = look_at_all(report, job.images, dict.fromkeys([*paths, *paths_of(alike[:SHOWN_SETS])]))
+    groups = describe_groups(grouping, evidence, looks, job.folder, job.keep_order)
+    _write_lines(report / GROUPS_JSON, map(group_fields, groups))
+    _replace(report / GROUPS_CSV, as_csv(groups))
+    lines, left_out = extras(groups)
+    _replace(report / EXTRAS, lines)
+    if left_out:
+        job.say(f"{left_out:,} paths with a line break are not in {EXTRAS}; {GROUPS_JSON} has them")
     folder = shown(str(job.folder))
     write_report(
         report,
-        alerts,
-        ImageRoot(job.folder),
-        title=f"Partial: duplicates in {folder}" if ended else f"Duplicates in {folder}",
-        stats=stats,
-        ended=_how_far(sums, ended),
-        not_looked_at=tally,
-        similar=similar,
-        similar_count=sums.alike,
+        job.folder,
+        ReportContents(
+            f"Partial: duplicates in {folder}" if ended else f"Duplicates in {folder}",
+            groups,
+            evidence,
+            looks,
+            stats,
+            ended=_how_far(sums, ended),
+            not_looked_at=tally,
+            alike=alike,
+            alike_count=sums.alike,
+            alike_kept=len(similar),
+            models=sorted({alert.model for alert in job.results.alerts if alert.model}),
+            thresholds=sorted({alert.threshold for alert in job.results.alerts}),
+        ),
     )
     summary = {
         "complete": not ended,
         "ended": ended or None,
         **asdict(sums),
+        "groups": sum(group.file_count > 1 for group in groups),
         "seconds": round(took, 1),
         "not_looked_at": dict(tally.counts),
         "not_listed": tally.unlisted,
@@ -152,8 +226,9 @@ def _by_path(pair: tuple[str, Similar]) -> tuple[str, str]:
 def _with_links(alert: Duplicates, links: Links) -> dict[str, Any]:
     """Return the alert's JSON with `same_file` in each pair, so that nobody deletes a file as its own copy."""
     plain = alert_fields(alert)
-    for duplicate in plain["duplicated"]:
+    for record, duplicate in zip(alert.duplicated, plain["duplicated"], strict=True):
         edit = links.edit(alert.candidate, duplicate["relative_path"])
+        duplicate["relation"] = str(relation_of_duplicate(record))
         duplicate["same_file"] = bool(edit)
         duplicate["edit"] = edit or duplicate["edit"]
     return plain

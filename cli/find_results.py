@@ -1,6 +1,6 @@
 """The results of `imagetools find` so far, and their totals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,9 @@ class FindResults:
     verdicts       by path; at the end, one for each announced image
     similar        candidates, each with an image that is alike and no duplicate; at most MAX_KEPT_SIMILAR
     similar_count  number of all such pairs
+    undecided      leaves out of an alert the pairs that a person called different
+    denied         number of these pairs
+    settled        candidates of whose alert nothing is left
     """
 
     announced: int
@@ -33,19 +36,30 @@ class FindResults:
     encoded: int = 0
     searched: int = 0
     dead_before_search: int = 0
+    undecided: Callable[[Duplicates], Duplicates] = lambda alert: alert
+    denied: int = 0
+    settled: set[str] = field(default_factory=set)
 
     def take(self, seen: ConsumedMessage) -> None:
         """Count one message."""
         if seen.topic is VERDICTS:
             self._take_verdict(seen.record)
         elif seen.topic is DUPLICATES:
-            self.alerts.append(seen.record)
+            self._take_alert(seen.record)
         elif seen.topic is CANDIDATES:
             self.searched += 1
         elif seen.topic is DEAD_LETTERS:
             letter = read_dead_letter(seen.message)
             self.dead_letters.append(letter)
             self.dead_before_search += letter["stage"] in ("encoder", "search")
+
+    def _take_alert(self, alert: Duplicates) -> None:
+        left = self.undecided(alert)
+        self.denied += len(alert.duplicated) - len(left.duplicated)
+        if left.duplicated:
+            self.alerts.append(left)
+        else:
+            self.settled.add(alert.candidate)
 
     def _take_verdict(self, verdict: Verdict) -> None:
         path = verdict.relative_path
@@ -106,6 +120,7 @@ class Totals:
     pairs       pairs of copies; two names of one file are no pair
     same_file   images that are only another name of a file among the others
     alike       pairs that are alike and no duplicates
+    denied      pairs that are not reported, since a person called them different
     """
 
     images: int
@@ -116,20 +131,23 @@ class Totals:
     clear: int
     dead_letters: int
     alike: int
+    denied: int
 
 
 def totals(results: FindResults, links: Links) -> Totals:
     """Count the results."""
     outcomes = [verdict.outcome for verdict in results.verdicts.values()]
     further = links.further(results.alerts)
+    settled = len(results.settled & results.verdicts.keys())
     linked = sum(bool(links.edit(a.candidate, d.relative_path)) for a in results.alerts for d in a.duplicated)
     return Totals(
         images=results.announced,
         done=len(results.verdicts),
-        duplicates=outcomes.count(VerdictOutcome.DUPLICATE) - len(further),
+        duplicates=outcomes.count(VerdictOutcome.DUPLICATE) - len(further) - settled,
         pairs=results.pairs - linked,
         same_file=len(further),
-        clear=outcomes.count(VerdictOutcome.CLEAR),
+        clear=outcomes.count(VerdictOutcome.CLEAR) + settled,
         dead_letters=outcomes.count(VerdictOutcome.DEAD_LETTER),
         alike=results.similar_count,
+        denied=results.denied,
     )

@@ -20,9 +20,13 @@ REPORT_FILES: Final = "report-files"
 REPORT_MARK: Final = ".imagetools-report"
 """File in it that marks it as ours: its pictures are copies, and not searched."""
 
-BESIDE_THUMBNAILS: Final = frozenset(
-    {"report.html", "alerts.jsonl", "similar.jsonl", "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json"}
-)
+REPORT_DATA: Final = (
+    "groups.jsonl", "groups.csv", "extras.txt", "decisions.jsonl", "alerts.jsonl", "similar.jsonl",
+    "dead-letters.jsonl", "not-looked-at.jsonl", "summary.json",
+)  # fmt: skip
+"""Files of a report for programs."""
+
+BESIDE_THUMBNAILS: Final = frozenset({"report.html", *REPORT_DATA})
 """Files of a report, beside its thumbnails."""
 
 MAX_LISTED: Final = 10_000

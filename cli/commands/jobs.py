@@ -15,21 +15,52 @@ from cli.commands import options
 )
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Number of encoder processes.")
 @options.matchers
+@click.option(
+    "--decisions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Decisions of an earlier run: lines of JSON, or CSV, with left, right and decision (duplicate, not_duplicate "
+    "or later). A pair that is not_duplicate is not reported, until one of its files changes.",
+)
+@click.option(
+    "--keep-order",
+    metavar="NAMES",
+    help="What matters for the image to keep, the weightiest first, with commas between.  [default: whole,clean,"
+    "largest,sharpest,finest,earliest]",
+)
 @options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.JOB_FEATURES)
 def find(
-    environ: dict[str, str], folder: Path, report: Path | None, broker: str | None, encoders: int, matchers: int
+    environ: dict[str, str],
+    folder: Path,
+    report: Path | None,
+    broker: str | None,
+    encoders: int,
+    matchers: int,
+    decisions: Path | None,
+    keep_order: str | None,
 ) -> None:
     """Find all duplicates among the images in FOLDER.
 
     Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it arrives, and stops everything
-    when every image has its verdict. The report folder then holds report.html (duplicates side by side; open it in a
-    browser), alerts.jsonl, similar.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json.
+    when every image has its verdict. The report folder then holds report.html (groups of duplicates, which of each to
+    keep and why, pairs side by side; open it in a browser), and for programs groups.jsonl, groups.csv, extras.txt (the
+    paths of all but the ones to keep), decisions.jsonl (for the next run's --decisions), alerts.jsonl, similar.jsonl,
+    dead-letters.jsonl, not-looked-at.jsonl and summary.json. No file is deleted.
 
     Ctrl-C ends the job early: the report then holds the results so far and says that it is partial.
     """
     from cli.find import find as run
+    from imagetools.grouping.keep import KEEP_ORDER
 
-    run(folder, report, bootstrap=broker, environ=environ, encoders=encoders, matchers=matchers)
+    run(
+        folder,
+        report,
+        bootstrap=broker,
+        environ=environ,
+        encoders=encoders,
+        matchers=matchers,
+        decisions=decisions,
+        keep_order=keep_order.split(",") if keep_order else KEEP_ORDER,
+    )
 
 
 @click.command()

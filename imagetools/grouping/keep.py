@@ -21,10 +21,9 @@ class FileFacts:
     bytes          of the file
     format         such as "JPEG"
     cropped        another image shows more of the picture
-    written_on     something covers part of the picture that another image shows
-    sharpness      energy of its edges at a size at which all of a group are measured, over that of its shades; None:
-                   not measured
-    step           mean step of a JPEG's luminance quantization, 1 where nothing is lost; None: not known
+    written_on     something covers part of the picture that another image shows, or frames it
+    sharpness      see `imagetools.grouping.quality.sharpness`; None: not measured
+    step           see `imagetools.grouping.quality.quantization_step`; None: not known
     """
 
     width: int
@@ -89,7 +88,7 @@ def _earliest(images: Sequence[ImageKey], facts: _Facts) -> Sequence[ImageKey]:
 
 _CRITERIA: Final[Mapping[str, tuple[_Criterion, str]]] = {
     "whole": (_whole, "not cropped"),
-    "clean": (_clean, "nothing written over it"),
+    "clean": (_clean, "nothing over it or around it"),
     "largest": (_largest, "largest picture"),
     "sharpest": (_sharpest, "sharper"),
     "finest": (_finest, "less compressed"),

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 
 from cli.main import main
 from cli.output_checks import check_file, check_folder, check_picture, check_report
-from cli.report import write_report
 from imagetools.errors import CannotWrite
 from imagetools.folder import REPORT_FILES, REPORT_MARK
 from imagetools.image_root import ImageRoot
+from tests.support.reporting import write_plain_report
 from tests.support.streaming import scene
 
 
@@ -72,14 +72,19 @@ def test_a_report_holds_no_thumbnail_of_an_earlier_one(tmp_path):
         scene(number).save(images / f"{number}.png")
 
     def write(*pairs: tuple[str, str]) -> set[str]:
-        shown = {"score": 1.0, "edit": "", "inliers": 0, "agreement": 1.0}
+        shown = {"score": 1.0, "edit": "", "inliers": 0, "agreement": 1.0, "coverage_candidate": 1.0}
+        shown["coverage_neighbor"] = 1.0
         alerts = [{"candidate": a, "duplicated": [{"relative_path": b, **shown}], "threshold": 0.75} for a, b in pairs]
-        write_report(tmp_path / "report", alerts, ImageRoot(images), title="Duplicates", stats={})
+        write_plain_report(tmp_path / "report", alerts, ImageRoot(images))
         return {path.name for path in (tmp_path / "report" / REPORT_FILES).iterdir()}
 
-    assert write(("0.png", "1.png"), ("2.png", "3.png")) == {REPORT_MARK, *(f"00000{n}.jpg" for n in range(4))}
+    assert write(("0.png", "1.png"), ("2.png", "3.png")) == {
+        REPORT_MARK,
+        "paths.js",
+        *(f"00000{n}.jpg" for n in range(4)),
+    }
     (tmp_path / "report" / REPORT_FILES / "note.txt").write_text("mine")
-    assert write(("0.png", "1.png")) == {REPORT_MARK, "000000.jpg", "000001.jpg", "note.txt"}
+    assert write(("0.png", "1.png")) == {REPORT_MARK, "paths.js", "000000.jpg", "000001.jpg", "note.txt"}
 
 
 @pytest.mark.parametrize(

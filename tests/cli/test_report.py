@@ -1,17 +1,21 @@
+import json
 import random
 import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
 from cli.alike import SHOWN_PAIRS, SHOWN_SETS
+from cli.group_cards import FIRST_PAIRS, MOST_PAIRS, PAGE_GROUPS
 from cli.picture import SIDE, pair_picture, side_by_side
-from cli.report import FIRST_PAIRS, OPEN_PAIRS, write_report
+from imagetools.folder import REPORT_FILES
 from imagetools.image_root import ImageRoot
+from tests.support.reporting import write_plain_report
 
 STATS = {"images": 1234, "seconds": 2.5}
 WICKED = "<script>alert(1)<\\script>&\"'.jpg"
@@ -84,8 +88,12 @@ def images(tmp_path: Path) -> ImageRoot:
 
 
 def report(tmp_path: Path, alerts: list[dict[str, Any]], images: ImageRoot, title: str = "Duplicates") -> Page:
-    write_report(tmp_path / "report", alerts, images, title=title, stats=STATS)
+    write_plain_report(tmp_path / "report", alerts, images, title=title, stats=STATS)
     return Page((tmp_path / "report" / "report.html").read_text("utf-8"))
+
+
+def names_of_pairs(page: Page) -> list[str]:
+    return re.findall(r"<bdi>(.*?)</bdi>", "".join(re.findall("(?s)<figure.*?</figure>", page.text)))
 
 
 class TestReport:
@@ -100,9 +108,8 @@ class TestReport:
             "3 images, 2 pairs",
             "2 images, 1 pair",
         ]
-        names = re.findall(r"<bdi>(.*?)</bdi>", page.text)
         # the earlier on the left, the surest pair first
-        assert names == ["c.jpg", "d.jpg", "d.jpg", "e.jpg", "a.jpg", "b.jpg"]
+        assert names_of_pairs(page) == ["c.jpg", "d.jpg", "d.jpg", "e.jpg", "a.jpg", "b.jpg"]
         assert page.words.count("cropped to 40 %") == 3
         assert page.all("span", "class").count("score sure") == 2
 
@@ -159,7 +166,8 @@ class TestReport:
         plain = report(tmp_path, [alert("b.jpg", duplicate("a.jpg"))], images)
         page = report(tmp_path, [alert("b.jpg", duplicate(WICKED, edit=WICKED))], images, title=WICKED)
         assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
-        assert page.words.count(WICKED) == 4  # title, heading, name, edit
+        # title, heading, list of files, name, edit
+        assert page.words.count(WICKED) == 5
         assert WICKED in page.all("img", "alt")
         assert {name for _, attributes in page.tags for name in attributes if name.startswith("on")} == set()
 
@@ -205,15 +213,57 @@ class TestReport:
         assert "5 more pairs of this group" in page.words
         assert len(page.all("figure")) == FIRST_PAIRS + 5
 
-    def test_a_long_report_starts_with_its_later_groups_closed(self, tmp_path: Path, images: ImageRoot) -> None:
+    def test_a_long_report_is_cut_into_pages_that_lead_to_each_other(self, tmp_path: Path, images: ImageRoot) -> None:
         alerts = []
-        for number in range(OPEN_PAIRS + 20):
+        for number in range(2 * PAGE_GROUPS + 1):
             for letter in "ab":
                 photo(8, 8, seed=number).save(images.folder / f"{number}{letter}.png")
             alerts.append(alert(f"{number}b.png", duplicate(f"{number}a.png")))
+        first = report(tmp_path, alerts, images)
+        folder = tmp_path / "report"
+        pages = [first, *(Page((folder / REPORT_FILES / f"page-000{n}.html").read_text("utf-8")) for n in (2, 3))]
+        groups = [[a["id"] for tag, a in page.tags if tag == "details"] for page in pages]
+        assert [len(ids) for ids in groups] == [PAGE_GROUPS, PAGE_GROUPS, 1]
+        assert groups[2] == [f"g{2 * PAGE_GROUPS + 1}"]
+        for page, at in zip(pages, (folder, folder / REPORT_FILES, folder / REPORT_FILES), strict=True):
+            links = [*page.all("a", "href"), *page.all("img", "src")]
+            assert all((at / unquote(link)).exists() for link in links)
+            assert "Page 3 of 3" in pages[2].words
+        listed = json.loads((folder / REPORT_FILES / "paths.js").read_text()[len("takePaths(") : -len(");\n")])
+        assert [[page, number] for page, number, _ in listed][::PAGE_GROUPS] == [[1, 1], [2, 51], [3, 101]]
+        report(tmp_path, alerts[:1], images)
+        assert not list((folder / REPORT_FILES).glob("page-*"))
+
+    def test_a_page_holds_few_of_many_pairs(self, tmp_path: Path, images: ImageRoot) -> None:
+        names = [f"{number}.png" for number in range(30)]
+        for name in names:
+            photo(8, 8).save(images.folder / name)
+        pairs = [alert(two, *(duplicate(one) for one in names[:at])) for at, two in enumerate(names) if at]
+        page = report(tmp_path, pairs, images)
+        assert len(page.all("figure")) == MOST_PAIRS
+        assert f"{30 * 29 // 2 - MOST_PAIRS} more pairs are in alerts.jsonl." in page.words
+
+    def test_a_group_lists_its_files_and_says_which_to_keep(self, tmp_path: Path, images: ImageRoot) -> None:
+        photo(800, 533, seed=1).save(images.folder / "large.png")
+        alerts = [alert("b.jpg", duplicate("a.jpg")), alert("large.png", duplicate("a.jpg", relation="identical"))]
         page = report(tmp_path, alerts, images)
-        groups = [attributes for tag, attributes in page.tags if tag == "details"]
-        assert [("open" in attributes) for attributes in groups] == [True] * OPEN_PAIRS + [False] * 20
+        words = page.words[page.words.index("Changed") :]
+        assert words[1:5] == ["a.jpg", "identical", "300 × 200", "4 KB"]
+        assert words[words.index("large.png") + 1 :][:2] == ["keep", "800 × 533"]
+        assert words[words.index("Keep") :][:2] == ["Keep", "large.png"]
+        assert words[words.index("Keep") + 2].endswith("largest picture.")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", words[6])
+
+    def test_a_part_is_shown_once_with_the_whole_and_joins_no_group(self, tmp_path: Path, images: ImageRoot) -> None:
+        parts = [duplicate("a.jpg", relation="contains"), duplicate("b.jpg", relation="contains")]
+        page = report(tmp_path, [alert("c.jpg", *parts), alert("d.jpg", duplicate("a.jpg"))], images)
+        assert [word for word in page.words if re.fullmatch(r"\d images?, \d pairs?", word)] == [
+            "2 images, 1 pair",
+            "1 image, 2 pairs",
+        ]
+        assert names_of_pairs(page) == ["a.jpg", "d.jpg", "a.jpg", "c.jpg", "b.jpg", "c.jpg"]
+        assert page.words.count("shows a part of it") == 2
+        assert "Pictures that share a part with it" in page.words
 
     def test_data_files_beside_the_page_are_linked(self, tmp_path: Path, images: ImageRoot) -> None:
         (tmp_path / "report").mkdir()
@@ -235,7 +285,7 @@ def similar(candidate: str, path: str, relation: str = "template", **more: Any) 
 
 def write_alike(tmp_path: Path, images: ImageRoot, alike: list[dict[str, Any]]) -> Page:
     folder = tmp_path / "report"
-    write_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=len(alike))
+    write_plain_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=len(alike))
     return Page((folder / "report.html").read_text("utf-8"))
 
 
@@ -297,7 +347,7 @@ class TestAlike:
 
     def test_pairs_that_were_only_counted_are_said_to_be_missing(self, tmp_path: Path, images: ImageRoot) -> None:
         folder, alike = tmp_path / "report", [similar("b.jpg", "a.jpg")]
-        write_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=12_345)
+        write_plain_report(folder, [], images, title="t", stats=STATS, similar=alike, similar_count=12_345)
         page = Page((folder / "report.html").read_text("utf-8"))
         assert "12,345 pairs, alike and not the same picture" in page.words
         assert "similar.jsonl holds the first 1 of these pairs." in page.words

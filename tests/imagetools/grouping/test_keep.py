@@ -20,16 +20,15 @@ def kept(first: FileFacts, second: FileFacts, order: tuple[str, ...] = KEEP_ORDE
     ("better", "reason"),
     [
         ({}, "not cropped"),
-        ({}, "nothing written over it"),
+        ({}, "nothing over it or around it"),
         ({"width": 1600, "height": 1200}, "largest picture"),
         ({"sharpness": 20.0}, "sharper"),
         ({"step": 1.0}, "less compressed"),
     ],
 )
 def test_the_better_file_is_kept_and_the_reason_said(better, reason):
-    worse: dict[str, Any] = {"not cropped": {"cropped": True}, "nothing written over it": {"written_on": True}}.get(
-        reason, {}
-    )
+    flaws = {"not cropped": "cropped", "nothing over it or around it": "written_on"}
+    worse: dict[str, Any] = {flaws[reason]: True} if reason in flaws else {}
     assert kept(replace(PLAIN, **worse), replace(PLAIN, **better)) == (TWO, (reason,))
     assert kept(replace(PLAIN, **better), replace(PLAIN, **worse)) == (ONE, (reason,))
 

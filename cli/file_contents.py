@@ -1,0 +1,35 @@
+"""The SHA-256 of image files, each read once."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.image_root import ImageRoot
+
+
+class FileContents:
+    """Gives the SHA-256 of files below a folder, as they were when first asked for."""
+
+    def __init__(self, images: ImageRoot) -> None:
+        self._images = images
+        self._known: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """Return the digest in hex; empty for a file that cannot be read."""
+        if path not in self._known:
+            self._known[path] = self._read(path)
+        return self._known[path]
+
+    def read_all(self, paths: Iterable[str]) -> None:
+        """Read many files, several at a time."""
+        unknown = [path for path in dict.fromkeys(paths) if path not in self._known]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
+
+    def _read(self, path: str) -> str:
+        try:
+            return hashlib.sha256(self._images.read(path)).hexdigest()
+        except (ImageError, ImageRootUnavailable):
+            return ""

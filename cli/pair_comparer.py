@@ -1,0 +1,52 @@
+"""Compare two files in this process, as the matcher would."""
+
+from functools import partial
+
+from PIL import Image
+
+from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.features.cache import FeatureCache
+from imagetools.grouping.records import ImageKey
+from imagetools.grouping.relations import Relation
+from imagetools.image_root import ImageRoot
+from imagetools.matching.config import MatcherConfig
+from imagetools.matching.relation import relation_of
+from imagetools.matching.verify import verify
+from schemas.records import Duplicate
+
+
+class PairComparer:
+    """Says what two files are to each other; fits `Grouping`. Features of a file are computed once."""
+
+    def __init__(self, images: ImageRoot, config: MatcherConfig) -> None:
+        self._images = images
+        self._config = config
+        self._cache = FeatureCache(config)
+
+    def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
+        """Return what left is to right; nothing where they are no duplicates or one cannot be read."""
+        openers = tuple(partial(self._open, image.path) for image in (left, right))
+        try:
+            features = [self._cache.get(self._images, image.path) for image in (left, right)]
+            found = verify(features[0], features[1], self._config, (openers[0], openers[1]))
+        except (ImageError, ImageRootUnavailable):
+            return Relation.NONE
+        return relation_named(found.relation) if found.duplicate else Relation.NONE
+
+    def _open(self, path: str, box: tuple[int, int]) -> Image.Image:
+        return self._images.open(path, box=box)
+
+
+def relation_of_duplicate(duplicate: Duplicate) -> Relation:
+    """Return what an alert's candidate is to the duplicate; from the coverage where the record has no relation."""
+    if duplicate.relation:
+        return relation_named(duplicate.relation)
+    if duplicate.edit == "the same file":
+        return Relation.IDENTICAL
+    covered = duplicate.coverage_candidate, duplicate.coverage_neighbor
+    return Relation(relation_of(*covered, 1.0, flat=(0.0, 0.0)))
+
+
+def relation_named(name: str) -> Relation:
+    """Return the relation that groups images, of one that a record names; nothing for one that does not group."""
+    return Relation(name) if name in list(Relation) else Relation.NONE

@@ -1,0 +1,202 @@
+"""Decisions of an earlier run: read from a file, held at their contents, and gone with other bytes."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Message
+from rich.console import Console
+
+from cli.decisions import BadDecisions, decision_fields, read_decisions
+from cli.file_contents import FileContents
+from cli.find_report import FindJob
+from cli.find_results import FindResults
+from cli.main import main
+from imagetools.folder import Tally
+from imagetools.grouping.records import Choice
+from imagetools.image_root import ImageRoot
+from schemas.records import Duplicate, Duplicates, Verdict, VerdictOutcome
+from streams.kafka.follower import ConsumedMessage
+from streams.topics import DUPLICATES, VERDICTS
+from tests.support.streaming import scene
+
+DIGEST = "0123456789abcdef" * 4
+
+
+def lines(*records: object) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def refused(file: Path, text: str) -> str:
+    file.write_text(text, "utf-8")
+    with pytest.raises(BadDecisions) as refusal:
+        read_decisions(file)
+    return str(refusal.value)
+
+
+class TestTheFile:
+    def test_json_lines_and_csv_say_the_same(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text(
+            lines(
+                {"left": "Zoë 1.jpg", "right": "b,c.jpg", "decision": "not_duplicate", "who": "me"},
+                {"left": "x.jpg", "right": "y.jpg", "decision": "later", "contents": [DIGEST, DIGEST[::-1]]},
+            )
+            + "\n",
+            "utf-8",
+        )
+        (tmp_path / "a.csv").write_text(
+            "left,right,decision,who,left_content,right_content\r\n"
+            'Zoë 1.jpg,"b,c.jpg",not_duplicate,me,,\r\n'
+            f"x.jpg,y.jpg,later,,{DIGEST},{DIGEST[::-1]}\r\n",
+            "utf-8-sig",
+        )
+        read = [read_decisions(tmp_path / name) for name in ("a.jsonl", "a.csv")]
+        assert read[0] == read[1]
+        assert [one.choice for one in read[0]] == [Choice.NOT_DUPLICATE, Choice.LATER]
+        assert read[0][1].contents == (DIGEST, DIGEST[::-1])
+        assert decision_fields(read[0][0]) == {
+            "left": "Zoë 1.jpg", "right": "b,c.jpg", "decision": "not_duplicate", "who": "me",
+        }  # fmt: skip
+
+    def test_each_wrong_line_is_named_with_what_is_wrong(self, tmp_path):
+        good = {"left": "a", "right": "b", "decision": "later"}
+        told = refused(
+            tmp_path / "a.jsonl",
+            lines(good)
+            + "{left\n"
+            + lines(
+                [1],
+                {"left": "a"},
+                good | {"right": "a"},
+                good | {"decision": "no"},
+                good | {"contents": ["abc", "def"]},
+            ),
+        )
+        assert told.splitlines()[1:] == [
+            "line 2: is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "line 3: is no JSON object",
+            "line 4: has no right and no decision",
+            "line 5: left and right are the same path, a",
+            "line 6: the decision no is not known; it is one of duplicate, not_duplicate, later",
+            "line 7: contents are the SHA-256 of left and right, each as 64 digits and letters a to f, or are left out",
+        ]
+
+    def test_of_many_wrong_lines_the_first_are_named(self, tmp_path):
+        told = refused(tmp_path / "a.jsonl", "no\n" * 25)
+        assert len(told.splitlines()) == 12
+        assert told.endswith("and 15 more lines")
+
+    def test_a_table_without_its_header_is_refused(self, tmp_path):
+        assert "line 1: is a header without left, right, decision" in refused(tmp_path / "a.csv", "a.jpg,b.jpg,later\n")
+        assert "line 3: has no decision" in refused(tmp_path / "a.csv", "left,right,decision\na,b,later\na,b,\n")
+
+    def test_a_file_that_is_no_text_is_refused(self, tmp_path):
+        (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe")
+        with pytest.raises(BadDecisions, match="cannot be read"):
+            read_decisions(tmp_path / "a.jsonl")
+
+    def test_it_is_refused_before_anything_is_started(self, tmp_path):
+        scene(1).save(tmp_path / "a.png")
+        (tmp_path / "d.jsonl").write_text("no\n")
+        result = CliRunner().invoke(main, ["find", str(tmp_path), "--decisions", str(tmp_path / "d.jsonl")])
+        assert result.exit_code == 2
+        assert "line 1: is no JSON" in result.output
+        assert "Kafka" not in result.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        scene(1, (240 + number, 180)).save(folder / name)
+    (tmp_path / "report").mkdir()
+    return folder
+
+
+def run(folder: Path, decisions: Path | None = None) -> tuple[FindJob, str]:
+    """A run in which b and c were found to be copies of a, and c of b."""
+    console = Console(file=StringIO(), width=200)
+    read = read_decisions(decisions) if decisions else []
+    job = FindJob(folder, folder.parent / "report", FindResults(3), Tally(), console, decisions=read)
+    for candidate, neighbors in (("b.png", ("a.png",)), ("c.png", ("a.png", "b.png"))):
+        duplicates = tuple(
+            Duplicate(
+                one, 1.0, 9, 1.0, coverage_candidate=1.0, coverage_neighbor=1.0, relation="same", edit="re-encoded"
+            )
+            for one in neighbors
+        )
+        job.take(ConsumedMessage(DUPLICATES, Duplicates(1, candidate, duplicates), Message()))
+        job.take(ConsumedMessage(VERDICTS, Verdict(1, candidate, VerdictOutcome.DUPLICATE), Message()))
+    job.take(ConsumedMessage(VERDICTS, Verdict(1, "a.png", VerdictOutcome.CLEAR), Message()))
+    job.finish("")
+    assert isinstance(console.file, StringIO)
+    return job, console.file.getvalue()
+
+
+def members(folder: Path) -> list[list[str]]:
+    text = (folder.parent / "report" / "groups.jsonl").read_text("utf-8")
+    return [[member["path"] for member in json.loads(line)["members"]] for line in text.splitlines()]
+
+
+class TestARun:
+    def test_a_pair_called_different_is_neither_reported_nor_grouped(self, folder):
+        file = folder.parent / "d.jsonl"
+        file.write_text(
+            lines(
+                {"left": "a.png", "right": "b.png", "decision": "not_duplicate"},
+                {"left": "c.png", "right": "b.png", "decision": "not_duplicate"},
+            )
+        )
+        _, said = run(folder, file)
+        assert "b.png  duplicates" not in said
+        assert "c.png  duplicates  a.png" in said
+        assert "1 duplicate earlier ones (1 pair, 1 group), 2 clear" in said
+        assert "2 pairs are left out by your decisions" in said
+        assert members(folder) == [["a.png", "c.png"]]
+        assert "b.png" not in (folder.parent / "report" / "alerts.jsonl").read_text()
+
+    def test_new_bytes_reopen_the_pair(self, folder):
+        file = folder.parent / "d.jsonl"
+        contents = FileContents(ImageRoot(folder))
+        digests = [contents.of("a.png"), contents.of("b.png")]
+        word = {"left": "a.png", "right": "b.png", "decision": "not_duplicate", "contents": digests}
+        file.write_text(lines(word))
+        run(folder, file)
+        assert members(folder) == [["a.png", "c.png"], ["b.png"]]
+        scene(2).save(folder / "b.png")
+        run(folder, file)
+        assert members(folder) == [["a.png", "b.png", "c.png"]]
+
+    def test_the_reports_decisions_hold_for_the_next_run(self, folder):
+        file = folder.parent / "d.csv"
+        file.write_text("left,right,decision,note\nb.png,a.png,not_duplicate,no\nx.png,a.png,later,\n")
+        run(folder, file)
+        held = folder.parent / "report" / "decisions.jsonl"
+        (line,) = [json.loads(line) for line in held.read_text().splitlines()]
+        contents = FileContents(ImageRoot(folder))
+        assert line == {
+            "left": "b.png", "right": "a.png", "decision": "not_duplicate", "note": "no",
+            "contents": [contents.of("b.png"), contents.of("a.png")],
+        }  # fmt: skip
+        kept = folder.parent / "kept.jsonl"
+        kept.write_bytes(held.read_bytes())
+        assert "1 pair is left out" in run(folder, kept)[1]
+
+    def test_the_last_word_on_a_pair_counts(self, folder):
+        file = folder.parent / "d.jsonl"
+        word = {"left": "a.png", "right": "b.png", "decision": "not_duplicate"}
+        file.write_text(lines(word, word | {"decision": "duplicate"}))
+        run(folder, file)
+        assert members(folder) == [["a.png", "b.png", "c.png"]]
+
+    def test_a_group_that_is_decided_says_so(self, folder):
+        file = folder.parent / "d.jsonl"
+        words = [{"left": "a.png", "right": right, "decision": "duplicate"} for right in ("b.png", "c.png")]
+        file.write_text(lines(*words))
+        run(folder, file)
+        (group,) = map(json.loads, (folder.parent / "report" / "groups.jsonl").read_text().splitlines())
+        assert group["state"] == "decided"
+        assert "3 images, 3 pairs, decided" in (folder.parent / "report" / "report.html").read_text("utf-8")
