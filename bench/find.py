@@ -181,7 +181,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
     true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
     groups, sure = UnionFind(evidence), UnionFind(true)
     tests: dict[str, Callable[[str, str], bool]] = {
-        "in one group": groups.connected,
+        "by any pairs": groups.connected,
         "by true pairs alone": sure.connected,
         "by a pair of their own": lambda one, two: _pair(one, two) in evidence,
         f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
