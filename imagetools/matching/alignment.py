@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from imagetools.features.extract import Features, pyramid_of
-from imagetools.matching import agreement, calibration, geometry, perspective
+from imagetools.matching import agreement, bending, calibration, geometry, perspective
+from imagetools.matching.bending import Bend
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.geometry import Map
 from imagetools.matching.keypoints import Inliers, KeypointConsensus, match_keypoints
@@ -39,6 +40,13 @@ _INSIDE: Final = 0.99
 _MIN_PERSPECTIVE_GAIN: Final = 0.02
 # and may leave a hole of this share at most: two things on one floor share the floor, in perspective
 _MAX_PERSPECTIVE_HOLE: Final = 0.2
+# A bend has to show this much more of mean correlation than a map alone, and may leave a hole of this share at most
+_MIN_BEND_GAIN: Final = 0.1
+_MAX_BENT_HOLE: Final = 0.1
+# and this much has to agree exactly: more where both columns and rows move, since that could follow a moved subject
+_MIN_BENT_STRICT: Final = 0.45
+_STRICTER: Final = 10.0
+_MIN_BENT_INLIERS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class Alignment:
     points    the inliers, x + y·i in the first image and in the second, best first; none for whole pictures
     flat      the map in perspective, where one lays the pictures over each other better; `affine` is nearest to it
     negative  one picture is the other with its brightness inverted
+    bend      of the second picture, where one is left to undo after the map
     """
 
     affine: Map
@@ -57,6 +66,7 @@ class Alignment:
     points: Inliers
     flat: Map | None = None
     negative: bool = False
+    bend: Bend | None = None
 
     @property
     def score(self) -> float:
@@ -82,12 +92,15 @@ def align(first: Features, second: Features) -> tuple[list[Alignment], str]:
         # what fills a hole shows at close range alone; without one, blur may make a copy disagree there
         found = [*found[1:], closer] if hole else [*found, closer]
         if max(alignment.score for alignment in found) < _DOUBTFUL_SCORE:
-            found += _present(align_in_perspective(matched, closer, first, second))
+            flat = align_in_perspective(matched, closer, first, second)
+            found += _present(flat)
+            if (flat or closer).score < _DOUBTFUL_SCORE:
+                found += _present(align_bent(flat or closer, first, second))
     return found, gate
 
 
 def align_every_way(first: Features, second: Features) -> list[Alignment]:
-    """Return every way of laying the pair over each other, however certain one of them is."""
+    """Return every way of laying the pair over each other by a map alone, however certain one of them is."""
     matched, _ = match_keypoints(first, second)
     by_keypoints = _align_matched(matched, first, second) if matched else None
     whole = align_whole(first, second)
@@ -180,7 +193,27 @@ def cut_out_close(found: Alignment, first: Features, second: Features, side: int
     """Return the overlap of the larger pictures, pixels of its longer side at most `side`."""
     affine = found.affine if found.flat is None else found.flat
     affine = geometry.compose(_into_close(second), geometry.compose(affine, geometry.inverse(_into_close(first))))
-    return cut_out(affine, pyramid_of(first.close), pyramid_of(second.close), side)
+    source = bending.straightened(first.close, second.close.shape[::-1], affine, found.bend)
+    return cut_out(affine, pyramid_of(source), pyramid_of(second.close), side)
+
+
+def align_bent(found: Alignment, first: Features, second: Features) -> Alignment | None:
+    """Compare the larger pictures with the bend undone that the map leaves; None where that shows little more."""
+    if found.evidence.inliers < _MIN_BENT_INLIERS:
+        return None
+    back, into = _into_close(first), _into_close(second)
+    flat = found.affine if found.flat is None else found.flat
+    closer = geometry.compose(into, geometry.compose(flat, geometry.inverse(back)))
+    bend = bending.find_bend(first.close, second.close, closer)
+    if bend is None:
+        return None
+    straight = bending.straightened(first.close, second.close.shape[::-1], closer, bend)
+    compared = agreement.compare(closer, pyramid_of(straight), pyramid_of(second.close), _CLOSE_SIDE)
+    gain = compared.mean - found.evidence.agreement.mean
+    strict = _MIN_BENT_STRICT + _STRICTER * bend.both
+    if gain < _MIN_BEND_GAIN or compared.hole >= _MAX_BENT_HOLE or compared.strict < strict:
+        return None
+    return replace(found, evidence=replace(found.evidence, agreement=compared), bend=bend)
 
 
 def _into_close(features: Features) -> Map:

@@ -68,6 +68,8 @@ def describe(
     relation: Relation | None = None,
     motion: Motion = NOTHING_MOVED,
     sharpness: float = 1.0,
+    *,
+    bent: bool = False,
 ) -> str:
     """Say what was done to the neighbor to get the candidate.
 
@@ -75,6 +77,7 @@ def describe(
     relation                               that of their detail, where it was compared
     motion                                 what differs at close range
     sharpness                              energy of edges in the candidate over that in the neighbor
+    bent                                   rows or columns of one are displaced
     """
     if relation == "both are blank":
         return relation
@@ -94,6 +97,8 @@ def describe(
     words += _differing(appearance, relation, motion, unequal=unequal)
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
+    if bent:
+        words.append("bent")
     if appearance.negative:
         words.append("inverted")
     words += _coloured(appearance)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from imagetools.features.extract import Features
-from imagetools.matching import appearance, detail, edit_description, geometry, perspective
+from imagetools.matching import appearance, bending, detail, edit_description, geometry, perspective
 from imagetools.matching.alignment import Alignment, align, align_every_way, cut_out_close
 from imagetools.matching.animation import compare_frames
 from imagetools.matching.calibration import Evidence
@@ -90,10 +90,10 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig, opene
 
     Gates, in order: close codes, ratio test, geometry, minimum inliers, then the score of what the map shows. A pair
     of whole pictures whose thumbnails correlate is scored by those too. A doubtful pair, and one with a hole in what
-    agrees, is compared on larger pictures, by an affine map and by one in perspective. The best score counts. Two drawn
-    pictures, such as pages, charts and screens, are opened again where they may be one, and decided by their detail.
-    Having no keypoints is a verdict, not an error. Symmetric: the pair is put in one order first. Safe to call from
-    many threads.
+    agrees, is compared on larger pictures, by an affine map, by one in perspective, and with a bend undone. The best
+    score counts. Two drawn pictures, such as pages, charts and screens, are opened again where they may be one, and
+    decided by their detail. Having no keypoints is a verdict, not an error. Symmetric: the pair is put in one order
+    first. Safe to call from many threads.
 
     Frames of an animation pass the gates one by one: all frames of two animations have to, and any one of them against
     a still.
@@ -179,6 +179,7 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
     best = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
     affine = geometry.compose(into, geometry.compose(best, geometry.inverse(back)))
     first = 255 - greys[0] if pair.alignment.negative else greys[0]
+    first = bending.straightened(first, greys[1].shape[::-1], affine, pair.alignment.bend)
     if len(affine) == 3:
         first, affine = perspective.straightened(first, greys[1], affine), np.eye(2, 3)
     seen = detail.examine(first, greys[1], affine)
@@ -254,6 +255,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
             seen.relation if seen else None,
             motion=motion,
             sharpness=evidence.agreement.sharpness if pair.from_candidate else 1 / evidence.agreement.sharpness,
+            bent=alignment.bend is not None,
         )
         flat = looks.flat, looks.around_flat
         relation = relation or relation_of(coverage_candidate, coverage_neighbor, shape.kept, flat=flat)
