@@ -30,8 +30,8 @@ SMALL: Final = 4096
 MAX_LOST: Final = 4
 """A segment that has lost more than a fourth of its codes is written again without them."""
 
-LARGE: Final = 1 << 25
-"""Codes; no larger segment is made: merging one takes seconds, and some GB for a moment."""
+LARGE: Final = 1 << 22
+"""Codes; no larger segment is made: merging one takes seconds, in which nothing else is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
