@@ -45,7 +45,7 @@ class FoundGroup:
     """A group with all that is said of it.
 
     files     in the order of the folder
-    keep      suggestion; empty for blank pictures, which are nobody's copies
+    keep      suggestion; empty for blank pictures, which are not copies of each other
     reasons   for it, in words
     reference the file that relations are to: the one to keep, if there is one
     pairs     reported pairs inside

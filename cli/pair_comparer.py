@@ -1,9 +1,5 @@
 """Compare two files in this process, as the matcher would."""
 
-from functools import partial
-
-from PIL import Image
-
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.features.cache import FeatureCache
 from imagetools.grouping.records import ImageKey
@@ -25,16 +21,13 @@ class PairComparer:
 
     def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
         """Return what left is to right; nothing where they are no duplicates or one cannot be read."""
-        openers = tuple(partial(self._open, image.path) for image in (left, right))
+        openers = self._images.opener(left.path), self._images.opener(right.path)
         try:
             features = [self._cache.get(self._images, image.path) for image in (left, right)]
-            found = verify(features[0], features[1], self._config, (openers[0], openers[1]))
+            found = verify(features[0], features[1], self._config, openers)
         except (ImageError, ImageRootUnavailable):
             return Relation.NONE
         return relation_named(found.relation) if found.duplicate else Relation.NONE
-
-    def _open(self, path: str, box: tuple[int, int]) -> Image.Image:
-        return self._images.open(path, box=box)
 
 
 def relation_of_duplicate(duplicate: Duplicate) -> Relation:

@@ -131,7 +131,7 @@ class PairGraph:
         relation = edge.relation
         left, right = self.node(edge.left), self.node(edge.right)
         if right.key < left.key:
-            # in one order, so that of "crop" and "contains" the same one is the stronger, whoever reports the pair
+            # in one order, so that of "crop" and "contains" the same one is the stronger from either image
             left, right, relation = right, left, relation.turned
         known, finding = left.edges.get(right), Finding(relation, edge.score)
         if known is not None and _strength(known) >= _strength(finding):

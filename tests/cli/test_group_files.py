@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench import animations
+from bench.documents import document
 from cli.found_groups import FoundGroup
 from cli.group_files import as_csv, extras, group_fields
 from cli.pair_comparer import PairComparer, relation_of_duplicate
@@ -150,3 +152,14 @@ def test_files_are_compared_as_the_matcher_would(tmp_path, images):
     assert compare(keys["a.png"], keys["crop.png"]) is Relation.CONTAINS
     assert compare(keys["a.png"], keys["other.png"]) is Relation.NONE
     assert compare(keys["a.png"], keys["gone.png"]) is Relation.NONE
+
+
+def test_later_frames_of_animations_are_compared_in_detail(images):
+    forms = [document("form", 2, number) for number in (2, 3)]
+    pages = [[scene(1, form.size), form] for form in forms]
+    for name, frames in (("first.png", pages[0]), ("other.png", pages[1]), ("again.webp", pages[0])):
+        (images.folder / name).write_bytes(animations.packed(frames, "WEBP" if "webp" in name else "PNG"))
+    compare = PairComparer(images, MatcherConfig())
+    first, other, again = (ImageKey(name, name) for name in ("first.png", "other.png", "again.webp"))
+    assert compare(first, other) is Relation.NONE
+    assert compare(first, again) is Relation.SAME
