@@ -86,7 +86,8 @@ def decode_frames(
 
     All else is as in `decode`. An animation whose three frames are equal counts as a still, and so does one of which a
     later frame is damaged or too large: the first one then stands for it, and a line in the log says why.
-    `max_pixels` limits the first frame, and all frames up to the last one together; half of it a later page.
+    `max_pixels` limits the first frame, and all frames up to the last one together; half of it a later page. Frames
+    after the first `frames.MAX_FRAMES` are not looked at.
     """
     name = shown(name)
     with _blame_bytes(name):

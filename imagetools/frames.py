@@ -4,15 +4,20 @@ Frames are chosen by when they are shown, so that a copy in another format, with
 dropped, is compared by the same frames.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final
 
 from PIL import ImageFile
 
 _FORMATS: Final = frozenset({"GIF", "WEBP", "PNG", "AVIF", "TIFF"})
 """Formats whose further pictures are frames or pages. Those of a JPEG (MPO) and of HEIF are previews, depth, bursts."""
+
+MAX_FRAMES: Final = 2000
+"""Of a longer animation or document, only the beginning counts: 64 MiB hold millions of frames of one pixel, which take
+minutes to go through. Two thousand are over a minute at the rate of a video."""
 
 _DEFAULT_MS: Final = 100.0
 """How long browsers show a frame that asks for `_TOO_SHORT_MS` or less."""
@@ -29,20 +34,36 @@ def later_frames(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> tu
     """Return the numbers of the middle and the late frame, from 0; None for a still.
 
     max_pixels  frames are decoded one after the other: of an animation with more pixels up to its last frame, only
-                the beginning counts. Pages of a TIFF are decoded alone.
+                the beginning counts. Pages of a TIFF are decoded alone. No more than MAX_FRAMES are looked at.
     May raise what damaged bytes make Pillow raise.
     """
     if image.format not in _FORMATS:
         return None
-    count = int(getattr(image, "n_frames", 1))
-    if count < 2:
-        return None
-    durations = list(_durations(image.format, data))
+    durations = list(islice(_durations(image.format, data), MAX_FRAMES))
+    # Pillow would go through the whole file to count the frames of a GIF
+    count = len(durations) if image.format == "GIF" else _count(image)
     if len(durations) != count:
         durations = [_DEFAULT_MS] * count
     if image.format != "TIFF":
         durations = durations[: max_pixels // max(1, image.width * image.height)]
     return choose(durations) if len(durations) > 1 else None
+
+
+def _count(image: ImageFile.ImageFile) -> int:
+    """Return how many frames there are, MAX_FRAMES at most."""
+    if image.format != "TIFF":
+        return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
+    # pages are a chain that only going through it counts
+    count = 1
+    while count < MAX_FRAMES and getattr(image, "is_animated", False):
+        try:
+            image.seek(count)
+        except EOFError:
+            break
+        count += 1
+    if count > 1:
+        image.seek(0)
+    return count
 
 
 def choose(durations: Sequence[float]) -> tuple[int, int]:
@@ -76,13 +97,17 @@ def _durations(format_name: str, data: bytes) -> Iterator[float]:
         yield from _webp_durations(data)
 
 
+_GIF_BLOCK: Final = re.compile(rb"[!,;]")
+
+
 def _gif_durations(data: bytes) -> Iterator[float]:
     """Read the delays of a GIF: GIF89a specification, sections 18 to 23."""
-    at = 13 + _colour_table(data[10])
-    delay = 0
-    while at < len(data) and data[at] in b"!,":
-        if data[at] == ord("!"):
-            if data[at + 1] == 0xF9:
+    at, delay = 13 + _colour_table(data[10]), 0
+    # between blocks, decoders skip what is none
+    while (block := _GIF_BLOCK.search(data, at)) and block[0] != b";":
+        at = block.start()
+        if block[0] == b"!":
+            if data[at + 1 : at + 2] == b"\xf9":
                 delay = int.from_bytes(data[at + 4 : at + 6], "little")
             at += 2
         else:

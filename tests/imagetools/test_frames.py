@@ -2,15 +2,18 @@
 
 import io
 import logging
+import struct
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import GifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from imagetools.decode import DecodeConfig, decode, decode_frames
 from imagetools.errors import ImageTooLarge
-from imagetools.frames import choose
+from imagetools.frames import MAX_FRAMES, choose
 
 
 def frame(number: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -99,3 +102,82 @@ def test_pixels_of_all_frames_are_bounded(caplog):
     with caplog.at_level(logging.WARNING):
         assert numbers(larger, DecodeConfig(max_pixels=40 * pixels)) == [0]
     assert "640 × 480" in caplog.text
+
+
+def light(number: int) -> bool:
+    """Tell which frames of one pixel are the lighter ones."""
+    return bool(number // 256 % 2)
+
+
+def tiny_gif(count: int) -> bytes:
+    head = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    one = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02"
+    return head + b"".join(one + (b"\x4c\x01\0" if light(i) else b"\x44\x01\0") for i in range(count)) + b";"
+
+
+def tiny_tiff(count: int) -> bytes:
+    out, size = bytearray(b"II*\0\x08\0\0\0"), 2 + 12 * 9 + 4
+    for number in range(count):
+        pixel = len(out) + size
+        tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: pixel, 277: 1, 278: 1, 279: 1}
+        out += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
+        out += struct.pack("<IBB", pixel + 2 if number < count - 1 else 0, 255 * light(number), 0)
+    return bytes(out)
+
+
+def tiny_png(count: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    out += chunk(b"acTL", struct.pack(">II", count, 0))
+    for number in range(count):
+        pixel = zlib.compress(bytes([0, 255 * light(number)]))
+        out += chunk(b"fcTL", struct.pack(">IIIIIHHBB", max(0, 2 * number - 1), 1, 1, 0, 0, 1, 10, 0, 0))
+        out += chunk(b"fdAT", struct.pack(">I", 2 * number) + pixel) if number else chunk(b"IDAT", pixel)
+    return out + chunk(b"IEND", b"")
+
+
+def tiny_webp(count: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+
+    pixels = [packed([frame(number, (1, 1))], "WEBP", lossless=True)[12:] for number in (0, 12)]
+    body = chunk(b"VP8X", b"\x02" + bytes(9)) + chunk(b"ANIM", bytes(6))
+    for number in range(count):
+        body += chunk(b"ANMF", bytes(12) + struct.pack("<I", 100) + pixels[light(number)])
+    return chunk(b"RIFF", b"WEBP" + body)
+
+
+@pytest.mark.parametrize(
+    ("make", "plugin", "step"),
+    [
+        (tiny_gif, GifImagePlugin.GifImageFile, "_seek"),
+        (tiny_tiff, TiffImagePlugin.TiffImageFile, "_seek"),
+        (tiny_png, PngImagePlugin.PngImageFile, "_seek"),
+        (tiny_webp, WebPImagePlugin.WebPImageFile, "_get_next"),
+    ],
+)
+def test_frames_that_are_gone_through_are_bounded_however_small(
+    make: Callable[[int], bytes], plugin: type[Any], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, go = 0, getattr(plugin, step)
+
+    def counted(*args: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return go(*args)
+
+    monkeypatch.setattr(plugin, step, counted)
+    found = decode_frames(make(2 * MAX_FRAMES), "a")
+    assert taken <= MAX_FRAMES + 8
+    lighter = [image.tobytes() != found[0].tobytes() for image in found]
+    assert lighter == [light(number) for number in (0, *choose([100] * MAX_FRAMES))]
+
+
+def test_what_is_no_block_of_a_gif_is_skipped():
+    data = packed([frame(number) for number in range(3)], "GIF", duration=100)
+    # before the extension of the second frame
+    at = data.index(b"!\xf9", data.index(b"!\xf9") + 1)
+    assert numbers(data[:at] + b"\0\0" + data[at:]) == [0, 1, 2]
+    assert numbers(data[:-1] + b"\0!") == [0, 1, 2]
