@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from cli.file_contents import FileContents
+from cli.json_lines import json_line
 from imagetools.errors import ImageToolsError
 from imagetools.grouping.records import Choice, Decision, ImageKey
 from imagetools.paths import shown
@@ -77,11 +78,18 @@ class Decided:
     def holding(self) -> list[PairDecision]:
         """Return the decision on each pair that holds, with the contents."""
         found = (self._holding(pair) for pair in self._of_pair)
-        return [
-            replace(one, contents=(self._contents.of(one.left), self._contents.of(one.right)))
-            for one in found
-            if one is not None
-        ]
+        return [self._with_contents(one) for one in found if one is not None]
+
+    def for_next_run(self) -> list[PairDecision]:
+        """Return the decisions that hold, with the contents, and as they were those that wait for a file.
+
+        A decision that a later one replaces, whatever the contents, is left out.
+        """
+        kept = []
+        for pair, decisions in self._of_pair.items():
+            holding = self._holding(pair)
+            kept += [self._with_contents(one) if one is holding else one for one in _not_replaced(decisions)]
+        return kept
 
     def paths(self) -> set[str]:
         """Return all paths that are decided on."""
@@ -108,6 +116,9 @@ class Decided:
             if one.contents is not None
         ]
 
+    def _with_contents(self, decision: PairDecision) -> PairDecision:
+        return replace(decision, contents=(self._contents.of(decision.left), self._contents.of(decision.right)))
+
     def _holding(self, pair: frozenset[str]) -> PairDecision | None:
         now = {path: self._contents.of(path) for path in pair}
         if "" in now.values():
@@ -116,6 +127,21 @@ class Decided:
             if decision.contents in (None, (now[decision.left], now[decision.right])):
                 return decision
         return None
+
+
+def _not_replaced(decisions: Sequence[PairDecision]) -> list[PairDecision]:
+    """Return the decisions on one pair that no later one on the same bytes, or on any bytes, replaces."""
+    kept: list[PairDecision] = []
+    said: set[frozenset[tuple[str, str]]] = set()
+    for decision in reversed(decisions):
+        if decision.contents is None:
+            kept.append(decision)
+            break
+        contents = frozenset(zip((decision.left, decision.right), decision.contents, strict=True))
+        if contents not in said:
+            said.add(contents)
+            kept.append(decision)
+    return kept[::-1]
 
 
 def decision_fields(decision: PairDecision) -> dict[str, Any]:
@@ -134,16 +160,32 @@ def _json_rows(text: str) -> Iterator[tuple[int, _Row]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as exc:
-            yield number, f"is no JSON: {exc}"
-            continue
-        yield number, row if isinstance(row, dict) else "is no JSON object"
+        yield number, _json_row(line)
+
+
+def _json_row(line: str) -> _Row:
+    try:
+        row = json.loads(line)
+        # what cannot be written again would end the run at its report
+        json_line(row)
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair, such as \\ud800, which is no character"
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as exc:
+        return f"is no JSON: {exc}"
+    return row if isinstance(row, dict) else "is no JSON object"
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, _Row]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        yield from _table_rows(reader)
+    except csv.Error as exc:
+        yield reader.reader.line_num, f"is no CSV that can be read: {exc}"
+
+
+def _table_rows(reader: "csv.DictReader[str]") -> Iterator[tuple[int, _Row]]:
     missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
     if missing:
         yield 1, f"is a header without {', '.join(missing)}; it needs {', '.join(_NEEDED)}"

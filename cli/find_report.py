@@ -160,7 +160,7 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
     similar = [{"candidate": path, **similar_fields(one)} for path, one in sorted(job.results.similar, key=_by_path)]
     _write_lines(report / "similar.jsonl", similar)
     _write_lines(report / "dead-letters.jsonl", job.results.dead_letters)
-    _write_lines(report / "decisions.jsonl", map(decision_fields, job.decided.holding()))
+    _write_lines(report / "decisions.jsonl", map(decision_fields, job.decided.for_next_run()))
     tally = job.not_looked_at
     _write_lines(
         report / "not-looked-at.jsonl",

@@ -97,6 +97,20 @@ class TestTheFile:
         with pytest.raises(BadDecisions, match="cannot be read"):
             read_decisions(tmp_path / "a.jsonl")
 
+    def test_what_could_not_be_written_again_is_refused(self, tmp_path):
+        start = '{"left": "a", "right": "b", "decision": "later", "note": '
+        told = refused(tmp_path / "a.jsonl", f'{start}"\\ud800"}}\n{start}{"[" * 100_000}{"]" * 100_000}}}\n')
+        assert told.splitlines()[1:] == [
+            r"line 1: has half of a surrogate pair, such as \ud800, which is no character",
+            "line 2: is nested too deeply",
+        ]
+
+    def test_a_table_that_cannot_be_read_names_the_line(self, tmp_path):
+        told = refused(tmp_path / "a.csv", f"left,right,decision,note\na,b,later,\na,c,later,{'x' * 131_073}\n")
+        assert told.splitlines()[1:] == ["line 3: is no CSV that can be read: field larger than field limit (131072)"]
+        told = refused(tmp_path / "a.csv", f"left,right,decision,{'x' * 131_073}\n")
+        assert told.splitlines()[1:] == ["line 1: is no CSV that can be read: field larger than field limit (131072)"]
+
     def test_it_is_refused_before_anything_is_started(self, tmp_path):
         scene(1).save(tmp_path / "a.png")
         (tmp_path / "d.jsonl").write_text("no\n")
@@ -175,8 +189,9 @@ class TestARun:
         file.write_text("left,right,decision,note\nb.png,a.png,not_duplicate,no\nx.png,a.png,later,\n")
         run(folder, file)
         held = folder.parent / "report" / "decisions.jsonl"
-        (line,) = [json.loads(line) for line in held.read_text().splitlines()]
+        line, waiting = [json.loads(line) for line in held.read_text().splitlines()]
         contents = FileContents(ImageRoot(folder))
+        assert waiting == {"left": "x.png", "right": "a.png", "decision": "later"}
         assert line == {
             "left": "b.png", "right": "a.png", "decision": "not_duplicate", "note": "no",
             "contents": [contents.of("b.png"), contents.of("a.png")],
@@ -184,6 +199,43 @@ class TestARun:
         kept = folder.parent / "kept.jsonl"
         kept.write_bytes(held.read_bytes())
         assert "1 pair is left out" in run(folder, kept)[1]
+
+    def test_a_decision_waits_from_report_to_report_until_its_file_is_back(self, folder):
+        contents = FileContents(ImageRoot(folder))
+        digests = [contents.of("b.png"), contents.of("a.png")]
+        word = {"left": "b.png", "right": "a.png", "decision": "not_duplicate", "note": "no"}
+        file = folder.parent / "d.jsonl"
+        file.write_text(lines(word | {"contents": digests}))
+        held = folder.parent / "report" / "decisions.jsonl"
+        b = (folder / "b.png").read_bytes()
+        (folder / "b.png").unlink()
+        run(folder, file)
+        scene(2).save(folder / "b.png")
+        run(folder, held)
+        assert "left out by your decisions" not in run(folder, held)[1]
+        (folder / "b.png").write_bytes(b)
+        assert "1 pair is left out by your decisions" in run(folder, held)[1]
+        assert json.loads(held.read_text()) == word | {"contents": digests}
+
+    def test_a_decision_that_a_later_one_replaces_does_not_come_back(self, folder):
+        contents = FileContents(ImageRoot(folder))
+        now = [contents.of("a.png"), contents.of("b.png")]
+        word = {"left": "a.png", "right": "b.png"}
+        turned = {"left": "b.png", "right": "a.png"}
+        no, yes, later = ({"decision": one} for one in ("not_duplicate", "duplicate", "later"))
+        other = {"contents": [DIGEST, now[1]]}
+        file, held = folder.parent / "d.jsonl", folder.parent / "report" / "decisions.jsonl"
+        file.write_text(
+            lines(
+                word | no, turned | yes, word | other | no, turned | yes | {"contents": now[::-1]}, word | other | later
+            )
+        )
+        run(folder, file)
+        kept = [turned | yes, turned | yes | {"contents": now[::-1]}, word | other | later]
+        assert [json.loads(line) for line in held.read_text().splitlines()] == kept
+        file.write_text(lines(word | other | no, turned | yes))
+        run(folder, file)
+        assert [json.loads(line) for line in held.read_text().splitlines()] == [turned | yes | {"contents": now[::-1]}]
 
     def test_the_last_word_on_a_pair_counts(self, folder):
         file = folder.parent / "d.jsonl"
