@@ -12,6 +12,9 @@ GROUPS_JSON: Final = "groups.jsonl"
 GROUPS_CSV: Final = "groups.csv"
 EXTRAS: Final = "extras.txt"
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet takes for a formula, or may once white space is gone."""
+
 _COLUMNS: Final = (
     "group", "state", "keep", "path", "relation", "width", "height", "bytes", "format", "modified", "same_file",
     "content",
@@ -35,15 +38,25 @@ def group_fields(found: FoundGroup) -> dict[str, Any]:
 
 
 def as_csv(groups: Iterable[FoundGroup]) -> bytes:
-    """Return a table with a line for each file of each group of two or more."""
+    """Return a table with a line for each file of each group of two or more.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe, such as a path that begins with =, +, -
+    or @. The lines of JSON have all paths as they are.
+    """
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, _COLUMNS, extrasaction="ignore")
     writer.writeheader()
     for found in groups:
         for file in found.files if len(found.files) > 1 else ():
             row = _file_fields(file) | {"group": found.group.id.path, "state": str(found.group.state)}
-            writer.writerow(row | {"keep": "keep" if file.keep else "", "same_file": "yes" if file.same_file else ""})
+            row |= {"keep": "keep" if file.keep else "", "same_file": "yes" if file.same_file else ""}
+            writer.writerow({name: _as_cell(value) for name, value in row.items()})
     return out.getvalue().encode()
+
+
+def _as_cell(value: object) -> object:
+    # a name of a file may come from anyone, and a formula can read other cells and open addresses
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def extras(groups: Sequence[FoundGroup]) -> tuple[bytes, int]:

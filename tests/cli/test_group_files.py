@@ -115,6 +115,17 @@ def test_the_table_has_a_line_for_each_file(tmp_path, images):
     ]
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_takes_no_path_in_the_table_for_a_formula(tmp_path, images, start):
+    name = f"{start}HYPERLINK(1).png"
+    scene(1).save(images.folder / name)
+    scene(1).save(images.folder / "b=1.png")
+    found = groups(tmp_path, images, pair("b=1.png", name))
+    rows = list(csv.DictReader(io.StringIO(as_csv(found).decode(), newline="")))
+    assert [(row["group"], row["path"]) for row in rows] == [(f"'{name}", f"'{name}"), (f"'{name}", "b=1.png")]
+    assert name in {member["path"] for group in map(group_fields, found) for member in group["members"]}
+
+
 def test_a_line_of_json_has_all_of_a_group(tmp_path, images):
     (found,) = groups(tmp_path, images, pair("large.png", "a.png"))
     group = json.loads(json.dumps(group_fields(found)))
