@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from imagetools.matching import geometry
 from imagetools.matching.covers import merge_covers
 from imagetools.matching.geometry import Map
-from imagetools.matching.ink import MIN_INK, InkComparison, compare_ink, deviation, smoothed
+from imagetools.matching.ink import MIN_INK, WINDOW, InkComparison, compare_ink, deviation, smoothed
 from imagetools.matching.planes import Grey
 from imagetools.matching.regions import Region, find_regions
 from imagetools.matching.registration import Registration, register, shrunk
+from imagetools.matching.stripes import find_stripe
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as shares of a picture's width and height."""
@@ -97,8 +98,39 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
     if nearly_blank and not (_is_upright(affine) and _similar_amounts(frame.source, frame.target)):
         return Detail("same template, other content", 0.0, (), frame.affine)
     regions = merge_covers(find_regions(compared), frame.source, frame.target)
+    relation = _relation(regions, compared)
+    if relation == "same template, other content":
+        around = _around_stripe(compared, frame)
+        if around is not None:
+            relation, (regions, compared) = "one contains the other", around
     differences = tuple(_difference(region, frame, first, second) for region in regions)
-    return Detail(_relation(regions, compared), compared.agreement, differences, frame.affine)
+    return Detail(relation, compared.agreement, differences, frame.affine)
+
+
+def _around_stripe(compared: InkComparison, frame: Registration) -> tuple[list[Region], InkComparison] | None:
+    """Return the regions, and what agrees, if one picture is a copy of the other with a stripe across it, or None.
+
+    All around the stripe must be a copy by itself, and show at least as much as the stripe hides.
+    """
+    stripe = find_stripe(frame.source, frame.target)
+    if stripe is None:
+        return None
+    # a window beside the stripe still sees it
+    reach = np.ones((2 * WINDOW + 1, 2 * WINDOW + 1), np.uint8)
+    left = cv2.dilate(stripe.mask.astype(np.uint8), reach) == 0
+    hidden = (compared.second if stripe.in_first else compared.first) > MIN_INK
+    around = compare_ink(frame.source, frame.target, np.asarray(frame.valid & left, dtype=np.bool_))
+    if np.count_nonzero(around.agrees) < np.count_nonzero(hidden & stripe.mask):
+        return None
+    rows, columns = (np.flatnonzero(stripe.mask.any(axis=axis)) for axis in (1, 0))
+    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    cover = Region(box, int(np.count_nonzero(stripe.mask)), float(stripe.in_first), cover=True)
+    regions = merge_covers(find_regions(around), frame.source, frame.target)
+    is_copy = _relation(regions, around) in ("same picture", "one contains the other")
+    # what was added beside the stripe is on the picture that has it
+    if not is_copy or _relation([cover, *regions], around) != "one contains the other":
+        return None
+    return [cover, *regions], around
 
 
 def is_blank(picture: Grey) -> bool:
