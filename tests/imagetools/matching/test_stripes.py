@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from bench.documents import document
 from imagetools.features.extract import extract
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.planes import Grey
@@ -77,17 +78,35 @@ def test_what_has_a_pattern_is_no_stripe():
     assert find_stripe(grey(plain), grey(other)) is None
 
 
+def test_paper_between_two_lines_is_no_stripe():
+    ruled = garment(1)
+    for y in (150, 270):
+        ImageDraw.Draw(ruled).line([(0, y), (SIZE[0], y)], fill="black", width=3)
+    ImageDraw.Draw(ruled).rectangle((0, 152, SIZE[0], 268), fill="white")
+    assert find_stripe(grey(garment(1)), grey(ruled)) is None
+
+
 def opening(image: Image.Image) -> ImageOpener:
     return lambda _box: image
 
 
+def verdict(one: Image.Image, two: Image.Image) -> bool:
+    return verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (opening(one), opening(two))).duplicate
+
+
 @pytest.mark.parametrize("corners", [lying(150, 70, 110), upright(140, -60, 90)])
 def test_a_slanted_stripe_on_a_white_ground_leaves_a_copy_and_other_clothes_remain_others(corners):
-    def verdict(one: Image.Image, two: Image.Image) -> bool:
-        return verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (opening(one), opening(two))).duplicate
-
     copy = striped(garment(1), corners)
     assert verdict(copy, garment(1))
     assert verdict(garment(1), copy)
     assert not verdict(copy, garment(2))
     assert not verdict(copy, striped(garment(2), corners))
+
+
+def test_a_stripe_does_not_let_other_content_pass():
+    one, two = document("form", 2, 2), document("form", 2, 3)
+    width, height = one.size
+    band: list[Corner] = [(0, 0.3 * height), (width, 0.4 * height), (width, 0.55 * height), (0, 0.45 * height)]
+    assert verdict(one, striped(one, band))
+    assert not verdict(one, striped(two, band))
+    assert not verdict(striped(one, band), striped(two, band))
