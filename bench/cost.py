@@ -33,8 +33,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SAMPLES, SERIES, SHARED
-from cli.find import STAGES, find
+from cli.find import find
 from cli.find_results import FindResults
+from cli.stage_bars import STAGES
 from imagetools.decode import decode
 from imagetools.features.extract import extract
 from imagetools.features.file_state import file_state

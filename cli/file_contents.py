@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from imagetools.errors import ImageError, ImageRootUnavailable
@@ -22,11 +22,17 @@ class FileContents:
             self._known[path] = self._read(path)
         return self._known[path]
 
-    def read_all(self, paths: Iterable[str]) -> None:
-        """Read many files, several at a time."""
+    def read_all(self, paths: Iterable[str], on_read: Callable[[int, int], None] | None = None) -> None:
+        """Read many files, several at a time.
+
+        on_read  called after each with how many are read, of how many
+        """
         unknown = [path for path in dict.fromkeys(paths) if path not in self._known]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
+            for done, (path, digest) in enumerate(zip(unknown, pool.map(self._read, unknown), strict=True), 1):
+                self._known[path] = digest
+                if on_read is not None:
+                    on_read(done, len(unknown))
 
     def _read(self, path: str) -> str:
         try:

@@ -8,19 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from confluent_kafka import KafkaException
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from cli.announce import announce
@@ -28,6 +18,7 @@ from cli.decisions import read_decisions
 from cli.find_report import FindJob
 from cli.find_results import FindResults
 from cli.output_checks import check_report
+from cli.stage_bars import StageBars
 from cli.stage_messages import StageMessages
 from cli.stage_progress import KafkaDied, StageProgress
 from cli.stop_signals import StopSignals
@@ -40,6 +31,7 @@ from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.provider import Broker, provide_broker
 from streams.config import Config, KafkaConfig
+from streams.feature_store import open_store
 from streams.kafka.admin import create_topics, delete_topics, reach
 from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
@@ -47,10 +39,7 @@ from streams.kafka.pulse import Pulse
 from streams.states import StateStream
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
 
-STAGES = ("encoder", "search", "matcher")
 POLL_S = 0.2
-PLAIN_EVERY_S = 10.0
-"""Interval of progress lines where no terminal shows bars."""
 
 
 class NothingToDo(ImageToolsError):
@@ -79,10 +68,11 @@ def find(
     job's own Kafka cannot continue.
     """
     console = console or Console()
-    matcher = check(environ, bootstrap).matcher
+    config = check(environ, bootstrap)
     require_order(keep_order)
     decided = read_decisions(decisions) if decisions is not None else []
-    with StopSignals() as signals:
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
         passed = Tally()
         paths = list(find_images(folder, on_skipped=passed.add))
         if not paths:
@@ -91,12 +81,16 @@ def find(
             check_report(report)
         job = FindJob(
             folder, report, FindResults(len(paths)), passed, console,
-            paths=paths, decisions=decided, matcher=matcher, keep_order=keep_order,
+            paths=paths, decisions=decided, matcher=config.matcher, keep_order=keep_order,
+            stopped=lambda: signals.requested,
         )  # fmt: skip
         if away := len(job.decided.paths().difference(paths)):
             job.say(f"{away:,} paths of {shown(str(decisions))} are not among the images; their decisions wait")
+        # until the groups are found, since they need the stages' features
+        home = stack.enter_context(Scratch())
+        job.open_store = partial(open_store, replace(config, features_dir=config.features_dir or home / "features"))
         try:
-            _run(job, paths, signals, bootstrap, environ, encoders, matchers)
+            _run(job, paths, signals, home, bootstrap, environ, encoders, matchers)
         except KeyboardInterrupt:
             job.finish("interrupted")
         except Exception as exc:
@@ -115,6 +109,7 @@ def _run(
     job: FindJob,
     paths: Sequence[str],
     signals: StopSignals,
+    home: Path,
     bootstrap: str | None,
     environ: Mapping[str, str],
     encoders: int,
@@ -123,7 +118,6 @@ def _run(
     """Work until every image has its verdict or a signal arrives, then stop all that was started."""
     folder, console = job.folder, job.console
     with contextlib.ExitStack() as stack:
-        home = stack.enter_context(Scratch())
         kafka, own = stack.enter_context(_cluster(bootstrap, environ, console))
         create_topics(kafka)
         settings = _settings(environ, kafka, bootstrap, folder, home)
@@ -225,7 +219,7 @@ def _watch(
 
     shown_at = time.monotonic()
     messages = StageMessages()
-    with _Bars(results, console) as bars:
+    with StageBars(results, console) as bars:
         while not signals.requested:
             for seen in follower.read(POLL_S):
                 job.take(seen)
@@ -245,54 +239,3 @@ def _watch(
         while rest := list(follower.read(POLL_S)):
             for seen in rest:
                 job.take(seen)
-
-
-class _Bars:
-    """A progress bar for each stage, with rate and time left; without a terminal, a line every PLAIN_EVERY_S."""
-
-    def __init__(self, results: FindResults, console: Console) -> None:
-        self._results = results
-        self._console = console
-        self._plain_at = time.monotonic()
-        self._began = time.monotonic()
-        self._progress = Progress(
-            TextColumn("{task.description:8}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>9}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "_Bars":
-        for stage in STAGES:
-            self._tasks[stage] = self._progress.add_task(stage, total=self._results.announced, rate="")
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def show(self) -> None:
-        """Show the current state."""
-        results = self._results
-        dead = results.dead_before_search
-        done = {
-            "encoder": results.encoded,
-            "search": results.searched + dead,
-            "matcher": len(results.verdicts),
-        }
-        elapsed = max(time.monotonic() - self._began, 1e-3)
-        for stage, count in done.items():
-            self._progress.update(self._tasks[stage], completed=count, rate=f"{count / elapsed:.0f}/s")
-        if not self._console.is_terminal and time.monotonic() - self._plain_at > PLAIN_EVERY_S:
-            self._plain_at = time.monotonic()
-            text = ", ".join(f"{stage} {count:,}" for stage, count in done.items())
-            self._console.print(Text(f"of {results.announced:,} images: {text}"))

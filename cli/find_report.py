@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,19 @@ from cli.decisions import Decided, PairDecision, decision_fields
 from cli.file_contents import FileContents
 from cli.file_looks import look_at_all
 from cli.find_results import FindResults, Links, Totals, totals
-from cli.found_groups import count_groups, describe_groups, evidence_by_pair, group_pairs
+from cli.found_groups import count_groups, describe_groups, evidence_by_pair
+from cli.group_alerts import StoppableComparer, group_alerts
 from cli.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
 from cli.json_lines import json_line
 from cli.output_checks import make_report_files
 from cli.pair_comparer import PairComparer, relation_of_duplicate
 from cli.report import ReportContents, write_report
-from imagetools.errors import CannotWrite
+from cli.slow_progress import SlowProgress
+from imagetools.errors import CannotWrite, ConfigError
+from imagetools.features.store import FeatureStore
 from imagetools.folder import Tally
 from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.keep import KEEP_ORDER
-from imagetools.grouping.records import Edge, ImageKey
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.paths import printable, shown
@@ -46,6 +48,8 @@ class FindJob:
     decisions      a person's, from a file
     matcher        compares the pairs that the groups need and no alert tells of
     keep_order     what matters for the image to keep, in that order
+    open_store     opens the store that has the stages' features
+    stopped        whether a person has asked to end the work: no more pairs are compared then
     """
 
     folder: Path
@@ -57,6 +61,8 @@ class FindJob:
     decisions: Sequence[PairDecision] = ()
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     keep_order: Sequence[str] = KEEP_ORDER
+    open_store: Callable[[], FeatureStore | None] = lambda: None
+    stopped: Callable[[], bool] = lambda: False
     links: Links = field(init=False)
     images: ImageRoot = field(init=False)
     contents: FileContents = field(init=False)
@@ -90,8 +96,13 @@ class FindJob:
             self.say(f"{_sentence(ended)} before any image was done: everything is stopped, no report was written")
             return
         sums = totals(self.results, self.links)
-        grouping = self._group()
+        grouping, skipped = self._group()
+        if skipped:
+            ended = ended or "interrupted while pairs were compared for the groups"
         self.say(_summary(sums, count_groups(grouping, self.folder), took, ended))
+        if skipped:
+            pairs = "1 pair was" if skipped == 1 else f"{skipped:,} pairs were"
+            self.say(f"{pairs} not compared for the groups, so that a group may lack some of its images")
         if self.not_looked_at.counts:
             self.say(str(self.not_looked_at))
         if self.report is None:
@@ -102,18 +113,27 @@ class FindJob:
             raise CannotWrite(f"the report in {shown(str(self.report))} cannot be written: {exc.strerror}") from exc
         self.say(f"{'Report of what is done' if ended else 'Report'}: {self.report / 'report.html'}")
 
-    def _group(self) -> Grouping:
-        pairs = [(alert.candidate, d) for alert in self.results.alerts for d in alert.duplicated]
-        paths = [path for candidate, d in pairs for path in (candidate, d.relative_path)]
-        self.contents.read_all([*paths, *self.decided.paths()])
-        # a file that cannot be read any more stands for itself
-        key = {path: ImageKey(path, self.contents.of(path) or path) for path in paths}
-        edges = [
-            Edge(key[candidate], key[d.relative_path], relation_of_duplicate(d), d.score) for candidate, d in pairs
-        ]
+    def _group(self) -> tuple[Grouping, int]:
+        """Return the groups, and how many pairs were not compared for them."""
+        progress = SlowProgress(self.say)
         places = {path: place for place, path in enumerate(self.paths)}
-        comparer = PairComparer(self.images, self.matcher)
-        return group_pairs(edges, self.decided.for_grouping(), places, comparer)
+        store = self._open_store()
+        try:
+            # the stages' store has features by the real folder
+            compare = PairComparer(ImageRoot(self.folder.resolve()), self.matcher, store)
+            comparer = StoppableComparer(compare, progress, self.stopped)
+            alerts = self.results.alerts
+            return group_alerts(alerts, self.contents, self.decided, places, comparer, progress), comparer.skipped
+        finally:
+            if store is not None:
+                store.close()
+
+    def _open_store(self) -> FeatureStore | None:
+        try:
+            return self.open_store()
+        except ConfigError as exc:
+            self.say(f"the grouping computes features itself: {exc}")
+            return None
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -2,6 +2,7 @@
 
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.features.cache import FeatureCache
+from imagetools.features.store import FeatureStore
 from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
@@ -14,10 +15,14 @@ from schemas.records import Duplicate
 class PairComparer:
     """Says what two files are to each other; fits `Grouping`. Features of a file are computed once."""
 
-    def __init__(self, images: ImageRoot, config: MatcherConfig) -> None:
+    def __init__(self, images: ImageRoot, config: MatcherConfig, store: FeatureStore | None = None) -> None:
+        """Compare nothing yet.
+
+        store  keeps features on disk, by the root as `images` names it; the caller closes it
+        """
         self._images = images
         self._config = config
-        self._cache = FeatureCache(config)
+        self._cache = FeatureCache(config, store=store)
 
     def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
         """Return what left is to right; nothing where they are no duplicates or one cannot be read."""
