@@ -18,6 +18,7 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.difference_boxes import merge_boxes
 from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
+from imagetools.matching.registration import shrunk
 from imagetools.matching.relation import Relation, relation_of
 from imagetools.opener import FileOpener
 
@@ -167,6 +168,10 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
         return None
     opened = [opener((detail.SIDE, detail.SIDE)) for opener in openers]
     greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
+    best = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
+    if pair.alignment.bend is not None or len(best) == 3:
+        # straightening takes memory for every pixel, and OpenCV refuses a side of 32,767
+        greys = [shrunk(grey, detail.SIDE / max(grey.shape))[0] for grey in greys]
     # in one order, so that the verdict does not depend on which came first
     features = [candidate, neighbor]
     if not pair.from_candidate:
@@ -176,7 +181,6 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
         geometry.whole_picture_map(0, (one.width, one.height), (grey.shape[1], grey.shape[0]))
         for one, grey in zip(features, greys, strict=True)
     )
-    best = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
     affine = geometry.compose(into, geometry.compose(best, geometry.inverse(back)))
     first = 255 - greys[0] if pair.alignment.negative else greys[0]
     first = bending.straightened(first, greys[1].shape[::-1], affine, pair.alignment.bend)

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+import pytest
+from PIL import Image, ImageDraw, ImageOps
 
 from bench.strong_edits import waves
 from imagetools.features.extract import extract, pyramid_of
-from imagetools.matching import agreement
-from imagetools.matching.bending import find_bend, straightened
+from imagetools.matching import agreement, bending
+from imagetools.matching.bending import Bend, find_bend, straightened
 from imagetools.matching.config import MatcherConfig
+from imagetools.matching.detail import SIDE
+from imagetools.matching.geometry import Map
 from imagetools.matching.planes import Grey
-from imagetools.matching.verify import verify
+from imagetools.matching.verify import Verification, verify
 from tests.support.pictures import SAMPLES, photo
 
 CONFIG = MatcherConfig()
@@ -69,3 +72,36 @@ def test_photos_with_waves_are_found_whichever_comes_first():
         found.append(verdict)
     assert sum(one.duplicate for one in found) >= 8
     assert any("bent" in one.edit for one in found)
+
+
+def test_large_drawn_pictures_are_shrunk_before_they_are_straightened(monkeypatch):
+    """OpenCV refuses a side of 32,767 pixels, and a picture of 10 megapixels takes half a gigabyte."""
+    page = Image.new("RGB", (800, 1100), "white")
+    rng = random.Random(1)
+    for top in range(45, 1055, 45):
+        left = 45
+        while left < 530:
+            word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9)))
+            ImageDraw.Draw(page).text((left, top), word, "black", font_size=24)
+            left += 14 * len(word) + 24
+    waves_of_page = Image.merge("RGB", [Image.fromarray(waved(np.asarray(page.convert("L")), 25, 600))] * 3)
+    one, two = extract(page, CONFIG), extract(waves_of_page, CONFIG)
+    straighten, sizes = bending.straightened, []
+
+    def recorded(source: Grey, size: tuple[int, int], found: Map, bend: Bend | None) -> Grey:
+        if bend is not None:
+            sizes.append(max(*source.shape, *size))
+        return straighten(source, size, found, bend)
+
+    monkeypatch.setattr(bending, "straightened", recorded)
+
+    def seen(size: tuple[int, int]) -> Verification:
+        large = [image.resize(size) for image in (page, waves_of_page)]
+        sizes.clear()
+        return verify(one, two, CONFIG, (lambda _box: large[0], lambda _box: large[1]))
+
+    as_large_as_kept = seen((1091, 1500))
+    assert seen((1600, 2200)).score == pytest.approx(as_large_as_kept.score, abs=0.01)
+    assert max(sizes) == SIDE
+    seen((40, 33_000))
+    assert max(sizes) == SIDE
