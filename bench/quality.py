@@ -6,8 +6,7 @@
 
 Each pair of images is judged alone, with no search before it. The pairs come from photos that `bench.calibrate` did
 not see, and from documents and animations that are drawn; with --documents or --animations, from these alone.
-Milliseconds are CPU time of one
-thread, with features cached.
+Milliseconds are CPU time of one thread, with features cached.
 """
 
 import itertools

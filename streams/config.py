@@ -97,7 +97,7 @@ class Config:
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_local           more neighbors that share local codes, at most, counted in the same way; 0: none
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
-    features_dir       where the matcher keeps features on disk; None: in memory alone
+    features_dir       where encoders and matchers keep features on disk; None: matchers keep them in memory alone
     features_mb        of disk that they may take
     dead_letter_limit  after this many dead letters in a row a stage checks its inputs; 0: never
     matcher            threshold, the pairs that it leaves out, and the box that images are fitted to

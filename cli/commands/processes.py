@@ -102,7 +102,7 @@ def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
 @click.command()
 @click.option("--to", "target", required=True, metavar="TOPIC", help="The second log, such as embeddings.2.")
 @click.option("--switch", is_flag=True, help="Make search follow the second log from now on.")
-@options.setting_options(settings.IMAGES_DIR, *options.KAFKA, *options.MODEL)
+@options.setting_options(settings.IMAGES_DIR, *options.KAFKA, *options.MODEL, settings.WIDTH, settings.HEIGHT)
 def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     """Move the collection to the model that MODELS_NAME names, while the service runs.
 

@@ -13,7 +13,8 @@ from imagetools.features.config import FeatureConfig
 FEATURES_VERSION: Final = 2
 """Count this up with every change of the code by which an image gets other features.
 
-Features of another version are never compared with these; they are computed again. A test compares features with
+Features of another version are never compared with these; they are computed again. Local codes in the log have no
+version: those of an image stay until it is announced again. A test compares features with
 stored ones and fails when they change.
 """
 

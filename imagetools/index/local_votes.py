@@ -68,7 +68,7 @@ class _Hits:
 
 
 def bits_for(count: int) -> int:
-    """Return how many bits of a key have to agree among so many codes: lists keep their length as an index grows."""
+    """Return how many bits of a key have to agree among this many codes: lists keep their length as an index grows."""
     return min(KEY_BITS, max(_FEWEST_BITS, count.bit_length() + _SPARE_BITS))
 
 

@@ -19,10 +19,7 @@ from imagetools.index.local_segment import Stored
 from imagetools.index.state import Entry, IndexState, Placement
 
 FORMAT = 4
-"""Version of the files. Versions before 3 had no checksums; `read` refuses them, and any later than this."""
-
-WITHOUT_LOCAL_CODES = 3
-"""The format before there were local codes, which `read` takes, too."""
+"""Version of the files; `read` refuses any other. Versions before 4 may lack local codes that the log has."""
 
 GRAPH = "graph"
 _ENTRIES = "entries.npz"
@@ -66,18 +63,18 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexStat
     # NGT can crash on damaged bytes, so it opens nothing but the checked copy
     copy_sealed(saved, home)
     head = json.loads((home / _HEAD).read_text("utf-8"))
-    if head["format"] not in (WITHOUT_LOCAL_CODES, FORMAT):
-        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {WITHOUT_LOCAL_CODES} and {FORMAT}")
+    if head["format"] != FORMAT:
+        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
     if head["distance_type"] != config.distance_type:
         raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {config.distance_type}")
     if config.dimension not in (None, head["dimension"]):
         raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {config.dimension}")
-    state = IndexState() if head["format"] == WITHOUT_LOCAL_CODES else _read_local(home / _LOCAL)
+    state = _read_local(home / _LOCAL)
     state.model = head["model"]
     for placement in _read_entries(home / _ENTRIES):
         state.attach(placement)
     for name in (_HEAD, _ENTRIES, _LOCAL):
-        (home / name).unlink(missing_ok=True)
+        (home / name).unlink()
     return Graph(home / GRAPH, config, head["dimension"]), state, head["info"]
 
 

@@ -35,8 +35,8 @@ _MAX_BLOCKS: Final = 24
 _MIN_FOUND: Final = 0.75
 _MIN_GAIN: Final = 0.25
 _MIN_STEP: Final = 2.5
-# Blocks move together where their steps differ by this at most, pixels; so many of them, and this share of all that
-# disagree, make a motion
+# Blocks move together where their steps differ by this at most, pixels; this many of them, and this share of all
+# that disagree, make a motion
 _TOGETHER: Final = 2.0
 _MIN_BLOCKS: Final = 3
 _MIN_SHARE: Final = 0.15

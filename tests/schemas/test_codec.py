@@ -314,7 +314,7 @@ def test_a_message_of_each_older_schema_is_read(kind, older, data):
 @settings(max_examples=20)
 @given(data=st.data())
 def test_an_older_reader_reads_new_messages(kind, data):
-    """As a registry's client does: the writer's schema is at hand, and the reader's is older."""
+    """As a registry's client does: it has the writer's schema, and the reader's is older."""
     *olders, newest = published_schemas(kind)
     plain = data.draw(value_of(newest))
     for older in olders:
