@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 1.0
 """How long a batch waits for its features to be written; longer waits mean that the disk is stuck."""
 
+KEPT_PIXELS: Final = 4_000_000
+"""Pixels of all frames of an image up to which they wait for the codes, 12 MB; of a larger one, the codes are computed
+at once, so that a batch of huge images does not fill the memory."""
 
 READERS: Final = max(8, usable_cores())
 """Threads that read files: storage may be slow. No more of them compute than there are cores."""
@@ -61,12 +64,14 @@ class Look:
     name      of the image, for errors
     frames    that stand for it, RGB, no smaller than the network's input and the features' box where it has as much
     prepared  ready for the network
+    codes     of the local detail, packed, once they are computed: the data and the frames are then dropped
     """
 
     data: bytes
     name: str
     frames: Sequence[Image.Image]
     prepared: Prepared
+    codes: bytes | None = None
 
 
 class ImageReader:
@@ -109,12 +114,17 @@ class ImageReader:
         return replace(look.prepared, digest=digest, codes=codes)
 
     def look_at(self, data: bytes, name: str) -> Look:
-        """Decode an image file and prepare it for the network. ImageError."""
+        """Decode an image file and prepare it for the network; of a large one, compute the codes. ImageError."""
         with self._cores:
-            return self._look_at(data, name)
+            look = self._look_at(data, name)
+            if sum(frame.width * frame.height for frame in look.frames) <= KEPT_PIXELS:
+                return look
+            return replace(look, data=b"", frames=(), codes=_packed(self._features_of(look)))
 
     def codes_of(self, look: Look) -> bytes:
         """Return the codes of an image's local detail, as records hold them."""
+        if look.codes is not None:
+            return look.codes
         with self._cores:
             return _packed(self._features_of(look))
 

@@ -38,7 +38,7 @@ from schemas.records import (
 )
 from streams import encoding
 from streams.encoder_consumer import EncoderStage
-from streams.encoding import READERS
+from streams.encoding import READERS, ImageReader
 from streams.matcher_consumer import MatcherStage
 from streams.reencoding import ReencoderStage, second_log
 from streams.stage import Outcome, Received
@@ -286,6 +286,24 @@ def test_a_reply_has_the_codes_of_the_embedding(encoder, folder):
         np.testing.assert_allclose(reply.fingerprint, embedding.fingerprint, atol=1e-3)
     assert (gone.outcome, broken.outcome) == (ReplyOutcome.MISSING, ReplyOutcome.REFUSED)
     assert gone.codes == broken.codes == b""
+
+
+def test_of_large_images_no_frames_wait_for_the_codes(encoder, tmp_path):
+    large = scene(3).resize((2400, 1800))
+    large.save(tmp_path / "large.png", compress_level=1)
+    scene(3).save(tmp_path / "small.png")
+    stage = EncoderStage(encoder, ImageRoot(tmp_path))
+    (embedding,) = embeddings(stage.run(announced("large.png")))
+    (reply,) = stage.answer([request(relative_path="large.png")])
+    stage.close()
+    assert reply.codes == embedding.codes != b""
+    reader = ImageReader(encoder, ImageRoot(tmp_path), FeatureConfig())
+    small, look = (reader.look_at((tmp_path / name).read_bytes(), name) for name in ("small.png", "large.png"))
+    assert small.frames
+    assert not look.frames
+    assert not look.data
+    assert reader.codes_of(look) == embedding.codes
+    assert reader.codes_of(small) != b""
 
 
 def test_a_reencoded_record_gets_codes(encoder, folder, tmp_path):
