@@ -15,7 +15,7 @@ from PIL import Image
 
 from imagetools.decode import DEFAULT_CONFIG, Box, DecodeConfig
 from imagetools.errors import ImageRootUnavailable, MissingImage, OutsideRoot, UnreadableImage
-from imagetools.opener import FileOpener
+from imagetools.opener import FileOpener, KeptFrames
 from imagetools.paths import open_file, read_capped, require_file, require_path, shown
 
 _NO_SUCH_FILE: Final = frozenset(
@@ -69,9 +69,12 @@ class ImageRoot:
         """Read and `decode`; raises what both raise."""
         return self.opener(relative_path)(box)
 
-    def opener(self, relative_path: str) -> FileOpener:
-        """Return what opens the image, now or later; each call reads the file, and raises what `open` raises."""
-        return FileOpener(lambda: self.read(relative_path), shown(relative_path), self.config)
+    def opener(self, relative_path: str, kept: KeptFrames | None = None) -> FileOpener:
+        """Return what opens the image, now or later; calls read the file, and raise what `open` raises.
+
+        kept  as in `FileOpener`
+        """
+        return FileOpener(lambda: self.read(relative_path), shown(relative_path), self.config, kept)
 
     def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
         """Return the real root, and the parts of the real path below it."""

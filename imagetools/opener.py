@@ -1,11 +1,46 @@
 """Opens one image file as often as it is needed."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from cachetools import LRUCache
 from PIL import Image
 
 from imagetools.decode import DEFAULT_CONFIG, Box, DecodeConfig, decode, decode_frames
 from imagetools.errors import BrokenImage
+
+MAX_KEPT_BYTES: Final = 128 * 2**20
+"""Of the frames that openers keep: those of seven animations of two megapixels."""
+
+
+class KeptFrames:
+    """The frames that openers decoded last, so that comparing one after the other decodes them once. Thread-safe."""
+
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        """Keep nothing yet."""
+        self._kept: LRUCache[tuple[FileOpener, Box], Sequence[Image.Image]] = LRUCache(max_bytes, _nbytes)
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frames that are kept."""
+        return int(self._kept.currsize)
+
+    def get(self, opener: "FileOpener", box: Box) -> Sequence[Image.Image] | None:
+        """Return what an opener decoded to this box, where it is kept."""
+        with self._lock:
+            return self._kept.get((opener, box))
+
+    def put(self, opener: "FileOpener", box: Box, frames: Sequence[Image.Image]) -> None:
+        """Keep the frames, unless they are larger than all that may be kept."""
+        with self._lock:
+            if _nbytes(frames) <= self._kept.maxsize:
+                self._kept[opener, box] = frames
+
+
+def _nbytes(frames: Sequence[Image.Image]) -> int:
+    return sum(frame.width * frame.height * len(frame.getbands()) for frame in frames)
 
 
 class FileOpener:
@@ -14,15 +49,24 @@ class FileOpener:
     Each call raises what reading and decoding raise.
     """
 
-    def __init__(self, read: Callable[[], bytes], name: str, config: DecodeConfig = DEFAULT_CONFIG) -> None:
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        name: str,
+        config: DecodeConfig = DEFAULT_CONFIG,
+        kept: KeptFrames | None = None,
+    ) -> None:
         """Open nothing yet.
 
         read  returns the bytes of the file
         name  of the image in errors
+        kept  keeps what `frame` decodes; shared by openers, it bounds their memory together
         """
         self._read = read
         self._name = name
         self._config = config
+        self._kept = kept or KeptFrames()
+        self._decoding = threading.Lock()
 
     def __call__(self, box: Box | None = None) -> Image.Image:
         """Return the picture, or the first frame, as `decode` does."""
@@ -33,10 +77,19 @@ class FileOpener:
         return decode_frames(self._read(), self._name, box=box, config=self._config)
 
     def frame(self, number: int) -> Callable[[Box], Image.Image]:
-        """Return what opens one of `frames`. BrokenImage where the file has changed and no longer has it."""
+        """Return what opens one of `frames`; the pictures are shared, and not to be changed.
+
+        Later frames are decoded once for a box, as long as they are kept: each takes all frames before it. BrokenImage
+        where the file has changed and no longer has the frame.
+        """
 
         def open_frame(box: Box) -> Image.Image:
-            found = self.frames(box)
+            # threads that want the same frames wait for the first one to decode them
+            with self._decoding:
+                found = self._kept.get(self, box)
+                if found is None:
+                    found = self.frames(box)
+                    self._kept.put(self, box, found)
             if number >= len(found):
                 raise BrokenImage(self._name, "has lost frames since it was first opened")
             return found[number]

@@ -16,7 +16,7 @@ from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import ImageOpener, verify
-from imagetools.opener import FileOpener
+from imagetools.opener import FileOpener, KeptFrames
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -108,7 +108,10 @@ class MatcherStage(Stage[Candidates]):
             if not isinstance(features.get(record.candidate), ImageError)
             for neighbor in record.neighbors
         ]
-        compared = self._comparing.map(lambda piece: self._compare_all(features, piece), pairs)
+        # shared, so that the frames of a candidate are not decoded for each of its neighbors
+        kept = KeptFrames()
+        openers = {path: self._images.opener(path, kept) for path in features}
+        compared = self._comparing.map(lambda piece: self._compare_all(features, openers, piece), pairs)
         found: dict[int, dict[str, Comparison]] = {}
         for (record, neighbor), one in zip(pairs, compared, strict=True):
             if one is not None:
@@ -146,22 +149,31 @@ class MatcherStage(Stage[Candidates]):
             return exc
 
     def _compare_all(
-        self, features: dict[str, FeaturesOrError], pairs: Sequence[tuple[Candidates, Neighbor]]
+        self,
+        features: dict[str, FeaturesOrError],
+        openers: dict[str, FileOpener],
+        pairs: Sequence[tuple[Candidates, Neighbor]],
     ) -> list[Comparison]:
         # handing over pairs one by one would cost a tenth of what most pairs take
         size = max(1, min(HANDFUL, len(pairs) // self._computing))
         handfuls = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-        done = self._comparers.map(lambda some: [self._compare(features, *pair) for pair in some], handfuls)
+        done = self._comparers.map(lambda some: [self._compare(features, openers, *pair) for pair in some], handfuls)
         return [one for handful in done for one in handful]
 
-    def _compare(self, features: dict[str, FeaturesOrError], record: Candidates, neighbor: Neighbor) -> Comparison:
+    def _compare(
+        self,
+        features: dict[str, FeaturesOrError],
+        openers: dict[str, FileOpener],
+        record: Candidates,
+        neighbor: Neighbor,
+    ) -> Comparison:
         if neighbor.identical:
             return identical(neighbor.relative_path)
         ours, theirs = features[record.candidate], features[neighbor.relative_path]
         if isinstance(ours, ImageError) or isinstance(theirs, ImageError):
             return None
-        openers = self._images.opener(record.candidate), self._images.opener(neighbor.relative_path)
-        return self._verify(neighbor.relative_path, ours, theirs, openers)
+        both = openers[record.candidate], openers[neighbor.relative_path]
+        return self._verify(neighbor.relative_path, ours, theirs, both)
 
     def _verify(
         self, path: str, candidate: Features, neighbor: Features, openers: tuple[ImageOpener, ImageOpener]

@@ -14,6 +14,7 @@ from PIL import GifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImag
 from imagetools.decode import DecodeConfig, decode, decode_frames
 from imagetools.errors import ImageTooLarge
 from imagetools.frames import MAX_FRAMES, choose
+from imagetools.opener import FileOpener, KeptFrames
 
 
 def frame(number: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -181,3 +182,26 @@ def test_what_is_no_block_of_a_gif_is_skipped():
     at = data.index(b"!\xf9", data.index(b"!\xf9") + 1)
     assert numbers(data[:at] + b"\0\0" + data[at:]) == [0, 1, 2]
     assert numbers(data[:-1] + b"\0!") == [0, 1, 2]
+
+
+def test_later_frames_are_decoded_once_for_a_box_and_kept_within_bounds():
+    data, reads = packed([frame(number) for number in range(3)], "GIF", duration=100), 0
+
+    def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        return data
+
+    size = 3 * 3 * 64 * 48
+    kept = KeptFrames(size)
+    one, two = (FileOpener(read, name, kept=kept) for name in ("one", "two"))
+    box = (64, 48)
+    middle, late = (one.frame(number)(box) for number in (1, 2))
+    assert reads == 1
+    assert (middle.tobytes(), late.tobytes()) == tuple(found.tobytes() for found in one.frames(box)[1:])
+    two.frame(1)(box)
+    assert kept.nbytes == size
+    reads = 0
+    one.frame(1)(box)
+    assert reads == 1
+    assert FileOpener(read, "none", kept=KeptFrames(size - 1)).frame(1)(box).tobytes() == middle.tobytes()

@@ -9,6 +9,8 @@ from PIL import ImageOps
 
 from bench.documents import document
 from bench.scans import reencoded
+from imagetools import opener
+from imagetools.decode import decode_frames
 from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.features import cache
 from imagetools.features.extract import Features, extract
@@ -188,6 +190,34 @@ def test_a_reply_has_the_similar_images_as_well(forms: Path) -> None:
     assert [(one.relative_path, one.relation) for one in reply.duplicated] == [("first.png", "same")]
     (found,) = reply.similar
     _is_template(found, "second.png")
+
+
+def test_frames_of_a_drawn_animation_are_decoded_once_for_all_its_neighbors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [document("form", seed, seed) for seed in range(3)]
+    names = [f"{number}.tiff" for number in range(4)]
+    for name in names:
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    stage = MatcherStage(MatcherConfig(), ImageRoot(tmp_path), workers=4)
+    asked = [_ask(names[0], *names[1:])]
+    expected = stage.run(asked)
+    taken = 0
+
+    def counted(*args: Any, **more: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return decode_frames(*args, **more)
+
+    monkeypatch.setattr(opener, "decode_frames", counted)
+    # the features are known by now
+    (outcome,) = stage.run(asked)
+    stage.close()
+    verdict, alert = _records(outcome)
+    assert isinstance(alert, Duplicates)
+    assert len(alert.duplicated) == 3
+    assert _records(expected[0])[0] == verdict
+    assert taken == len(names)
 
 
 def test_unrelated_pictures_are_not_on_record(stage: MatcherStage) -> None:
