@@ -1,10 +1,10 @@
 """Opens one image file as often as it is needed."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cachetools import LRUCache
 from PIL import Image
 
 from imagetools.decode import DEFAULT_CONFIG, Box, DecodeConfig, decode, decode_frames
@@ -19,24 +19,30 @@ class KeptFrames:
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         """Keep nothing yet."""
-        self._kept: LRUCache[tuple[FileOpener, Box], Sequence[Image.Image]] = LRUCache(max_bytes, _nbytes)
+        self._max_bytes = max_bytes
+        # the last one used comes last
+        self._kept: OrderedDict[tuple[FileOpener, Box], Sequence[Image.Image]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the frames that are kept."""
-        return int(self._kept.currsize)
+        return sum(_nbytes(frames) for frames in self._kept.values())
 
     def get(self, opener: "FileOpener", box: Box) -> Sequence[Image.Image] | None:
         """Return what an opener decoded to this box, where it is kept."""
         with self._lock:
-            return self._kept.get((opener, box))
+            found = self._kept.get((opener, box))
+            if found is not None:
+                self._kept.move_to_end((opener, box))
+            return found
 
     def put(self, opener: "FileOpener", box: Box, frames: Sequence[Image.Image]) -> None:
-        """Keep the frames, unless they are larger than all that may be kept."""
+        """Keep the frames, and drop those unused for longest where there is no room."""
         with self._lock:
-            if _nbytes(frames) <= self._kept.maxsize:
-                self._kept[opener, box] = frames
+            self._kept[opener, box] = frames
+            while self.nbytes > self._max_bytes:
+                self._kept.popitem(last=False)
 
 
 def _nbytes(frames: Sequence[Image.Image]) -> int:
