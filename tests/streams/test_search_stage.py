@@ -305,7 +305,8 @@ def test_a_log_whose_last_committed_record_was_compacted_away(bootstrap, kafka, 
     filler = 0
     while True:
         offsets = _offsets(kafka)
-        if 1 not in offsets:
+        # on a busy machine a reading may come back empty
+        if offsets and 1 not in offsets:
             break
         assert time.monotonic() < deadline, offsets
         filler += 1
