@@ -40,13 +40,18 @@ _INSIDE: Final = 0.99
 _MIN_PERSPECTIVE_GAIN: Final = 0.02
 # and may leave a hole of this share at most: two things on one floor share the floor, in perspective
 _MAX_PERSPECTIVE_HOLE: Final = 0.2
+# Mean correlation by the homography of the keypoints alone: of copies .53 and more, of look-alikes .53 and less
+_MIN_RAW_MEAN: Final = 0.45
 # A bend has to show this much more of mean correlation than a map alone, and may leave a hole of this share at most
 _MIN_BEND_GAIN: Final = 0.1
 _MAX_BENT_HOLE: Final = 0.1
 # and this much has to agree exactly: more where both columns and rows move, since that could follow a moved subject
 _MIN_BENT_STRICT: Final = 0.45
 _STRICTER: Final = 10.0
-_MIN_BENT_INLIERS: Final = 10
+# Waved copies have 30 inliers and more in 19 of 20; look-alikes 26 at most, and 8 at the median
+_MIN_BENT_INLIERS: Final = 20
+# Whole pictures that agree less are no crops of each other, unless nothing of them is textured
+_MIN_CROPPED_MEAN: Final = 0.45
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,9 @@ def align_in_perspective(
     back, into = _into_close(first), _into_close(second)
     flat = geometry.compose(into, geometry.compose(homography, geometry.inverse(back)))
     compared = agreement.compare(flat, *pyramids, _CLOSE_SIDE)
+    # refining is the most of the work, and look-alikes are not worth it
+    if compared.mean < max(_MIN_RAW_MEAN, affine.evidence.agreement.mean):
+        return None
     refined = perspective.refine(flat, *pyramids)
     by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
     if by_refined.mean > compared.mean:
@@ -251,9 +259,10 @@ def align_whole(first: Features, second: Features) -> Alignment | None:
 def align_cropped(whole: Alignment, first: Features, second: Features) -> Alignment | None:
     """Move the map between two plain pictures to where they fit best, as where one is a crop of the other.
 
-    None where the whole pictures fit as well, or one is the negative of the other.
+    None where the whole pictures fit as well, or far too little, or one is the negative of the other.
     """
-    if whole.negative:
+    compared = whole.evidence.agreement
+    if whole.negative or (compared.textured and compared.mean < _MIN_CROPPED_MEAN):
         return None
     affine = agreement.refine(whole.affine, first.pyramid, second.pyramid)
     if affine is whole.affine or not geometry.is_plausible(_unmirrored(affine, first.width)):
