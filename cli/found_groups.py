@@ -5,17 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cli.file_looks import FileLook
 from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.keep import KEEP_ORDER, FileFacts, suggest
 from imagetools.grouping.records import Compare, Decision, Edge, Group, ImageKey, Placed
 from imagetools.grouping.relations import Relation
+from imagetools.matching.relation import MIN_WHOLE
 from imagetools.paths import identity
-
-_WHOLE: Final = 0.94
-"""As in `imagetools.matching.relation`: a picture of which less is covered has something around it."""
 
 Pair = tuple[str, str]
 """Neighbor and candidate."""
@@ -203,8 +201,9 @@ def _marks(pairs: Mapping[Pair, Mapping[str, Any]]) -> tuple[set[str], set[str]]
             case Relation.CONTAINS:
                 cropped.add(neighbor)
             case Relation.SAME:
-                framed |= {candidate} if evidence["coverage_candidate"] < _WHOLE else set()
-                framed |= {neighbor} if evidence["coverage_neighbor"] < _WHOLE else set()
+                # a picture of which less is covered has something around it
+                framed |= {candidate} if evidence["coverage_candidate"] < MIN_WHOLE else set()
+                framed |= {neighbor} if evidence["coverage_neighbor"] < MIN_WHOLE else set()
         has_cover = "partly covered" in evidence["edit"] or "addition" in evidence["edit"]
         (covered if has_cover else plain).update((neighbor, candidate))
     return cropped, framed | {path for path in covered if plain and path not in plain}

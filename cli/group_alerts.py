@@ -57,7 +57,7 @@ def group_alerts(
         [*paths, *decided.paths()],
         on_read=lambda done, count: progress.show(f"grouping: read {done:,} of {count:,} files"),
     )
-    # a file that cannot be read any more stands for itself
+    # the path identifies a file whose bytes cannot be read any more
     key = {path: ImageKey(path, contents.of(path) or path) for path in paths}
     edges = [Edge(key[candidate], key[d.relative_path], relation_of_duplicate(d), d.score) for candidate, d in pairs]
     return group_pairs(edges, decided.for_grouping(), places, compare)

@@ -18,8 +18,6 @@ from imagetools.matching.overlap import Overlap, cut_out
 _MIN_WHOLE_CORRELATION: Final = 0.85
 # Mean difference, of 255, below which two thumbnails show the same colours
 _MAX_COLOUR_GAP: Final = 3.0
-# A part of what agrees that agrees exactly by a map that is right
-_EXACT_PART: Final = 0.9
 # A share of agreement from which no other map is tried
 _SUFFICIENT_SHARE: Final = 0.9
 # A pair this certain by its keypoints is not compared as whole pictures too
@@ -159,8 +157,7 @@ def align_closer(found: Alignment, first: Features, second: Features) -> Alignme
     compared = agreement.compare(affine, *pyramids, _CLOSE_SIDE)
     # where all agrees there is nothing to gain, and refining may slip by a stripe; where all but a hole agrees exactly,
     # the map is right
-    exact = compared.strict >= _EXACT_PART * compared.share
-    if _MIN_REFINED_SHARE <= compared.share < _SUFFICIENT_SHARE and not exact:
+    if _MIN_REFINED_SHARE <= compared.share < _SUFFICIENT_SHARE and not compared.exact:
         refined = agreement.refine(affine, *pyramids)
         by_refined = agreement.compare(refined, *pyramids, _CLOSE_SIDE)
         if by_refined.mean > compared.mean:

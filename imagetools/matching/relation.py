@@ -20,9 +20,10 @@ recoloured  same picture in other colours; no duplicate, by the setting
 
 RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 
-# Share of a picture from which the other shows the whole of it. Of 30 photos, copies that were re-encoded, resized,
-# turned or mirrored cover .97 of it or more (of what the turn keeps), and crops to 90 % at most .91
-_MIN_WHOLE: Final = 0.94
+MIN_WHOLE: Final = 0.94
+"""Share of a picture from which the other shows the whole of it. Of 30 photos, copies that were re-encoded, resized,
+turned or mirrored cover .97 of it or more (of what the turn keeps), and crops to 90 % at most .91."""
+
 # Share of what lies around the other picture that has one shade, from which it is a frame
 _MIN_FLAT: Final = 0.9
 
@@ -38,8 +39,8 @@ def relation_of(
     flat                                   share of each picture outside the overlap that is of one shade
     """
     framed = [share >= _MIN_FLAT for share in flat]
-    candidate = coverage_candidate >= _MIN_WHOLE * kept or framed[0]
-    neighbor = coverage_neighbor >= _MIN_WHOLE * kept or framed[1]
+    candidate = coverage_candidate >= MIN_WHOLE * kept or framed[0]
+    neighbor = coverage_neighbor >= MIN_WHOLE * kept or framed[1]
     if candidate:
         return "same" if neighbor else "crop"
     return "contains" if neighbor else "overlap"

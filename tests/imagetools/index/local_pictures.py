@@ -20,7 +20,7 @@ def codes_of(picture: int, count: int = KEYPOINTS) -> LocalCodes:
 
 
 def view_of(codes: LocalCodes, seed: int, *, flips: int = 6, larger: int = 0, turned: int = 0) -> LocalCodes:
-    """The same keypoints, larger and turned by so many steps, each code with up to `flips` bits flipped."""
+    """The same keypoints, grown by `larger` steps and turned by `turned`, with up to `flips` bits of a code flipped."""
     rng = np.random.default_rng(seed)
     return LocalCodes(
         _flipped(codes.own, rng, flips),
