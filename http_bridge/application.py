@@ -12,6 +12,7 @@ from http_bridge import contracts, duplicates, event_stream, images, metrics, mo
 from http_bridge.alert_feed import ALERT_FEED, AlertFeed
 from http_bridge.duplicates import UPLOADS, Uploads
 from http_bridge.image_states import IMAGE_STATES, ImageStates
+from http_bridge.image_tables import ImageTables
 from http_bridge.images import IMAGES, IMAGES_ROUTE, PICTURES_ROUTE, Images
 from http_bridge.incoming_bodies import INCOMING_BODIES, IncomingBodies
 from http_bridge.metrics import METRICS, Metrics
@@ -19,6 +20,7 @@ from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
 from http_bridge.stage_client import STAGE_CLIENT, StageClient
+from http_bridge.topic_view import TOPIC_VIEW, TopicView
 from imagetools.image_root import ImageRoot
 from streams.config import BridgeConfig
 from streams.kafka.clients import MAX_BACKOFF_MS
@@ -89,16 +91,19 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     quiet = {"log_level": "2", "reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
     kafka = replace(config.kafka, settings=quiet | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "pictures")
-    image_states = ImageStates(kafka, config.bridge_dir)
+    image_tables = ImageTables()
+    view = TopicView(kafka, config.bridge_dir, [image_tables])
     client = RequestClient(kafka)
     watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
     announced = Images(kafka, ImageRoot(config.images_dir), pool)
     app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
     app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced
-    app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), image_states
+    app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), ImageStates(view, image_tables)
+    app[TOPIC_VIEW] = view
     app[METRICS].watch(watched, app[STAGE_CLIENT], alerts)
+    view.start()
     yield
-    for one in (watched, client, alerts, announced, image_states):
+    for one in (watched, client, alerts, announced, view):
         await asyncio.to_thread(one.close)
     await asyncio.to_thread(pool.shutdown)
 

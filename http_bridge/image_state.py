@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from http_bridge.evidence import SimilarImage
-from http_bridge.image_store import ImageRow
+from http_bridge.image_tables import ImageRow
 from schemas.records import VerdictOutcome
 
 MAX_CLOCK_SKEW_MS = 1000

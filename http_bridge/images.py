@@ -3,7 +3,6 @@
 import asyncio
 import io
 import logging
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_to_bytes
@@ -18,6 +17,7 @@ from http_bridge.errors import HttpError
 from http_bridge.image_state import ImageStateAnswer
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
+from http_bridge.topic_view import TOPIC_VIEW
 from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
 from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
@@ -40,8 +40,6 @@ MIN_SIDE, DEFAULT_SIDE, MAX_SIDE = 64, 640, 2048
 JPEG_QUALITY = 82
 MAX_AGE_S = 300
 """How long a browser may cache a picture."""
-
-STATES_RETRY_AFTER = {"Retry-After": "2"}
 
 
 class ImageBody(Struct, forbid_unknown_fields=True):
@@ -144,13 +142,8 @@ async def remove(request: web.Request) -> web.Response:
 async def state(request: web.Request) -> web.Response:
     """Handle GET /v1/images/{path}. HttpError 404 if nothing is known about it, 503 while the topics are being read."""
     path = _path_without_query(request)
-    states = request.app[IMAGE_STATES]
-    if states.trouble:
-        raise HttpError(503, states.trouble, STATES_RETRY_AFTER)
-    try:
-        found = await asyncio.to_thread(states.state, path)
-    except sqlite3.DatabaseError as exc:
-        raise HttpError(503, f"the states of the images are being read again: {exc}", STATES_RETRY_AFTER) from exc
+    request.app[TOPIC_VIEW].require_ready()
+    found = await asyncio.to_thread(request.app[IMAGE_STATES].state, path)
     if found is None:
         raise HttpError(404, f"path: {path} has not been announced, as far back as the topics go")
     return json_response(ImageStateAnswer(1, "", found))

@@ -12,9 +12,12 @@ from urllib.parse import quote
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from http_bridge.errors import HttpError
 from http_bridge.image_state import ImageState
 from http_bridge.image_states import ImageStates
-from http_bridge.image_store import FILE
+from http_bridge.image_tables import ImageTables
+from http_bridge.topic_view import TopicView
+from http_bridge.view_file import FILE
 from imagetools.errors import ConfigError
 from local_kafka.ports import free_ports
 from schemas.records import Duplicate, Duplicates, ImageNew, Similar, Verdict, VerdictOutcome
@@ -30,9 +33,18 @@ def now() -> int:
 
 
 @contextmanager
+def following(kafka: KafkaConfig, folder: Path | None) -> Iterator[tuple[TopicView, ImageStates]]:
+    """A view that is being read."""
+    tables = ImageTables()
+    with closing(TopicView(kafka, folder, [tables])) as topics:
+        topics.start()
+        yield topics, ImageStates(topics, tables)
+
+
+@contextmanager
 def view(kafka: KafkaConfig, folder: Path | None = None) -> Iterator[ImageStates]:
-    with closing(ImageStates(kafka, folder)) as states:
-        eventually(lambda: not states.trouble)
+    with following(kafka, folder) as (topics, states):
+        eventually(lambda: not topics.trouble)
         yield states
 
 
@@ -162,14 +174,14 @@ def _made_again(kafka: KafkaConfig) -> bool:
 
 
 def test_a_topic_that_is_made_again_while_it_follows_is_noticed(kafka, monkeypatch):
-    monkeypatch.setattr("http_bridge.image_states.CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr("http_bridge.topic_view.CHECK_EVERY_S", 0.2)
     send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(1, "a.jpg"))])
-    with view(kafka) as states:
+    with following(kafka, None) as (topics, states):
         state_of(states, "a.jpg", "waiting")
         admin, name = AdminClient(kafka.client()), kafka.topic(IMAGES_NEW.name)
         admin.delete_topics([name])[name].result()
         eventually(lambda: _made_again(kafka))
-        eventually(lambda: states.state("a.jpg") is None and not states.trouble)
+        eventually(lambda: states.state("a.jpg") is None and not topics.trouble)
         send(kafka, IMAGES_NEW, [("b.jpg", ImageNew(2, "b.jpg"))])
         state_of(states, "b.jpg", "waiting")
 
@@ -196,14 +208,14 @@ def test_a_damaged_file_costs_time_alone(kafka, tmp_path, damage):
                 other.commit()
             data = bytearray(file.read_bytes())
     file.write_bytes(data)
-    with closing(ImageStates(kafka, folder)) as states:
-        eventually(lambda: _all_known(states))
+    with following(kafka, folder) as (topics, states):
+        eventually(lambda: _all_known(topics, states))
 
 
-def _all_known(states: ImageStates) -> bool:
+def _all_known(topics: TopicView, states: ImageStates) -> bool:
     try:
-        return not states.trouble and all(states.state(f"{n}.jpg") for n in range(0, 2000, 7))
-    except sqlite3.DatabaseError:
+        return not topics.trouble and all(states.state(f"{n}.jpg") for n in range(0, 2000, 7))
+    except HttpError:
         return False
 
 
@@ -215,7 +227,7 @@ def test_two_bridges_do_not_share_a_folder_and_one_that_cannot_be_written_is_nam
         assert "another bridge's" in caplog.text
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="BRIDGE_DIR"):
-        ImageStates(kafka, tmp_path / "file")
+        TopicView(kafka, tmp_path / "file", [ImageTables()])
 
 
 def test_what_is_older_than_the_topics_keep_is_forgotten(kafka):
@@ -223,9 +235,9 @@ def test_what_is_older_than_the_topics_keep_is_forgotten(kafka):
     send(kafka, VERDICTS, [("old.jpg", Verdict(1, "old.jpg", VerdictOutcome.CLEAR))], timestamp=now() - month)
     send_raw(kafka, DEAD_LETTERS, [(b"old.jpg", b"x")], timestamp=now() - month)
     send(kafka, VERDICTS, [("new.jpg", Verdict(1, "new.jpg", VerdictOutcome.CLEAR))])
-    with view(kafka) as states:
+    with following(kafka, None) as (topics, states):
         state_of(states, "new.jpg", "clear")
-        states.delete_before(now() - month // 2)
+        topics.delete_before(now() - month // 2)
         assert states.state("old.jpg") is None
         assert states.state("new.jpg") is not None
         assert states.dead_letters == 0

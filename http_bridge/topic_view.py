@@ -1,0 +1,140 @@
+"""The bridge's own view of the topics, kept in SQLite and followed on a thread."""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from http_bridge.errors import HttpError, kafka_trouble
+from http_bridge.view_file import ViewFile, ViewPart
+from imagetools.errors import PrerequisiteMissing, RegistryAway
+from streams.config import KafkaConfig
+from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
+from streams.kafka.clients import admin_client
+from streams.kafka.follower import Follower
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+RETRY_S = 1.0
+CHECK_EVERY_S = 60.0
+"""How often to check whether a topic was deleted and created again, and to delete rows that the topics forgot."""
+
+RETRY_AFTER = {"Retry-After": "2"}
+
+
+class TopicView:
+    """Follows the topics of its parts on a thread; any thread may query.
+
+    trouble  why the view cannot be used, with the progress of reading; empty when it is up to date
+    """
+
+    def __init__(self, kafka: KafkaConfig, folder: Path | None, parts: Sequence[ViewPart]) -> None:
+        """folder: keeps the view across restarts; None: nothing does. ConfigError if it cannot be written."""
+        self._kafka = kafka
+        self._parts = parts
+        self._topics = [topic for part in parts for topic in part.topics]
+        self._file = ViewFile(folder, parts)
+        self.trouble = "the topics have not been read yet"
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="view")
+
+    def start(self) -> None:
+        """Begin to follow the topics."""
+        self._thread.start()
+
+    def require_ready(self) -> None:
+        """HttpError 503 while the view is not up to date."""
+        if self.trouble:
+            raise HttpError(503, self.trouble, RETRY_AFTER)
+
+    def query(self, statement: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT; HttpError 503 if the file is damaged."""
+        try:
+            return self._file.query(statement, values)
+        except sqlite3.DatabaseError as exc:
+            raise HttpError(503, f"the topics are being read again: {exc}", RETRY_AFTER) from exc
+
+    def delete_before(self, time: int) -> None:
+        """Delete what is older than `time`, milliseconds since 1970, and no newest state."""
+        self._file.delete_before(time)
+
+    def close(self) -> None:
+        """Stop the thread, and close the connections and the file."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._file.close()
+
+    # on the thread
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._read(reach(self._kafka))
+            except sqlite3.DatabaseError as exc:
+                self.trouble = "the topics are being read again"
+                self._file.recreate(exc)
+            except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
+                trouble = kafka_trouble(self._kafka, exc)
+                if trouble != self.trouble:
+                    log.warning("view of the topics: %s", trouble)
+                self.trouble = trouble
+                self._closing.wait(RETRY_S)
+
+    def _read(self, kafka: KafkaConfig) -> None:
+        """Read until a topic is created again, or the bridge stops."""
+        admin = admin_client(kafka)
+        names = [kafka.topic(topic.name) for topic in self._topics]
+        log_ids = {name: log_id(admin, name) for name in names}
+        resume_at = self._file.resume(log_ids)
+        follower = Follower(
+            kafka, self._topics, from_beginning=True, resume_at=resume_at, patient=True, include_invalid=True
+        )
+        with closing(follower):
+            ends = {(name, n): end for name in names for n, end in end_offsets(admin, name).items()}
+            total = sum(end - follower.starts.get(place, 0) for place, end in ends.items())
+            next_check, count = 0.0, 0
+            while not self._closing.is_set():
+                if time.monotonic() >= next_check:
+                    next_check = time.monotonic() + CHECK_EVERY_S
+                    if {name: log_id(admin, name) for name in names} != log_ids:
+                        return
+                    self._delete_expired(admin)
+                count += self._take(follower)
+                progress = f"{count:,} of about {max(total, count):,} messages"
+                self.trouble = "" if follower.caught_up else f"the topics are being read: {progress}"
+
+    def _take(self, follower: Follower) -> int:
+        if self._file.damaged:
+            raise sqlite3.DatabaseError("found while reading")
+        live = follower.caught_up
+        batch = list(follower.read(POLL_S))
+        if batch:
+            self._file.take(batch)
+            for part in self._parts:
+                part.committed([one for one in batch if one.topic in part.topics], live=live)
+        return len(batch)
+
+    def _delete_expired(self, admin: AdminClient) -> None:
+        """Delete what is older than the topics' retention; a compacted topic has none."""
+        names = [self._kafka.topic(topic.name) for topic in self._topics if "cleanup.policy" not in topic.config]
+        try:
+            retention = retention_ms(admin, names)
+        except KafkaException as exc:
+            # reading topic settings may not be permitted: keep everything
+            log.debug("the topics' retention is not known: %s", exc)
+            return
+        if retention is not None:
+            self.delete_before(int(time.time() * 1000) - retention)
+
+
+TOPIC_VIEW = web.AppKey("topic_view", TopicView)
