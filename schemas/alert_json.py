@@ -10,10 +10,13 @@ _DECIMALS = 4
 
 
 def alert_fields(alert: Duplicates) -> dict[str, Any]:
-    """Return the contract's fields with the evidence beside them; the time is ISO 8601 in milliseconds."""
-    plain = to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds")}
+    """Return the contract's fields with the evidence beside them.
+
+    The time is ISO 8601 in milliseconds, contents are in hex.
+    """
+    plain = to_plain(alert) | {"time": alert.time.isoformat(timespec="milliseconds"), "content": alert.content.hex()}
     for duplicate in plain["duplicated"]:
-        duplicate["regions"] = rounded(duplicate["regions"])
+        duplicate |= {"regions": rounded(duplicate["regions"]), "content": duplicate["content"].hex()}
     return plain
 
 

@@ -11,6 +11,7 @@ import re
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -180,4 +181,10 @@ def _without_login(url: str) -> str:
 
 def codec(registry_url: str | None = None, config: Mapping[str, Any] | None = None) -> Codec:
     """Return the encoding in force: Confluent framing with a registry, single-object encoding without."""
-    return ConfluentCodec(registry_url, config) if registry_url else SingleObjectCodec()
+    return ConfluentCodec(registry_url, config) if registry_url else _single_object_codec()
+
+
+@cache
+def _single_object_codec() -> SingleObjectCodec:
+    """Return the one that all share: it takes 15 ms to parse the schemas, and does not change afterwards."""
+    return SingleObjectCodec()

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
+
 T = TypeVar("T")
 
 Fingerprint = npt.NDArray[np.float32]
@@ -70,6 +72,7 @@ class Neighbor:
     identical: bool = False
     reason: NeighborReason = NeighborReason.FINGERPRINT
     rank: int = 0
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Candidates:
     candidate: str
     neighbors: tuple[Neighbor, ...] = ()
     model: str = ""
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Duplicate:
     relation: str = ""
     recoloured: float = 0.0
     regions: tuple[tuple[float, ...], ...] = ()
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class Duplicates:
     threshold: float = 0.75
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     unreadable: tuple[str, ...] = ()
+    content: bytes = b""
 
 
 class VerdictOutcome(StrEnum):
@@ -241,8 +247,8 @@ class StageState:
 
 
 Request = EncodeRequest | SearchRequest | MatchRequest
-ImageRecord = ImageNew | Embedding | Candidates | Duplicates | Verdict
-"""A record about one image, as the stages read and write them."""
+ImageRecord = ImageNew | Embedding | Candidates | Duplicates | Verdict | GroupRecord | DecisionRecord | GroupingFact
+"""A record about images, as the stages read and write them."""
 Record = ImageRecord | Request | Reply | StageState
 """Any record on the wire; the one list of them."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
 from schemas.records import (
     Candidates,
     Duplicates,
@@ -35,13 +36,19 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
+COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)}
+
+MAX_GROUP_BYTES = 4 * 2**20
+"""Of a group's record: some 20,000 images."""
+
 IMAGES_NEW = Topic("images.new", ImageNew, PARTITIONS)
-EMBEDDINGS = Topic(
-    EMBEDDINGS_TOPIC, Embedding, 1, {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)}
-)
+EMBEDDINGS = Topic(EMBEDDINGS_TOPIC, Embedding, 1, COMPACTED)
 CANDIDATES = Topic("candidates", Candidates, PARTITIONS)
 DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
 VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
+GROUPS = Topic("groups", GroupRecord, 1, {**COMPACTED, "max.message.bytes": str(2 * MAX_GROUP_BYTES)})
+DECISIONS = Topic("decisions", DecisionRecord, 1, COMPACTED)
+GROUPING_STATE = Topic("grouping.state", GroupingFact, 1, COMPACTED)
 DEAD_LETTERS = Topic("dead-letters", None, 1)
 
 SHORT_LIVED = {"cleanup.policy": "delete", "retention.ms": "300000", "segment.ms": "300000"}
@@ -59,6 +66,9 @@ TOPICS = (
     CANDIDATES,
     DUPLICATES,
     VERDICTS,
+    GROUPS,
+    DECISIONS,
+    GROUPING_STATE,
     DEAD_LETTERS,
     ENCODE_REQUESTS,
     SEARCH_REQUESTS,

@@ -17,7 +17,20 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from imagetools.errors import MessageError
+from imagetools.grouping.records import Choice, EventKind, GroupState
 from schemas.codec import KINDS, MARKER, SingleObjectCodec, codec, published_schemas
+from schemas.group_records import (
+    DecisionRecord,
+    FactKind,
+    GroupEdge,
+    GroupedImage,
+    GroupingFact,
+    GroupLink,
+    GroupRecord,
+    ImageContent,
+    SeenFile,
+    decision_id,
+)
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -65,6 +78,12 @@ PUBLISHED = {
     "reply.v4.avsc": "d3cadc14ab9bc9e5ffeceef78f5024d89bb602882e14dd8f07706c2265beaf85",
     "candidates.v2.avsc": "2cfe96d0055c07efedcab76bba08a16a9a337112efcfccf0744d4e1b02775cb8",
     "reply.v5.avsc": "c1679f335f4b0096bbcb244ff3ffef015d17f982ff1be944984c993bd545f6a7",
+    "candidates.v3.avsc": "023db9d696b609c575be2d480fe6bfc5c53081af56644ead6eb6b550f48c4992",
+    "duplicates.v3.avsc": "9a3b42f87a30fad22b9941c8d94672269e7676c182c2a7d259ee2ac622d374f5",
+    "reply.v6.avsc": "56236130edc7a477d4768cc25e964512112a7aebf3e4cec605e39511854751f9",
+    "group_record.v1.avsc": "c76b2fab51237b894a8e3b0659f6542d8a5c62a23fd96ec3bec1347ba4ff8200",
+    "decision_record.v1.avsc": "d032f8d0452a9e4200aed23b23969c007d2a8be762b563d1fb53cf139fce9b4c",
+    "grouping_fact.v1.avsc": "efabca4d6fe86a1f096c4e4d6992994c762873fd12b721e081e68ddbae095def",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
@@ -74,6 +93,8 @@ FINGERPRINT = np.array([0.6, -0.8, 0.0], np.float32)
 REGION = (0.0, 0.25, 0.5, 1.0, 0.125, 0.25, 0.375, 0.75)
 SIMILAR = Similar("d.jpg", "template", "the same template, with other content", 0.0625, (REGION,))
 PARTS = (Part(0.0, 0.25, 0.5, 1.0, FINGERPRINT), Part(0.5, 0.25, 1.0, 1.0, -FINGERPRINT))
+A, B = ImageContent("a.jpg", bytes(range(32))), ImageContent("b.jpg", bytes(32))
+DECISION = DecisionRecord("ab", Choice.DUPLICATE, (A, B), ("a.jpg",), "a.jpg", "Zoë", NOON, "the larger one")
 RECORDS: tuple[Record, ...] = (
     ImageNew(-3, "folder/Zoë 日本.jpg", alert=False),
     Embedding(2**62, "a.jpg", FINGERPRINT, "resnet18.th:0123456789ab:160", bytes(range(32)), alert=False),
@@ -109,6 +130,25 @@ RECORDS: tuple[Record, ...] = (
         "c-4", "c", ReplyOutcome.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)
     ),
     Reply("c-4", "c", duplicated=(Duplicate("c.jpg", 1.0, regions=(REGION,)),), similar=(SIMILAR,)),
+    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, content=bytes(32)),), content=bytes(range(32))),
+    Duplicates(1, "a.jpg", (Duplicate("b.jpg", 1.0, content=bytes(32)),), time=NOON, content=bytes(range(32))),
+    GroupRecord(
+        "a.jpg",
+        GroupState.OPEN,
+        (GroupedImage("a.jpg", bytes(32), "identical", True, True, 40, 30, 2000, "JPEG"),),
+        2,
+        chosen=True,
+        reasons=("earliest",),
+        doubtful=(GroupEdge(A, B, "same", 0.5),),
+        linked=(GroupLink("c.jpg", GroupEdge(A, B, "crop", 1.0)),),
+        event=EventKind.GROWN,
+        origins=("b.jpg",),
+        time=NOON,
+    ),
+    DECISION,
+    GroupingFact("i1", FactKind.IMAGE, (A,), 7, look=SeenFile(40, 30, 2000, "JPEG", 0.5)),
+    GroupingFact("e1", FactKind.EDGE, (A, B), relation="crop", score=0.5, framed=(True, False), covered=True),
+    GroupingFact("d1", FactKind.DECISION, place=3, decision=DECISION),
 )
 named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
@@ -378,3 +418,9 @@ def test_records_of_every_older_version_are_read(kind):
         back = codec().decode("t", kind, head + body.getvalue())
         assert back.codes == b""
         assert plainly(to_plain(back)) == plainly(to_plain(record))
+
+
+def test_a_decision_has_the_same_id_in_whatever_order_its_images_are_named():
+    text = b"a.jpg\0" + bytes(range(32)) + b"b.jpg\0" + bytes(32)
+    assert decision_id((A, B)) == decision_id([B, A]) == hashlib.sha256(text).hexdigest()
+    assert decision_id((A, ImageContent("b.jpg", bytes(range(32))))) != decision_id((A, B))
