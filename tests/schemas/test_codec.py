@@ -159,6 +159,7 @@ SIMPLE: dict[str, SearchStrategy[Any]] = {
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
     "float": st.floats(width=32, allow_nan=False),
+    "double": st.floats(allow_nan=False),
     "string": st.text(),
     "bytes": st.binary(max_size=40),
     # from 1970 on, in whole milliseconds
@@ -176,9 +177,22 @@ def value_of(schema: Any) -> SearchStrategy[Any]:
     """Return a strategy for the values that a schema allows, as a reader gives them."""
     if isinstance(schema, list):
         return st.one_of([value_of(one) for one in schema])
+    if isinstance(schema, str) and schema not in SIMPLE:
+        return value_of(NAMED[schema])
     if isinstance(schema, dict) and schema["type"] in COMPOSED:
         return COMPOSED[schema["type"]](schema)
     return SIMPLE[str(schema.get("logicalType", schema["type"]) if isinstance(schema, dict) else schema)]
+
+
+def named_types(schema: Any) -> dict[str, Any]:
+    """Return the types that a schema defines, by the names by which it refers to them later."""
+    if isinstance(schema, list):
+        return {name: found for one in schema for name, found in named_types(one).items()}
+    if not isinstance(schema, dict):
+        return {}
+    own = {schema["name"]: schema} if schema.get("type") == "record" else {}
+    inner = [*schema.get("fields", ()), schema.get("items"), schema.get("type")]
+    return own | named_types(inner)
 
 
 def plainly(value: Any) -> Any:
@@ -189,6 +203,9 @@ def plainly(value: Any) -> Any:
         case list() | tuple():
             return [plainly(one) for one in value]
     return value
+
+
+NAMED = {name: found for kind in KINDS for name, found in named_types(published_schemas(kind)[-1]).items()}
 
 
 def crc_64_avro(data: bytes) -> int:
