@@ -138,7 +138,8 @@ def _better_map(maps: Sequence[Map], first: Features, second: Features) -> tuple
     affine = maps[0]
     compared = agreement.compare(affine, first.pyramid, second.pyramid)
     for other in maps[1:]:
-        if compared.share < _SUFFICIENT_SHARE:
+        # where all but a hole agrees exactly, the map is right
+        if compared.share < _SUFFICIENT_SHARE and not compared.exact:
             by_other = agreement.compare(other, first.pyramid, second.pyramid)
             if by_other.mean > compared.mean:
                 affine, compared = other, by_other
