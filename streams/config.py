@@ -96,6 +96,7 @@ class Config:
     distance_type      one of imagetools.index.config.DISTANCE_TYPES
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_local           more neighbors that share local codes, at most, counted in the same way; 0: none
+    nb_plain           more neighbors of a candidate with fewer than FEW_CODES local codes, counted in the same way
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where encoders and matchers keep features on disk; None: matchers keep them in memory alone
     features_mb        of disk that they may take
@@ -117,6 +118,7 @@ class Config:
     distance_type: str = table.DISTANCE_TYPE.default
     nb_neighbors: int = table.NB_NEIGHBORS.default
     nb_local: int = table.NB_LOCAL.default
+    nb_plain: int = table.NB_PLAIN.default
     nb_workers: int = table.NB_WORKERS.default
     features_dir: Path | None = table.FEATURES_DIR.default
     features_mb: int = table.FEATURES_MB.default
@@ -142,6 +144,7 @@ class Config:
             distance_type=table.DISTANCE_TYPE.read(environ),
             nb_neighbors=table.NB_NEIGHBORS.read(environ),
             nb_local=table.NB_LOCAL.read(environ),
+            nb_plain=table.NB_PLAIN.read(environ),
             nb_workers=table.NB_WORKERS.read(environ),
             features_dir=table.FEATURES_DIR.read(environ),
             features_mb=table.FEATURES_MB.read(environ),

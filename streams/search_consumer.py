@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index.change import Change
 from imagetools.index.search import Hit
+from imagetools.local_codes import FEW_CODES, count_codes
 from schemas.records import Candidates, Embedding, Neighbor, NeighborReason, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log
@@ -52,8 +53,10 @@ class SearchStage(Stage[Embedding]):
 
     def _put(self, change: Change, received: Received[Embedding]) -> Outcome:
         record = received.record
-        searched = record is not None and record.alert
-        nb_neighbors, nb_local = (self._config.nb_neighbors, self._config.nb_local) if searched else (0, 0)
+        nb_neighbors = nb_local = 0
+        if record is not None and record.alert:
+            nb_neighbors = self._config.nb_neighbors + more_neighbors(record.codes, self._config)
+            nb_local = self._config.nb_local
         try:
             result = put_record(change, received, nb_neighbors, nb_local)
         except IndexMismatch as exc:
@@ -123,9 +126,11 @@ class SearchStage(Stage[Embedding]):
                 fingerprint, *parts = change.check(
                     request.fingerprint, model=request.model, parts=fingerprints_of(request.parts)
                 )
+                # only an image comes with a digest; what asks with a vector gets as many as it asks for
+                more = more_neighbors(request.codes, self._config) if request.digest else 0
                 hits = change.search(
                     fingerprint,
-                    request.nb_neighbors,
+                    request.nb_neighbors + more,
                     digest=request.digest,
                     parts=parts,
                     codes=codes_of(request.codes),
@@ -139,6 +144,11 @@ class SearchStage(Stage[Embedding]):
         """Reply with the reason from now on; returns when no request is being answered any more."""
         with self._scheduler.batch_slice():
             self._unavailable = reason
+
+
+def more_neighbors(codes: bytes, config: Config) -> int:
+    """Return how many neighbors by fingerprint an image needs beyond NB_NEIGHBORS, since its codes cannot find it."""
+    return config.nb_plain if count_codes(codes) < FEW_CODES else 0
 
 
 def _to_neighbors(hits: Sequence[Hit]) -> tuple[Neighbor, ...]:

@@ -149,12 +149,17 @@ ENCODER_THREADS: Setting[int | None] = Setting(
 
 INDEX_DIR = Setting("INDEX_DIR", Path, HOME / "location", "The folder of the index's snapshots.", (Reader.SEARCH,))
 NB_NEIGHBORS = Setting(
-    "NB_NEIGHBORS", whole(1, 10_000), 10, "Neighbors of an image to compare it with, in distinct fingerprints.",
+    "NB_NEIGHBORS", whole(1, 10_000), 5, "Neighbors of an image to compare it with, in distinct fingerprints.",
     (Reader.SEARCH, Reader.BRIDGE),
 )  # fmt: skip
 NB_LOCAL = Setting(
     "NB_LOCAL", whole(0, 10_000), 10,
     "More neighbors of an image, which share local detail with it, at most; 0: none are looked for.", (Reader.SEARCH,),
+)  # fmt: skip
+NB_PLAIN = Setting(
+    "NB_PLAIN", whole(0, 10_000), 45,
+    "More neighbors, in distinct fingerprints, of an image with next to no local detail, such as a sky; 0: none.",
+    (Reader.SEARCH,),
 )  # fmt: skip
 DISTANCE_TYPE = Setting(
     "DISTANCE_TYPE", one_of(*DISTANCE_TYPES), IndexConfig.distance_type,

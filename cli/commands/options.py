@@ -26,6 +26,7 @@ MODEL = (settings.MODELS_DIR, settings.MODELS_NAME, settings.ENCODER_ENGINE, set
 SEARCH = (
     settings.NB_NEIGHBORS,
     settings.NB_LOCAL,
+    settings.NB_PLAIN,
     settings.DISTANCE_TYPE,
     settings.DIMENSION,
     settings.BATCH_SIZE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagetools.errors import IndexMismatch
-from imagetools.local_codes import LocalCodes, pack_codes
+from imagetools.local_codes import FEW_CODES, LocalCodes, pack_codes
 from schemas.records import Candidates, Embedding, Envelope, NeighborReason, ReplyOutcome, SearchRequest
 from streams.config import Config
 from streams.search_consumer import SearchStage
@@ -39,7 +39,7 @@ def found_in(outcome: Outcome) -> list[tuple[str, str, int]]:
 
 
 def stage_in(folder: Path, **settings: int) -> SearchStage:
-    return SearchStage(Config(index_dir=folder, **({"nb_neighbors": 1} | settings)))  # type: ignore[arg-type]
+    return SearchStage(Config(index_dir=folder, **({"nb_neighbors": 1, "nb_plain": 0} | settings)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -111,6 +111,16 @@ def test_nb_local_bounds_what_detail_adds(tmp_path):
         stage.close()
 
 
+def test_an_image_without_detail_is_compared_with_more(tmp_path):
+    stage = stage_in(tmp_path, nb_neighbors=2, nb_plain=4, nb_local=0)
+    stage.run(received([record(n) for n in range(12)]))
+    stage.committed(12)
+    many, few, none = view_of(codes_of(0, FEW_CODES), 1), view_of(codes_of(0, FEW_CODES - 1), 1), codes_of(0, 0)
+    outcomes = stage.run(received([record(12, many), record(13, few), record(14, none)], 12))
+    assert [len(found_in(outcome)) for outcome in outcomes] == [2, 6, 6]
+    stage.close()
+
+
 def test_codes_of_a_wrong_length_are_a_dead_letter_and_change_nothing(stage):
     outcomes = stage.run(received([replace(record(0), codes=b"x" * 33), record(1)]))
     assert isinstance(outcomes[0], IndexMismatch)
@@ -120,7 +130,7 @@ def test_codes_of_a_wrong_length_are_a_dead_letter_and_change_nothing(stage):
 
 
 def test_a_request_with_codes_is_answered_both_ways(kafka, tmp_path):
-    stage = SearchStage(Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=1))
+    stage = SearchStage(Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=1, nb_plain=2))
     reader = Reader(kafka, CANDIDATES)
     with running(stage, kafka=kafka):
         send(kafka, EMBEDDINGS, [(f"{n}.jpg", record(n)) for n in range(6)])
@@ -132,6 +142,7 @@ def test_a_request_with_codes_is_answered_both_ways(kafka, tmp_path):
         asked = SearchRequest(envelope, FAR[1], 1, codes=pack_codes(view_of(codes_of(3), 1)))
         (reply,) = stage.answer([asked])
         (plain,) = stage.answer([replace(asked, codes=b"")])
+        (upload,) = stage.answer([replace(asked, digest=bytes(32), codes=b"")])
         (refused,) = stage.answer([replace(asked, codes=b"x")])
     reader.close()
     assert [(n.relative_path, n.reason) for n in reply.neighbors] == [
@@ -139,12 +150,13 @@ def test_a_request_with_codes_is_answered_both_ways(kafka, tmp_path):
         ("3.jpg", NeighborReason.LOCAL),
     ]
     assert [n.relative_path for n in plain.neighbors] == ["1.jpg"]
+    assert len(upload.neighbors) == 3, "an image without detail; a vector gets as many neighbors as it asks for"
     assert refused.outcome == ReplyOutcome.REFUSED
     assert "1 bytes of codes" in refused.error_message
 
 
 def test_detail_is_found_again_from_a_snapshot_and_from_the_log_alone(kafka, tmp_path):
-    config = Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=1, batch_size=4)
+    config = Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=1, nb_plain=0, batch_size=4)
     reader = Reader(kafka, CANDIDATES)
     with running(SearchStage(config), kafka=kafka):
         records = [record(n) for n in range(12)]

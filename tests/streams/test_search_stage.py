@@ -42,7 +42,7 @@ def collage(path: str, vector: np.ndarray, parts: list[np.ndarray], digest: int)
 
 
 def config(kafka: KafkaConfig, folder: Path) -> Config:
-    return Config(kafka=kafka, index_dir=folder / "index", nb_neighbors=3, batch_size=16)
+    return Config(kafka=kafka, index_dir=folder / "index", nb_neighbors=3, nb_plain=0, batch_size=16)
 
 
 def candidates(reader: Reader, n: int) -> dict[str, Candidates]:

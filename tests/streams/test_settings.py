@@ -45,6 +45,7 @@ VARIABLES = [
     ("DISTANCE_TYPE", "L2", lambda c: c.distance_type, "L2"),
     ("NB_NEIGHBORS", "50", lambda c: c.nb_neighbors, 50),
     ("NB_LOCAL", "0", lambda c: c.nb_local, 0),
+    ("NB_PLAIN", "0", lambda c: c.nb_plain, 0),
     ("NB_WORKERS", "3", lambda c: c.nb_workers, 3),
     ("FEATURES_DIR", "/features", lambda c: c.features_dir, Path("/features")),
     ("FEATURES_MB", "512", lambda c: c.features_mb, 512),

@@ -313,7 +313,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_search_starts_on_a_damaged_snapshot_with_the_right_candidates(
     kafka: KafkaConfig, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=3)
+    config = Config(kafka=kafka, index_dir=tmp_path / "index", nb_neighbors=3, nb_plain=0)
     vectors = rows(40, d=32)
 
     def embedding(n: int, vector: np.ndarray) -> Embedding:
