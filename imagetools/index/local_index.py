@@ -11,7 +11,17 @@ from typing import Final
 
 import numpy as np
 
-from imagetools.index.local_segment import Segment, Stored, joined, make_segment
+from imagetools.index.local_segment import (
+    Recent,
+    Searchable,
+    Segment,
+    Stored,
+    joined,
+    make_segment,
+    merged,
+    with_images,
+    without,
+)
 from imagetools.index.local_votes import Votes, bits_for, count_votes
 from imagetools.local_codes import LocalCodes
 
@@ -30,7 +40,7 @@ SMALL: Final = 4096
 MAX_LOST: Final = 4
 """A segment that has lost more than a fourth of its codes is written again without them."""
 
-LARGE: Final = 1 << 22
+LARGE: Final = 1 << 23
 """Codes; no larger segment is made: merging one takes seconds, in which nothing else is searched for."""
 
 
@@ -59,12 +69,15 @@ class LocalIndex:
         # how many codes of each segment are of images that are gone
         self._lost: list[int] = []
         self._gone: set[int] = set()
+        # images that are in no segment: first the latest, in no order, then sorted
         self._new: list[tuple[int, LocalCodes]] = []
-        self._new_codes = 0
+        self._recent: Recent | None = None
+        # how many codes these have
+        self._outside = 0
 
     def __len__(self) -> int:
         """Return the number of codes."""
-        return sum(map(len, self._segments)) + self._new_codes - sum(self._lost)
+        return sum(map(len, self._segments)) + self._outside - sum(self._lost)
 
     @property
     def nbytes(self) -> int:
@@ -77,9 +90,14 @@ class LocalIndex:
         return self._gone
 
     def segments(self) -> Sequence[Segment]:
-        """Return all codes, with those of images that are gone; the images ascend."""
+        """Return all codes in segments, with those of images that are gone; the images ascend."""
         self._settle()
         return self._segments
+
+    def searchable(self) -> Sequence[Searchable]:
+        """Return the same without making a segment of the latest images."""
+        self._sort_new()
+        return self._segments if self._recent is None else [*self._segments, self._recent]
 
     def add(self, number: int, codes: LocalCodes) -> None:
         """Add an image; its number is greater than all before it. ValueError where it is not."""
@@ -88,8 +106,8 @@ class LocalIndex:
         self.next_number = number + 1
         if len(codes):
             self._new.append((number, codes))
-            self._new_codes += min(len(codes), MAX_INDEXED)
-            if self._new_codes >= SMALL:
+            self._outside += min(len(codes), MAX_INDEXED)
+            if self._outside >= SMALL:
                 self._settle()
 
     def remove(self, number: int) -> None:
@@ -102,7 +120,7 @@ class LocalIndex:
             self._gone.add(number)
             self._lost[at] += count
             if self._lost[at] * MAX_LOST > len(self._segments[at]):
-                self._merge(at, at + 1)
+                self._merge(at, self._segments[at : at + 1])
 
     def search(self, codes: LocalCodes, limit: int) -> list[LocalHit]:
         """Return the images with the most votes, at most `limit`, best first; of equal ones the earlier."""
@@ -110,7 +128,7 @@ class LocalIndex:
 
     def stored(self) -> Stored:
         """Return all codes but those of images that are gone."""
-        return joined(self.segments(), self._gone)
+        return without(joined(self.segments()), self._gone)[0]
 
     @classmethod
     def restored(cls, stored: Stored, next_number: int) -> "LocalIndex":
@@ -136,37 +154,41 @@ class LocalIndex:
 
     def _settle(self) -> None:
         """Make a segment of the images that have none yet."""
+        self._sort_new()
+        if self._recent is not None:
+            recent, self._recent, self._outside = self._recent, None, 0
+            self._append(recent)
+
+    def _sort_new(self) -> None:
         if not self._new:
             return
         codes = [one.own[:MAX_INDEXED] for _, one in self._new]
         shapes = [np.stack([one.size, one.direction], axis=1)[:MAX_INDEXED] for _, one in self._new]
         numbers = np.array([number for number, _ in self._new], np.uint32)
         ends = np.cumsum([len(one) for one in codes], dtype=np.uint32)
-        self._new, self._new_codes = [], 0
-        self._append(make_segment(Stored(np.concatenate(codes).view(np.uint64), np.concatenate(shapes), numbers, ends)))
+        stored = Stored(np.concatenate(codes).view(np.uint64), np.concatenate(shapes), numbers, ends)
+        self._recent = with_images(self._recent, stored)
+        self._new = []
 
-    def _append(self, segment: Segment) -> None:
-        self._segments.append(segment)
-        self._lost.append(0)
-        first, count = len(self._segments) - 1, len(segment)
+    def _append(self, part: Recent | Segment) -> None:
+        first, count = len(self._segments), len(part)
         while first and _merge_is_due(len(self._segments[first - 1]), count):
             first -= 1
             count += len(self._segments[first])
-        if first < len(self._segments) - 1:
-            self._merge(first, len(self._segments))
+        if first == len(self._segments) and isinstance(part, Segment):
+            self._segments.append(part)
+            self._lost.append(0)
+        else:
+            self._merge(first, [*self._segments[first:], part])
 
-    def _merge(self, first: int, end: int) -> None:
-        """Make one of the segments from `first` to before `end`, without what is gone."""
-        merging = self._segments[first:end]
-        gone = (
-            {n for segment in merging for n in self._gone.intersection(segment.numbers.tolist())}
-            if self._gone
-            else set()
-        )
-        left = joined(merging, gone)
+    def _merge(self, first: int, parts: Sequence[Searchable]) -> None:
+        """Make one segment of parts, without what is gone, in place of as many segments from `first` on."""
+        end = first + len(parts)
+        gone = {n for part in parts for n in self._gone.intersection(part.numbers.tolist())} if self._gone else set()
+        segment = merged(parts, gone)
         self._gone -= gone
-        self._segments[first:end] = [make_segment(left)] if len(left) else []
-        self._lost[first:end] = [0] if len(left) else []
+        self._segments[first:end] = [segment] if segment else []
+        self._lost[first:end] = [0] if segment else []
 
 
 class LocalChange:
@@ -207,7 +229,7 @@ class LocalChange:
 
     def _votes(self, codes: LocalCodes) -> Votes:
         return count_votes(
-            [*self._index.segments(), *self._later.segments()],
+            [*self._index.searchable(), *self._later.searchable()],
             codes,
             bits=bits_for(len(self._index) + len(self._later)),
             gone=(self._index.gone, self._gone, self._later.gone),

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagetools.index.local_keys import KEY_BITS, Keys, keys_of
-from imagetools.index.local_segment import Positions, Segment
+from imagetools.index.local_segment import Positions, Searchable
 from imagetools.local_codes import DIRECTION_STEPS, SIZE_STEPS, LocalCodes
 
 HAMMING: Final = 24
@@ -51,10 +51,11 @@ class Votes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
-    """Codes near the query's, (n,) each.
+    """Codes near the query's, (n,) each, in the order of the query's codes and then of the images.
 
     query      the query's code
     number     the image
+    row        the code in its part of the index
     size       how much larger than the query's, in steps
     direction  how much further turned, in steps
     shown      the share of the list that was looked at
@@ -62,6 +63,7 @@ class _Hits:
 
     query: NDArray[np.int64]
     number: NDArray[np.int64]
+    row: NDArray[np.int64]
     size: NDArray[np.int64]
     direction: NDArray[np.int64]
     shown: NDArray[np.float64]
@@ -73,29 +75,31 @@ def bits_for(count: int) -> int:
 
 
 def count_votes(
-    segments: Sequence[Segment], query: LocalCodes, *, bits: int, gone: Iterable[Set[int]], least: float
+    parts: Sequence[Searchable], query: LocalCodes, *, bits: int, gone: Iterable[Set[int]], least: float
 ) -> Votes:
     """Count the votes of an image; see above.
 
+    parts  of the index; the images ascend
     bits   of a key that have to agree
     gone   images that get no votes
     least  images with a lower score are left out
     """
     codes = np.concatenate([query.own, query.mirrored])
-    keys = keys_of(codes).ravel()
-    ranges = [_ranges(segment, keys, bits) for segment in segments]
-    lengths = np.sum([high - low for low, high, _ in ranges], axis=0, dtype=np.int64)
+    # looked up in the order of the keys, so that what is read lies together
+    wanted = np.sort((keys_of(codes).astype(np.uint64) << 32) | np.arange(len(codes), dtype=np.uint64), axis=None)
+    keys, asked = (wanted >> 32).astype(np.uint32), wanted.astype(np.uint32)
+    lists = [_lists_of(part, keys, bits) for part in parts]
+    lengths = np.sum([high - low for low, high in lists], axis=0, dtype=np.int64)
     shown = np.minimum(1.0, LONGEST_LIST / np.maximum(lengths, 1))
     found, looked = [], 0
-    for segment, (low, high, near) in zip(segments, ranges, strict=True):
-        sizes = np.ceil((high - low) * shown).astype(np.int64)
-        first = np.clip(near - sizes // 2, low, high - sizes)
+    for part, (low, high) in zip(parts, lists, strict=True):
+        first, sizes = _cut(part, keys, low, high, shown)
         looked += int(sizes.sum())
-        found.append(_hits_in(segment, query, codes, first, sizes, shown))
-    hits = _Hits(*(np.concatenate(columns) for columns in zip(*found, strict=True))) if found else None
+        found.append(_hits_in(part, query, codes, asked, first, sizes, shown))
     nothing = Votes(np.empty(0, np.uint32), np.empty(0), looked)
-    if hits is None:
+    if not found:
         return nothing
+    hits = _in_order(_Hits(*(np.concatenate(columns) for columns in zip(*found, strict=True))))
     for images in gone:
         if images:
             hits = _chosen(hits, np.isin(hits.number, [n for n in np.unique(hits.number) if n in images], invert=True))
@@ -105,66 +109,85 @@ def count_votes(
     return Votes(numbers.astype(np.uint32), scores, looked)
 
 
-def _ranges(segment: Segment, keys: Keys, bits: int) -> tuple[Positions, Positions, Positions]:
-    """Where the list of each key begins and ends, and where in it the key itself would stand."""
+def _lists_of(part: Searchable, keys: Keys, bits: int) -> tuple[Positions, Positions]:
+    """Where the list of each key begins and ends."""
     spare = np.uint32((1 << (KEY_BITS - bits)) - 1)
-    low, high, near = np.split(segment.positions_of(np.concatenate([keys & ~spare, (keys | spare) + 1, keys])), 3)
-    return low, high, near
+    low, high = np.split(part.positions_of(np.concatenate([keys & ~spare, (keys | spare) + 1])), 2)
+    return low, high
+
+
+def _cut(
+    part: Searchable, keys: Keys, low: Positions, high: Positions, shown: NDArray[np.float64]
+) -> tuple[Positions, Positions]:
+    """Where in each list to look, and at how many codes: at all, or at the shown share, those next to the key."""
+    first, sizes = low, high - low
+    long = np.flatnonzero(shown < 1)
+    if len(long):
+        sizes[long] = np.ceil(sizes[long] * shown[long])
+        middle = part.positions_of(keys[long]) - sizes[long] // 2
+        first[long] = np.clip(middle, low[long], high[long] - sizes[long])
+    return first, sizes
 
 
 def _hits_in(
-    segment: Segment,
+    part: Searchable,
     query: LocalCodes,
     codes: NDArray[np.uint8],
+    asked: NDArray[np.uint32],
     first: Positions,
     sizes: Positions,
     shown: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64] | NDArray[np.float64], ...]:
-    """The columns of `_Hits` in one segment: of each list, `sizes` codes from `first` on."""
-    words, count = codes.view(np.uint64), len(codes)
+    """The columns of `_Hits` in one part: of each list, `sizes` codes from `first` on."""
+    words = codes.view(np.uint64)
     lists = np.repeat(np.arange(len(sizes)), sizes)
-    rows = segment.rows[np.arange(len(lists)) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)]
-    asked = lists % count
-    near = np.bitwise_count(words[asked] ^ segment.codes[rows]).sum(axis=1) <= HAMMING
-    asked, rows, seen = asked[near], rows[near].astype(np.int64), shown[lists[near]]
-    # a code that several tables show is one hit; the shortest list says how much is hidden
-    order = np.lexsort((-seen, rows, asked))
-    asked, rows, seen = asked[order], rows[order], seen[order]
-    new = np.ones(len(rows), np.bool_)
-    new[1:] = (rows[1:] != rows[:-1]) | (asked[1:] != asked[:-1])
-    asked, rows, seen = asked[new], rows[new], seen[new]
-    own, mirrored = asked % len(query), asked >= len(query)
-    shapes = segment.shapes[rows].astype(np.int64)
+    rows = part.rows.take(np.arange(len(lists)) + (first - np.cumsum(sizes) + sizes).take(lists))
+    unequal = words.take(asked, axis=0).take(lists, axis=0) ^ part.codes.take(rows, axis=0)
+    counts = np.bitwise_count(unequal)
+    near = np.flatnonzero(counts[:, 0] + counts[:, 1] <= HAMMING)
+    lists, rows = lists[near], rows[near]
+    asks = asked[lists].astype(np.int64)
+    own, mirrored = asks % len(query), asks >= len(query)
+    shapes = part.shapes[rows].astype(np.int64)
     direction = query.direction[own].astype(np.int64)
     # in the mirror image a direction d is half a turn less d
     direction = np.where(mirrored, DIRECTION_STEPS // 2 - direction, direction)
     size = shapes[:, 0] - query.size[own]
-    return asked, segment.images_of(rows).astype(np.int64), size, (shapes[:, 1] - direction) % DIRECTION_STEPS, seen
+    turn = (shapes[:, 1] - direction) % DIRECTION_STEPS
+    return asks, part.images_of(rows).astype(np.int64), rows.astype(np.int64), size, turn, shown[lists]
 
 
-def _chosen(hits: _Hits, which: NDArray[np.bool_]) -> _Hits:
-    return _Hits(hits.query[which], hits.number[which], hits.size[which], hits.direction[which], hits.shown[which])
+def _in_order(hits: _Hits) -> _Hits:
+    # a code that several tables show is one hit; the shortest list says how much is hidden
+    return _chosen(hits, np.lexsort((-hits.shown, hits.row, hits.number, hits.query)))
+
+
+def _chosen(hits: _Hits, which: NDArray[np.bool_] | NDArray[np.int64]) -> _Hits:
+    return _Hits(*(getattr(hits, name)[which] for name in _Hits.__slots__))
 
 
 def _scored(hits: _Hits, count: int, least: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The images with at least `least` votes, and their scores; `count` codes voted, the second half of the mirror."""
     numbers, image = np.unique(hits.number, return_inverse=True)
-    pairs, first = np.unique(hits.query * len(numbers) + image, return_index=True)
-    weights = 1 / np.sqrt(np.maximum(np.bincount(pairs // len(numbers), 1 / hits.shown[first], count), 1))
+    first = np.flatnonzero(np.diff(hits.query * len(numbers) + image, prepend=-1))
+    weights = 1 / np.sqrt(np.maximum(np.bincount(hits.query[first], 1 / hits.shown[first], count), 1))
     # no code has more than one vote, so most images need no closer look
-    hopeful = (np.bincount(pairs % len(numbers), weights[pairs // len(numbers)]) >= least)[image]
-    hits, image = _chosen(hits, hopeful), image[hopeful]
-    scores = np.zeros(len(numbers))
+    hopeful = np.bincount(image[first], weights[hits.query[first]]) >= least
+    which = np.flatnonzero(hopeful[image])
+    hits, image = _chosen(hits, which), image[which]
     side = 2 * image + (hits.query >= count // 2)
     # grids that overlap by half, so that what agrees is in one cell of one of them
+    cells = []
     for size_shift in (0, _SIZE_BIN // 2):
         for turn_shift in (0, _DIRECTION_BIN // 2):
             sizes = (hits.size + 256 + size_shift) // _SIZE_BIN
             turns = (hits.direction + turn_shift) // _DIRECTION_BIN % _DIRECTION_BINS
-            cells = (side * _SIZE_BINS + sizes) * _DIRECTION_BINS + turns
-            votes = np.unique(cells * count + hits.query)
-            filled, cell = np.unique(votes // count, return_inverse=True)
-            sums = np.bincount(cell, weights[votes % count])
-            np.maximum.at(scores, filled // (2 * _SIZE_BINS * _DIRECTION_BINS), sums)
+            grid = 2 * len(numbers) * len(cells) + side
+            cells.append((grid * _SIZE_BINS + sizes) * _DIRECTION_BINS + turns)
+    votes = np.unique(np.concatenate([one * count + hits.query for one in cells]))
+    filled, cell = np.unique(votes // count, return_inverse=True)
+    scores = np.zeros(len(numbers))
+    of_image = filled // (2 * _SIZE_BINS * _DIRECTION_BINS) % len(numbers)
+    np.maximum.at(scores, of_image, np.bincount(cell, weights[votes % count]))
     enough = scores >= least
     return numbers[enough], scores[enough]
