@@ -29,7 +29,7 @@ COLUMNS: Final = (
         71, 18, 105, 5, 95, 121, 127, 110, 99, 117, 91, 125, 21, 45,
     ),
 )  # fmt: skip
-# Codes; each takes 256 bytes for a moment, and so many fit in a core's cache
+# Codes; each takes 256 bytes for a moment, and these stay within the cache of a core
 _AT_ONCE: Final = 1 << 12
 
 

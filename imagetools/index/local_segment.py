@@ -81,9 +81,11 @@ class Recent(Searchable):
     entries: Entries
 
     def positions_of(self, keys: Keys) -> Positions:
+        """See `Searchable`."""
         return self.entries.searchsorted(keys.astype(np.uint64) << _ROW_BITS)
 
     def table(self, number: int) -> Entries:
+        """See `Searchable`."""
         return self.entries[number * len(self) : (number + 1) * len(self)]
 
 
@@ -109,6 +111,7 @@ class Segment(Searchable):
         return sum(array.nbytes for array in arrays)
 
     def positions_of(self, keys: Keys) -> Positions:
+        """See `Searchable`."""
         upper, wanted = keys >> self.low_bits, (keys & ((1 << self.low_bits) - 1)).astype(np.uint16)
         end = self.starts.take(upper + 1).astype(np.int64)
         # the last position that is known to have a smaller key
@@ -121,6 +124,7 @@ class Segment(Searchable):
         return last + 1
 
     def table(self, number: int) -> Entries:
+        """See `Searchable`."""
         each = (len(self.starts) - 2) // TABLES
         starts = self.starts[number * each : (number + 1) * each + 1]
         upper = np.repeat(np.arange(number * each, (number + 1) * each, dtype=np.uint64), np.diff(starts))

@@ -91,9 +91,15 @@ def count_votes(
     lists = [_lists_of(part, keys, bits) for part in parts]
     lengths = np.sum([high - low for low, high in lists], axis=0, dtype=np.int64)
     shown = np.minimum(1.0, LONGEST_LIST / np.maximum(lengths, 1))
+    long = np.flatnonzero(shown < 1)
     found, looked = [], 0
     for part, (low, high) in zip(parts, lists, strict=True):
-        first, sizes = _cut(part, keys, low, high, shown)
+        first, sizes = low, high - low
+        if len(long):
+            sizes[long] = np.ceil(sizes[long] * shown[long])
+            # next to the key
+            middle = part.positions_of(keys[long]) - sizes[long] // 2
+            first[long] = np.clip(middle, low[long], high[long] - sizes[long])
         looked += int(sizes.sum())
         found.append(_hits_in(part, query, codes, asked, first, sizes, shown))
     nothing = Votes(np.empty(0, np.uint32), np.empty(0), looked)
@@ -114,19 +120,6 @@ def _lists_of(part: Searchable, keys: Keys, bits: int) -> tuple[Positions, Posit
     spare = np.uint32((1 << (KEY_BITS - bits)) - 1)
     low, high = np.split(part.positions_of(np.concatenate([keys & ~spare, (keys | spare) + 1])), 2)
     return low, high
-
-
-def _cut(
-    part: Searchable, keys: Keys, low: Positions, high: Positions, shown: NDArray[np.float64]
-) -> tuple[Positions, Positions]:
-    """Where in each list to look, and at how many codes: at all, or at the shown share, those next to the key."""
-    first, sizes = low, high - low
-    long = np.flatnonzero(shown < 1)
-    if len(long):
-        sizes[long] = np.ceil(sizes[long] * shown[long])
-        middle = part.positions_of(keys[long]) - sizes[long] // 2
-        first[long] = np.clip(middle, low[long], high[long] - sizes[long])
-    return first, sizes
 
 
 def _hits_in(
@@ -174,10 +167,12 @@ def _scored(hits: _Hits, count: int, least: float) -> tuple[NDArray[np.int64], N
     # no code has more than one vote, so most images need no closer look
     hopeful = np.bincount(image[first], weights[hits.query[first]]) >= least
     which = np.flatnonzero(hopeful[image])
+    if not len(which):
+        return numbers[:0], np.empty(0)
     hits, image = _chosen(hits, which), image[which]
     side = 2 * image + (hits.query >= count // 2)
     # grids that overlap by half, so that what agrees is in one cell of one of them
-    cells = []
+    cells: list[NDArray[np.int64]] = []
     for size_shift in (0, _SIZE_BIN // 2):
         for turn_shift in (0, _DIRECTION_BIN // 2):
             sizes = (hits.size + 256 + size_shift) // _SIZE_BIN
