@@ -42,7 +42,6 @@ from imagetools.features.file_state import file_state
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import BATCH_SIZE, Encoder
-from imagetools.fingerprint.parts import find_parts
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
@@ -205,13 +204,11 @@ def _by_step(folder: Path, model: Path | None) -> Table:
             digests.append(hashlib.sha256(data).digest())
         with step("encoder: decoding"):
             image = decode(data, path, box=config.box)
-        with step("encoder: looking for parts"):
-            find_parts(image)
         with step("encoder: resizing"):
             pixels.append(encoder.prepare(image))
         with step("encoder: keypoints and codes"):
             looked[path] = extract(image, config)
-    with step("encoder: the network, without parts"):
+    with step("encoder: the network"):
         rows = encoder.encode_prepared(pixels)
     index = Index()
     for start in range(0, len(paths), 32):

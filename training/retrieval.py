@@ -5,10 +5,9 @@ measurement is on edits as people and programs make them.
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from os import cpu_count
 from typing import Any, Protocol
 
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagetools.edits import EDITS
-from imagetools.fingerprint.parts import find_parts
 from imagetools.image_root import ImageRoot
 
 Vectors = npt.NDArray[np.float32]
@@ -76,92 +74,42 @@ def edited_copy(images: ImageRoot, path: str, edit: str, others: Sequence[str]) 
     return EDITS[edit](images.open(path), rng, other)
 
 
-@dataclass(frozen=True)
-class ByImage:
-    """The vectors of many images; an image with parts has several.
-
-    rows    (n, d), image after image: the whole, then its parts
-    firsts  (images,), each image's first row
-    """
-
-    rows: Vectors
-    firsts: npt.NDArray[np.int64]
-
-    @property
-    def wholes(self) -> Vectors:
-        """The vectors of the whole images: (images, d)."""
-        return self.rows[self.firsts]
-
-
-def ranks_with_parts(copies: ByImage, gallery: ByImage, originals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Rank like `ranks_of`, by the nearest two vectors of two images."""
-    found = np.empty(len(copies.firsts))
-    for i, rows in enumerate(np.split(copies.rows, copies.firsts[1:])):
-        scores = np.maximum.reduceat((rows @ gallery.rows.T).max(axis=0), gallery.firsts)
-        found[i] = _rank(scores, originals[i])
-    return found
-
-
 def measure(
-    describers: Mapping[str, Describer],
-    images: ImageRoot,
-    queries: Sequence[str],
-    gallery: Sequence[str],
-    *,
-    with_parts: Collection[str] = (),
+    describers: Mapping[str, Describer], images: ImageRoot, queries: Sequence[str], gallery: Sequence[str]
 ) -> dict[str, Recall]:
     """Return, by describer, the recall of the originals of 17 edited copies of each query.
 
     queries  paths of photos, each of them in the gallery too
     gallery  paths of all photos, with those that serve as second pictures of collages and patches: a perfect
              fingerprint may find one of these first
-    with_parts  describers that also see the parts of each image, as in the stages; their recall is reported a second
-             time, under the name with ", parts too"
 
     Each image is decoded once for all describers.
     """
     row = {path: i for i, path in enumerate(gallery)}
     originals = np.array([row[path] for path in queries])
-    known = _describe(describers, [lambda path=path: images.open(path) for path in gallery], with_parts)
-    recalls: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
+    known = _describe(describers, [lambda path=path: images.open(path) for path in gallery])
+    recalls: dict[str, dict[str, npt.NDArray[np.float64]]] = {name: {} for name in describers}
     for edit in EDITS:
         copies = _describe(
-            describers,
-            [lambda path=path, edit=edit: edited_copy(images, path, edit, gallery) for path in queries],
-            with_parts,
+            describers, [lambda path=path, edit=edit: edited_copy(images, path, edit, gallery) for path in queries]
         )
         for name in describers:
-            wholes = ranks_of(copies[name].wholes, known[name].wholes, originals)
-            recalls.setdefault(name, {})[edit] = wholes
-            if name in with_parts:
-                both = ranks_with_parts(copies[name], known[name], originals)
-                recalls.setdefault(f"{name}, parts too", {})[edit] = both
+            recalls[name][edit] = ranks_of(copies[name], known[name], originals)
     return {name: Recall(ranks) for name, ranks in recalls.items()}
 
 
-def _describe(
-    describers: Mapping[str, Describer], sources: Sequence[Any], with_parts: Collection[str]
-) -> dict[str, ByImage]:
+def _describe(describers: Mapping[str, Describer], sources: Sequence[Any]) -> dict[str, Vectors]:
     rows: dict[str, list[Vectors]] = {name: [] for name in describers}
-    counts: dict[str, list[int]] = {name: [] for name in describers}
 
-    def prepared(source: Any) -> list[list[Any]]:
+    def prepared(source: Any) -> list[Any]:
         image = source()
-        whole_and_parts = [image, *(part.cut(image) for part in find_parts(image))] if with_parts else [image]
-        return [
-            [describer.prepare(one) for one in (whole_and_parts if name in with_parts else [image])]
-            for name, describer in describers.items()
-        ]
+        return [describer.prepare(image) for describer in describers.values()]
 
     with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
         for batch in _batches(sources):
             for name, pixels in zip(describers, zip(*pool.map(prepared, batch), strict=True), strict=True):
-                rows[name].append(describers[name].encode_prepared(list(chain.from_iterable(pixels))))
-                counts[name].extend(map(len, pixels))
-    return {
-        name: ByImage(np.concatenate(parts), np.concatenate(([0], np.cumsum(counts[name])[:-1])))
-        for name, parts in rows.items()
-    }
+                rows[name].append(describers[name].encode_prepared(pixels))
+    return {name: np.concatenate(found) for name, found in rows.items()}
 
 
 def _rank(scores: npt.NDArray[np.float32], original: int) -> float:

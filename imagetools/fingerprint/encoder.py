@@ -12,17 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageStat
 
-from imagetools.decode import DEFAULT_CONFIG, ORIGINAL_SIZE, DecodeConfig, decode, decode_frames
+from imagetools.decode import DEFAULT_CONFIG, DecodeConfig, decode_frames
 from imagetools.errors import ModelError
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.engines import Engine, ModelFile, open_engine
-from imagetools.fingerprint.parts import MAX_PARTS, WHOLE, PartBox, find_parts
 
 BATCH_SIZE = 32
 """Images that go through the network at once; larger batches gain nothing on a processor and cost memory."""
-
-MAX_MAGNIFICATION = 4
-"""A part is decoded at most this many times as fine as the whole."""
 
 _MIN_DEVIATION: Final = 8.0
 """Deviation of the levels of a frame, in any channel, below which it is nearly blank and says nothing of an animation:
@@ -35,28 +31,28 @@ Other = TypeVar("Other")
 class Prepared:
     """An image's pixels, ready for the network.
 
-    whole   uint8 (size, size, 3)
-    parts   the pictures inside it, each with pixels of the same shape
+    first   uint8 (size, size, 3); of an animation, its first frame that tells something
+    later   the other frames that stand for an animation, each of the same shape
     digest  SHA-256 of the file, empty where `read` got none
     codes   of the image's local detail, packed; the same
     """
 
-    whole: npt.NDArray[np.uint8]
-    parts: tuple[tuple[PartBox, npt.NDArray[np.uint8]], ...] = ()
+    first: npt.NDArray[np.uint8]
+    later: tuple[npt.NDArray[np.uint8], ...] = ()
     digest: bytes = b""
     codes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Described:
-    """An image's fingerprint, and that of each picture inside it; each is float32 (dimension,).
+    """An image's fingerprint, float32 (dimension,), and those of the later frames of an animation.
 
     digest  as in `Prepared`
     codes   the same
     """
 
     fingerprint: npt.NDArray[np.float32]
-    parts: tuple[tuple[PartBox, npt.NDArray[np.float32]], ...] = ()
+    later: tuple[npt.NDArray[np.float32], ...] = ()
     digest: bytes = b""
     codes: bytes = b""
 
@@ -105,9 +101,9 @@ class Encoder:
         digest: bytes = b"",
         codes: bytes = b"",
     ) -> Prepared:
-        """Decode an image file and find its parts, ready for the network; ImageError. Thread-safe.
+        """Decode an image file, ready for the network; ImageError. Thread-safe.
 
-        Of an animation, the first frame that is not nearly blank is the whole, and the others are parts.
+        Of an animation, frames that are nearly blank are left out.
 
         name    of the image, for errors
         frames  that stand for the image, where they are decoded already, to a box no smaller than input_size
@@ -115,18 +111,9 @@ class Encoder:
         codes   the same
         """
         side = self.config.input_size
-        image, *others = _telling_first(frames or decode_frames(data, name, box=(side, side), config=config))
-        further = [(WHOLE, self.prepare(other)) for other in others]
-        parts = find_parts(image)[: MAX_PARTS - len(further)]
-        if parts and ORIGINAL_SIZE in image.info:
-            # fine enough for the smallest part to have as many pixels as the network takes
-            least = min(min(part.right - part.left, part.bottom - part.top) for part in parts)
-            finer = min(MAX_MAGNIFICATION * side, round(side / least))
-            fine = decode(data, name, box=(finer, finer), config=config)
-        else:
-            fine = image
-        inside = [(part, self.prepare(part.cut(fine))) for part in parts]
-        return Prepared(self.prepare(image), (*further, *inside), digest, codes)
+        telling = _telling(frames or decode_frames(data, name, box=(side, side), config=config))
+        first, *later = (self.prepare(frame) for frame in telling)
+        return Prepared(first, tuple(later), digest, codes)
 
     def describe(self, images: Iterable[Prepared | Other]) -> list[Described | Other]:
         """Compute the fingerprints of what `read` returned, in place; anything else stays as it is.
@@ -139,13 +126,12 @@ class Encoder:
             for image in images:
                 taken.append(image)
                 if isinstance(image, Prepared):
-                    yield image.whole
-                    for _, part in image.parts:
-                        yield part
+                    yield image.first
+                    yield from image.later
 
         rows = iter(self.encode_prepared(pixels()))
         return [
-            Described(next(rows), tuple((part, next(rows)) for part, _ in image.parts), image.digest, image.codes)
+            Described(next(rows), tuple(islice(rows, len(image.later))), image.digest, image.codes)
             if isinstance(image, Prepared)
             else image
             for image in taken
@@ -167,7 +153,7 @@ class Encoder:
         return np.concatenate(batches) if batches else np.empty((0, self.dimension), np.float32)
 
 
-def _telling_first(frames: Sequence[Image.Image]) -> Sequence[Image.Image]:
+def _telling(frames: Sequence[Image.Image]) -> Sequence[Image.Image]:
     """Return different frames that are not nearly blank, or the first where all are."""
     if len(frames) == 1:
         return frames

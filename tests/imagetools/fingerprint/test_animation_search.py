@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from imagetools.fingerprint.encoder import Described, Encoder
-from imagetools.fingerprint.parts import WHOLE
 from imagetools.index.index import Index
 from imagetools.index.state import Entry
 from tests.support.pictures import SAMPLES, photo
@@ -35,17 +34,15 @@ def _described(encoder: Encoder, files: Sequence[bytes]) -> list[Described]:
     return encoder.describe([encoder.read(file, "a") for file in files])
 
 
-def test_later_frames_are_parts_and_a_black_one_is_left_out(encoder):
+def test_later_frames_have_fingerprints_and_a_black_one_is_left_out(encoder):
     black_first, plain, still = _described(
         encoder, [_gif(BLACK, _slide(1), _slide(2)), _gif(_slide(3), _slide(1), _slide(2)), _gif(_slide(1))]
     )
     assert float(black_first.fingerprint @ still.fingerprint) > 0.99
-    assert [box for box, _ in black_first.parts][:1] == [WHOLE]
-    assert [box for box, _ in plain.parts][:2] == [WHOLE, WHOLE]
-    assert float(plain.parts[0][1] @ still.fingerprint) > 0.99
-    assert not any(box == WHOLE for box, _ in still.parts)
+    assert [len(one.later) for one in (black_first, plain, still)] == [1, 2, 0]
+    assert float(plain.later[0] @ still.fingerprint) > 0.99
     (black,) = _described(encoder, [_gif(BLACK, BLACK, BLACK)])
-    assert not black.parts
+    assert not black.later
 
 
 def test_a_copy_and_a_still_are_found_among_thousands_of_one_beginning():

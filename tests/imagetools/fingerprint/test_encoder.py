@@ -88,14 +88,14 @@ def test_a_copy_is_nearer_than_any_other_picture(encoder):
 def test_preparing_beforehand_changes_nothing(encoder):
     image = scene(4)
     pixels = encoder.prepare(image)
-    assert pixels.shape == (160, 160, 3)
+    assert pixels.shape == (112, 112, 3)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(encoder.encode_prepared([pixels]), encoder.encode([image]))
 
 
 def test_its_name_says_file_bytes_and_input_size(encoder):
-    assert re.fullmatch(r"resnet18\.th:[0-9a-f]{12}:160", encoder.model)
-    assert Encoder.load(EncoderConfig(input_size=SIZE)).model == encoder.model.replace(":160", f":{SIZE}")
+    assert re.fullmatch(r"resnet18\.th:[0-9a-f]{12}:112", encoder.model)
+    assert Encoder.load(EncoderConfig(input_size=SIZE)).model == encoder.model.replace(":112", f":{SIZE}")
 
 
 def saved(folder: Path, name: str, state: object) -> EncoderConfig:
@@ -230,7 +230,7 @@ def test_a_folder_without_the_model_falls_back_on_the_package(tmp_path, encoder)
 def test_a_model_in_the_folder_goes_before_that_of_the_package(tmp_path, encoder):
     torch.manual_seed(0)
     assert Encoder.load(saved(tmp_path, "resnet18.th", resnet.resnet18(weights=None).state_dict())).model != (
-        encoder.model.replace(":160", f":{SIZE}")
+        encoder.model.replace(":112", f":{SIZE}")
     )
 
 
