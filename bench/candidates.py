@@ -3,9 +3,9 @@
     python -m bench.candidates [--folder FOLDER ...] [--among N ...] [--side fit|report] [--cache FILE]
 
 The encoder's stage describes every photo, and copies of some under all edits of `imagetools.edits`; the index answers
-as the stage's does. A copy is found if its original is among the first 1 or 10. "Fingerprint" is that of the whole and
-those of the pictures inside; "both" takes the first 1 or 10 of either, and "as it ships" what NB_NEIGHBORS and NB_LOCAL
-let through. The second picture of a collage or a patch is among the photos, too, and may rightly come first.
+as the stage's does. A copy is found if its original is among the first 1 or 10. "Both" takes the first 1 or 10 of
+either, and "as it ships" what NB_NEIGHBORS and NB_LOCAL let through. The second picture of a collage or a patch is
+among the photos, too, and may rightly come first.
 """
 
 import io

@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
     IDENTICAL    the same bytes
     FINGERPRINT  the fingerprint of the whole
-    PART         the fingerprint of a picture inside either of the two
+    PART         the fingerprint of a later frame of either of the two, or in earlier records of a picture inside it
     LOCAL        local codes that both have
     """
 

@@ -23,7 +23,7 @@ from cli.main import main
 from cli.model_comparison import compared
 from imagetools.edits import EDITS
 from imagetools.errors import ModelError
-from imagetools.fingerprint.config import DEFAULT_MODEL, EncoderConfig
+from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.fingerprint.normalization import IMAGENET_DEVIATION, IMAGENET_MEAN
@@ -379,9 +379,9 @@ def test_a_new_projection_centres_photos_and_shrinks_what_edits_change(tmp_path,
     trainer.run()
     pixels = torch.from_numpy(photos.pixels).permute(0, 3, 1, 2)
     rng = torch.Generator().manual_seed(0)
-    views = draw_views(pixels, torch.from_numpy(photos.aspects), 160, rng, AugmentConfig(plain=0)).pixels
+    views = draw_views(pixels, torch.from_numpy(photos.aspects), DEFAULT_INPUT_SIZE, rng, AugmentConfig(plain=0)).pixels
     with torch.no_grad():
-        before = [network(normalised(p)) for p in (resize_photos(pixels, 160), views)]
+        before = [network(normalised(p)) for p in (resize_photos(pixels, DEFAULT_INPUT_SIZE), views)]
     before = [torch.nn.functional.normalize(rows, dim=1) for rows in before]
     with torch.no_grad():
         after = [trainer.network.get_submodule("fc")(rows) for rows in before]
