@@ -12,6 +12,8 @@ from bench.documents import DOCUMENTS, document
 from bench.drawing import font
 from bench.pairs import Pair, Picture
 from bench.scans import SCANS
+from bench.sheets import CONTENTS as SHEET_CONTENTS
+from bench.sheets import SHEETS, sheet
 from imagetools.decode import decode
 
 CONTENTS: Final = 5
@@ -50,13 +52,29 @@ def near_blank(seed: int) -> Iterator[Pair]:
                 yield Pair("near-blank copy", edit, True, picture, _made(edit, picture, seed))
 
 
+def near_blank_alike(seed: int) -> Iterator[Pair]:
+    """Different marks in one place on a sheet, and one of the two scanned; and copies of each."""
+    for kind in SHEETS:
+        pictures = [_sheet_picture(kind, seed, content) for content in range(SHEET_CONTENTS)]
+        for one, two in itertools.combinations(pictures, 2):
+            yield Pair("near-blank", f"other {kind} in its place", False, one, two)
+            yield Pair("near-blank", f"other {kind} in its place, scanned", False, one, _made("scanned", two, seed))
+        for picture in pictures:
+            for edit in SCANS:
+                yield Pair("near-blank copy", f"{kind}, {edit}", True, picture, _made(edit, picture, seed))
+
+
 def drawn_pairs(count: int, seed: int) -> list[Pair]:
     """Return pairs of all these kinds."""
-    return [*documents(count, seed), *scans(count, seed), *near_blank(seed)]
+    return [*documents(count, seed), *scans(count, seed), *near_blank(seed), *near_blank_alike(seed)]
 
 
 def _drawn(kind: str, style: int, content: int) -> Picture:
     return Picture(f"{kind} {style} {content}", lambda: document(kind, style, content))
+
+
+def _sheet_picture(kind: str, style: int, content: int) -> Picture:
+    return Picture(f"sheet {kind} {style} {content}", lambda: sheet(kind, style, content))
 
 
 def _made(edit: str, picture: Picture, seed: int) -> Picture:

@@ -19,6 +19,7 @@ from imagetools.matching.ink import MIN_INK, WINDOW, InkComparison, compare_ink,
 from imagetools.matching.planes import Grey
 from imagetools.matching.regions import Region, find_regions
 from imagetools.matching.registration import Registration, register, shrunk
+from imagetools.matching.sheets import compare_sheets
 from imagetools.matching.stripes import find_stripe
 
 Box = tuple[float, float, float, float]
@@ -33,10 +34,8 @@ SIDE: Final = 1500
 
 # A region where one picture has ink on less than this part of it is an addition of the other
 _MAX_ABSENT: Final = 0.15
-# A picture with ink on less than this part of it is nearly blank; of a copy, the little ink has the same place and size
+# A picture with ink on less than this part of it is nearly blank
 _NEARLY_BLANK: Final = 0.02
-_MAX_AMOUNT_RATIO: Final = 1.3
-_DARK: Final = 0.25
 # Range of a tiny thumbnail, in grey levels, up to which a picture without ink is blank and not merely smooth
 _MAX_BLANK_RANGE: Final = 1.0
 _THUMB: Final = 16
@@ -83,6 +82,7 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
     - Both blank: "both are blank". One blank, the other not: "same template, other content".
     - Ink in one picture alone, beside more that agrees, was added to a copy: "one contains the other".
     - Ink of both without a counterpart, or more added than in common: "same template, other content".
+    - Nearly blank sheets: "same picture" only with the same marks in the same place.
     """
     first_blank, second_blank = is_blank(first), is_blank(second)
     if first_blank and second_blank:
@@ -94,9 +94,11 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
         return examine(second, first, geometry.inverse(affine)).turned()
     frame = register(first, second, affine, SIDE)
     compared = compare_ink(frame.source, frame.target, frame.valid)
-    nearly_blank = 0 < compared.ink.mean() < _NEARLY_BLANK
-    if nearly_blank and not (_is_upright(affine) and _similar_amounts(frame.source, frame.target)):
-        return Detail("same template, other content", 0.0, (), frame.affine)
+    if 0 < compared.ink.mean() < _NEARLY_BLANK:
+        agrees = compare_sheets(first, second, SIDE) if _is_upright(affine) else None
+        if agrees is None:
+            return Detail("same template, other content", 0.0, (), frame.affine)
+        return Detail("same picture", agrees, (), frame.affine)
     regions = merge_covers(find_regions(compared), frame.source, frame.target)
     relation = _relation(regions, compared)
     if relation == "same template, other content":
@@ -143,15 +145,6 @@ def is_blank(picture: Grey) -> bool:
 def _is_upright(affine: Map) -> bool:
     across, down, aside = affine[0, 0], affine[1, 1], np.abs([affine[0, 1], affine[1, 0]]).max()
     return bool(min(across, down) > 2 * aside)
-
-
-def _similar_amounts(source: Grey, target: Grey) -> bool:
-    """Tell whether both pictures have about as many pixels that stand out."""
-    amounts = []
-    for picture in (source, target):
-        off = np.abs(smoothed(picture) - np.float32(np.median(picture)))
-        amounts.append(1 + np.count_nonzero(off > _DARK * off.max()))
-    return bool(max(amounts) <= _MAX_AMOUNT_RATIO * min(amounts))
 
 
 def _relation(regions: list[Region], compared: InkComparison) -> Relation:

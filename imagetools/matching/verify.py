@@ -20,6 +20,7 @@ from imagetools.matching.difference_boxes import merge_boxes
 from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
 from imagetools.matching.registration import shrunk
 from imagetools.matching.relation import Relation, relation_of
+from imagetools.matching.sheets import align_sheets
 from imagetools.opener import FileOpener
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
@@ -127,6 +128,8 @@ def _open_frames(openers: Openers, numbers: tuple[int, int]) -> Openers:
 def _verify_pictures(candidate: Features, neighbor: Features, config: MatcherConfig, openers: Openers) -> Verification:
     first, second = _in_order(candidate, neighbor)
     alignments, gate = align(first, second)
+    if not alignments and openers is not None:
+        alignments = align_sheets(first, second)
     if not alignments:
         return _rejected(gate)
     best = max(alignments, key=lambda alignment: alignment.score)
@@ -205,9 +208,7 @@ def _find_motion(pair: _Pair, seen: Detail | None) -> Motion:
         return NOTHING_MOVED
     first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
     overlap = cut_out_close(pair.alignment, first, second, SIDE)
-    if overlap is None:
-        return NOTHING_MOVED
-    return find_motion(overlap)
+    return NOTHING_MOVED if overlap is None else find_motion(overlap)
 
 
 def _left_out(colours: ColourChange, motion: Motion, config: MatcherConfig) -> Literal["recoloured", "moved", ""]:
@@ -286,8 +287,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
 
 def _normalised_points(pair: _Pair) -> tuple[tuple[float, float, float, float], ...]:
     points = np.array(pair.alignment.points[:MAX_POINTS], dtype=np.complex128).reshape(-1, 2)
-    if not pair.from_candidate:
-        points = points[:, ::-1]
+    points = points if pair.from_candidate else points[:, ::-1]
     normalised = np.stack(
         [
             (points[:, 0].real + 0.5) / pair.candidate.width,

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from bench.document_pairs import near_blank
 from bench.documents import DOCUMENTS, document
 from bench.scans import reencoded, scanned
+from bench.sheets import sheet
 from imagetools.decode import decode
 from imagetools.edits import Edit, caption
 from imagetools.features.extract import extract
@@ -71,6 +72,32 @@ def test_one_letter_is_seen() -> None:
 def test_nearly_blank_sheets_are_one_only_by_what_is_on_them() -> None:
     pairs = [pair for pair in near_blank(2) if not pair.copy][::11]
     assert not [pair for pair in pairs if _verify(pair.first.make(), pair.second.make()).duplicate]
+
+
+@pytest.mark.parametrize("kind", ["dot", "rule", "number"])
+def test_a_scan_of_a_nearly_blank_sheet_is_a_duplicate(kind: str) -> None:
+    one = sheet(kind, 100, 2)
+    found = _verify(one, scanned(one, 3))
+    assert found.duplicate
+    assert found.relation == "same"
+
+
+@pytest.mark.parametrize(("kind", "style", "contents"), [("dots", 100, (3, 4)), ("number", 101, (1, 3))])
+def test_one_dot_more_or_another_number_on_a_sheet_is_other_content(
+    kind: str, style: int, contents: tuple[int, int]
+) -> None:
+    one, two = (sheet(kind, style, content) for content in contents)
+    assert _verify(one, two).gate == "same template, other content"
+    assert not _verify(one, scanned(two, 3)).duplicate
+
+
+def test_a_dot_elsewhere_is_told_from_the_kept_pictures() -> None:
+    one, two = sheet("dot", 100, 2), scanned(sheet("dot", 102, 2), 3)
+
+    def look(box: tuple[int, int]) -> Image.Image:
+        raise AssertionError("opened")
+
+    assert not verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (look, look)).duplicate
 
 
 def test_both_blank_is_said() -> None:
