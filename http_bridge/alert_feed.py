@@ -1,4 +1,4 @@
-"""Follows alerts and dead letters, and passes them on to any number of subscribers."""
+"""Follows alerts and dead letters, and passes them on to any number of subscribers, with events of groups."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from confluent_kafka import KafkaException
 
+from http_bridge.group_answers import DecisionAnswer, GroupEventAnswer
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
 from schemas.alert_json import alert_fields
 from schemas.records import Duplicates
@@ -27,7 +28,7 @@ from streams.topics import DEAD_LETTERS, DUPLICATES, READS
 log = logging.getLogger(__name__)
 
 MAX_KEPT = 100
-"""Past alerts, and as many past dead letters, for clients that reconnect and for the page at first."""
+"""Past events of each kind, for clients that reconnect and for the page at first."""
 
 MAX_QUEUED = 1000
 """Events that may wait for a slow subscriber; then its stream ends, and it reconnects."""
@@ -35,7 +36,8 @@ MAX_QUEUED = 1000
 MAX_NEWEST = 5
 """Newest dead letters, in /v1/status."""
 
-ALERT, DEAD_LETTER = "alert", "dead-letter"
+ALERT, DEAD_LETTER, GROUP, DECISION = "alert", "dead-letter", "group", "decision"
+KINDS = (ALERT, DEAD_LETTER, GROUP, DECISION)
 OTHER_LABEL = "other"
 POLL_S = 0.1
 RETRY_S = 1.0
@@ -43,11 +45,11 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True)
 class Event:
-    """One alert or dead letter.
+    """An alert, a dead letter, what became of a group, or a decision.
 
-    id    partition and offset, of a dead letter after a d: the same in every bridge
+    id    partition and offset, after a letter for all but alerts: the same in every bridge
     data  JSON
-    kind  alert or dead-letter
+    kind  one of KINDS
     """
 
     id: str
@@ -71,9 +73,7 @@ class AlertFeed:
         self._kafka = kafka
         self._loop = asyncio.get_running_loop()
         # one queue for each kind: many dead letters do not push alerts out
-        self._kept: dict[str, deque[tuple[int, Event]]] = {
-            kind: deque(maxlen=MAX_KEPT) for kind in (ALERT, DEAD_LETTER)
-        }
+        self._kept: dict[str, deque[tuple[int, Event]]] = {kind: deque(maxlen=MAX_KEPT) for kind in KINDS}
         self._kept_ids: set[str] = set()
         self._numbers = count()
         self._subscriptions: set[Subscription] = set()
@@ -105,6 +105,11 @@ class AlertFeed:
         for subscription in self._subscriptions:
             _end(subscription)
 
+    def publish(self, event: Event) -> None:
+        """Publish an event; from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._publish, event)
+
     def close(self) -> None:
         """Stop the thread and close the connection."""
         self._closing.set()
@@ -128,9 +133,8 @@ class AlertFeed:
             self._kept_ids.discard(kept[0][1].id)
         kept.append((next(self._numbers), event))
         self._kept_ids.add(event.id)
-        if letter is None:
-            self.count += 1
-        else:
+        self.count += event.kind == ALERT
+        if letter is not None:
             self.newest.appendleft(letter)
             self.dead[_labels(letter)] += 1
         for subscription in self._subscriptions:
@@ -161,7 +165,7 @@ class AlertFeed:
     def _read(self, follower: Follower) -> None:
         for seen in follower.read(POLL_S):
             if isinstance(seen.record, Duplicates):
-                self._loop.call_soon_threadsafe(self._publish, _alert_event(seen))
+                self.publish(_alert_event(seen))
             elif seen.topic is DEAD_LETTERS:
                 letter = read_dead_letter(seen.message)
                 self._loop.call_soon_threadsafe(self._publish, _dead_letter_event(seen, letter), letter)
@@ -174,6 +178,16 @@ def _alert_event(seen: ConsumedMessage) -> Event:
 
 def _dead_letter_event(seen: ConsumedMessage, letter: dict[str, str]) -> Event:
     return Event(f"d{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(letter), DEAD_LETTER)
+
+
+def group_event(offset: int, answer: GroupEventAnswer) -> Event:
+    """Return the event for what became of a group, by its message's offset."""
+    return Event(f"g0-{offset}", msgspec.json.encode(answer), GROUP)
+
+
+def decision_event(answer: DecisionAnswer) -> Event:
+    """Return the event for a decision."""
+    return Event(f"c0-{answer.number}", msgspec.json.encode(answer), DECISION)
 
 
 def _labels(letter: dict[str, str]) -> tuple[str, str]:

@@ -8,9 +8,23 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from http_bridge import contracts, duplicates, event_stream, images, metrics, monitor, openapi, security
-from http_bridge.alert_feed import ALERT_FEED, AlertFeed
+from http_bridge import (
+    contracts,
+    decisions,
+    duplicates,
+    event_stream,
+    groups,
+    images,
+    metrics,
+    monitor,
+    openapi,
+    security,
+)
+from http_bridge.alert_feed import ALERT_FEED, AlertFeed, decision_event, group_event
+from http_bridge.decision_desk import DECISION_DESK, DecisionDesk
 from http_bridge.duplicates import UPLOADS, Uploads
+from http_bridge.group_tables import GroupTables
+from http_bridge.groups import GROUPS_ROUTE
 from http_bridge.image_states import IMAGE_STATES, ImageStates
 from http_bridge.image_tables import ImageTables
 from http_bridge.images import IMAGES, IMAGES_ROUTE, PICTURES_ROUTE, Images
@@ -63,11 +77,17 @@ def _add_routes(router: web.UrlDispatcher, pages: Pages) -> None:
     router.add_get(IMAGES_ROUTE + PATH, images.state)
     router.add_get(PICTURES_ROUTE + PATH, images.picture)
     router.add_delete(IMAGES_ROUTE + PATH, images.remove)
+    router.add_get("/v1/groups", groups.groups)
+    router.add_get(GROUPS_ROUTE + PATH, groups.group)
+    router.add_post("/v1/decisions", decisions.decide)
+    router.add_get("/v1/decisions", decisions.decisions)
+    router.add_delete("/v1/decisions/{id}", decisions.undo)
     router.add_get("/v1/status", monitor.status)
     router.add_get("/healthz", monitor.alive)
     router.add_get("/readyz", monitor.ready)
     router.add_get("/metrics", metrics.metrics)
     router.add_get("/openapi.json", openapi.openapi)
+    router.add_get("/alerts", pages.alerts)
     router.add_get("/docs", pages.docs)
     router.add_get("/assets/{name}", pages.asset)
     router.add_get("/sign-in", pages.sign_in_form)
@@ -92,18 +112,24 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     kafka = replace(config.kafka, settings=quiet | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "pictures")
     image_tables = ImageTables()
-    view = TopicView(kafka, config.bridge_dir, [image_tables])
+    group_tables = GroupTables(
+        lambda offset, answer: alerts.publish(group_event(offset, answer)),
+        lambda answer: alerts.publish(decision_event(answer)),
+    )
+    # first, since its folder may be refused
+    view = TopicView(kafka, config.bridge_dir, [image_tables, group_tables])
     client = RequestClient(kafka)
     watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
     announced = Images(kafka, ImageRoot(config.images_dir), pool)
+    desk = DecisionDesk(kafka, view, group_tables, announced)
     app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
     app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced
     app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), ImageStates(view, image_tables)
-    app[TOPIC_VIEW] = view
+    app[TOPIC_VIEW], app[DECISION_DESK] = view, desk
     app[METRICS].watch(watched, app[STAGE_CLIENT], alerts)
     view.start()
     yield
-    for one in (watched, client, alerts, announced, view):
+    for one in (view, watched, client, alerts, announced, desk):
         await asyncio.to_thread(one.close)
     await asyncio.to_thread(pool.shutdown)
 

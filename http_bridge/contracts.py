@@ -93,7 +93,7 @@ class MatchAnswer(Struct):
 async def encode(request: web.Request) -> web.Response:
     """Handle POST /api-image-encoder."""
     body = await read_json(request, EncodeBody)
-    path = _require_unicode("relative_path", body.relative_path)
+    path = require_unicode("relative_path", body.relative_path)
     reply = await request.app[STAGE_CLIENT].request(EncodeRequest, "relative_path", relative_path=path)
     return json_response(EncodeAnswer(1, EncodeResult(body.request_id, reply.fingerprint.tolist())))
 
@@ -112,8 +112,8 @@ async def search(request: web.Request) -> web.Response:
 async def match(request: web.Request) -> web.Response:
     """Handle POST /api-instance-matching."""
     body = await read_json(request, MatchBody)
-    candidate = _require_unicode("candidate", body.candidate)
-    neighbors = tuple(_require_unicode(f"neighbors[{n}]", path) for n, path in enumerate(body.neighbors))
+    candidate = require_unicode("candidate", body.candidate)
+    neighbors = tuple(require_unicode(f"neighbors[{n}]", path) for n, path in enumerate(body.neighbors))
     reply = await request.app[STAGE_CLIENT].request(MatchRequest, "candidate", candidate=candidate, neighbors=neighbors)
     duplicated = [ScoredImage(d.relative_path, clip(d.score)) for d in reply.duplicated]
     return json_response(MatchAnswer(1, reply.error_message, MatchResult(duplicated)))
@@ -132,7 +132,8 @@ def clip(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
-def _require_unicode(field: str, path: str) -> str:
+def require_unicode(field: str, path: str) -> str:
+    """Return the text. HttpError 422 if it holds half of a surrogate pair, which no message can hold."""
     try:
         path.encode()
     except UnicodeEncodeError as exc:

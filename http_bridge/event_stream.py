@@ -1,4 +1,4 @@
-"""GET /v1/duplicates/stream: alerts and dead letters as Server-Sent Events."""
+"""GET /v1/duplicates/stream: alerts, dead letters, groups and decisions as Server-Sent Events."""
 
 import asyncio
 import logging

@@ -1,9 +1,11 @@
 """Endpoints for one image by its path: announce it, remove it, get its state or a small picture of it."""
 
 import asyncio
+import hashlib
 import io
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +16,7 @@ from PIL import Image
 from http_bridge.bodies import read_json
 from http_bridge.contracts import ImagePath, Int64
 from http_bridge.errors import HttpError
-from http_bridge.image_state import ImageStateAnswer
+from http_bridge.image_state import ImageStateAnswer, iso_time
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
 from http_bridge.topic_view import TOPIC_VIEW
@@ -104,9 +106,27 @@ class Images:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._render, relative_path, side)
 
+    async def modified(self, relative_paths: Sequence[str]) -> list[str | None]:
+        """Return when each file was changed last, ISO 8601; None where this process cannot see it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: [self._modified(path) for path in relative_paths])
+
+    async def digest(self, relative_path: str) -> bytes:
+        """Return the SHA-256 of a file's bytes. ImageError, ImageRootUnavailable."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: hashlib.sha256(self._root.read(relative_path)).digest())
+
     def close(self) -> None:
         """Close the producer."""
         self._producer.close()
+
+    def _modified(self, relative_path: str) -> str | None:
+        try:
+            time = self._root.resolve(relative_path).stat().st_mtime
+        except (ImageError, ImageRootUnavailable, OSError) as exc:
+            log.debug("the time of a file is not known: %s", exc)
+            return None
+        return iso_time(int(time * 1000))
 
     def _render(self, relative_path: str, side: int) -> bytes:
         image = self._root.open(relative_path, box=(side, side))

@@ -44,6 +44,10 @@ class Pages:
         """Handle GET /."""
         return self.serve("index.html")
 
+    async def alerts(self, _: web.Request) -> web.Response:
+        """Handle GET /alerts."""
+        return self.serve("alerts.html")
+
     async def docs(self, _: web.Request) -> web.Response:
         """Handle GET /docs."""
         return self.serve("docs.html")

@@ -41,7 +41,7 @@ class TopicView:
         """folder: keeps the view across restarts; None: nothing does. ConfigError if it cannot be written."""
         self._kafka = kafka
         self._parts = parts
-        self._topics = [topic for part in parts for topic in part.topics]
+        self._topics = list({topic.name: topic for part in parts for topic in part.topics}.values())
         self._file = ViewFile(folder, parts)
         self.trouble = "the topics have not been read yet"
         self._closing = threading.Event()

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from streams.config import KafkaConfig
 from streams.kafka.clients import MAX_BACKOFF_MS, OnError, prompt_producer
 from streams.kafka.errors import BrokerAway, not_taken
+from streams.stage import Headers
 
 DELIVERY_TIMEOUT_S = 3.0
 """After this long without delivery the broker counts as away."""
@@ -37,19 +38,19 @@ class AsyncProducer:
         self._thread = threading.Thread(target=self._poll, name="async-producer")
         self._thread.start()
 
-    def send(self, topic: str, value: bytes | None, key: bytes) -> asyncio.Future[None]:
-        """Produce a message; the future is done when the broker has it.
+    def send(self, topic: str, value: bytes | None, key: bytes, headers: Headers = ()) -> asyncio.Future[int]:
+        """Produce a message; the future is done when the broker has it, and holds its offset.
 
         BrokerAway when that takes longer than DELIVERY_TIMEOUT_S.
         """
         loop = asyncio.get_running_loop()
-        sent: asyncio.Future[None] = loop.create_future()
+        sent: asyncio.Future[int] = loop.create_future()
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            loop.call_soon_threadsafe(_settle, sent, error)
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            loop.call_soon_threadsafe(_settle, sent, error, message.offset() or 0)
 
         try:
-            self._producer.produce(topic, value, key, on_delivery=delivered)
+            self._producer.produce(topic, value, key, on_delivery=delivered, headers=list(headers))
         except BufferError:
             sent.set_exception(BrokerAway("too many messages wait for Kafka"))
         except KafkaException as exc:
@@ -67,10 +68,10 @@ class AsyncProducer:
             self._producer.poll(POLL_S)
 
 
-def _settle(sent: asyncio.Future[None], error: KafkaError | None) -> None:
+def _settle(sent: asyncio.Future[int], error: KafkaError | None, offset: int) -> None:
     if sent.done():
         return
     if error is None:
-        sent.set_result(None)
+        sent.set_result(offset)
     else:
         sent.set_exception(BrokerAway(not_taken(error)))

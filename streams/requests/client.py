@@ -113,7 +113,7 @@ class RequestClient:
         self._thread.join()
         self._producer.close()
 
-    def _sent(self, sent: asyncio.Future[None], reply: asyncio.Future[Reply]) -> None:
+    def _sent(self, sent: asyncio.Future[int], reply: asyncio.Future[Reply]) -> None:
         if sent.cancelled():
             return
         error = sent.exception()

@@ -4,11 +4,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from streams.topics import VERDICTS
 from tests.support.bridging import NOWHERE, Bridge, Service, answering, bridge, fingerprint_of, stages
+from tests.support.browsing import chromium
 from tests.support.streaming import Reader, write_groups
 
 
@@ -30,6 +32,12 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         verdicts.close()
         yield Service(kafka, images, found, folder)
     delete_topics(kafka)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="package")

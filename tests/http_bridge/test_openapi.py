@@ -22,8 +22,9 @@ deterministic = true
 allow-x00 = true
 
 [checks.positive_data_acceptance]
-# what fits the schema may still name an image that is not there, is none, or has another dimension
-expected-statuses = ["2xx", "404", "413", "415", "422"]
+# what fits the schema may still name an image that is not there, is none, or has another dimension, or contradict
+# what another example has decided
+expected-statuses = ["2xx", "404", "409", "413", "415", "422"]
 """
 ENDLESS = "/v1/duplicates/stream"
 

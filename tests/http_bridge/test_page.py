@@ -4,17 +4,15 @@ Nothing here is skipped where there is no Chromium: the test fails and says how 
 """
 
 import base64
-import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import ImageDraw, ImageOps
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from bench.documents import document
 from local_kafka.broker import LocalKafka
@@ -24,15 +22,10 @@ from streams.kafka.admin import create_topics, delete_topics
 from streams.states import StateReporter
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
 from tests.support.bridging import Bridge, answering, bridge, stages
+from tests.support.browsing import opened
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
 SCRIPT_TAG = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>.png"
-TIMEOUT_MS = 30_000
-expect.set_options(timeout=TIMEOUT_MS)
 FOCUSED = "() => (({ id, className, href }) => id || className || href || '')(document.activeElement)"
 DROP = """(page, [name, data]) => {
   const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
@@ -46,46 +39,6 @@ PASTE = """(page, [name, data]) => {
   carried.items.add(new File([bytes], name, { type: "image/png" }));
   page.dispatchEvent(new ClipboardEvent("paste", { clipboardData: carried, bubbles: true }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("the page's tests need Chromium: scripts/setup test, or apt-get install chromium")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield found
-        found.close()
-
-
-@contextmanager
-def opened(browser: Browser, asked: Bridge, **options: Any) -> Iterator[Page]:
-    """The page; at the end nothing may have been asked of another host, nor have gone wrong in it."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(TIMEOUT_MS)
-    faults: list[str] = []
-    elsewhere: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-
-    def on_console(message: ConsoleMessage) -> None:
-        if "Content Security Policy" in message.text:
-            faults.append(message.text)
-
-    def on_request(request: Request) -> None:
-        if not request.url.startswith((asked.url, "blob:")):
-            elsewhere.append(request.url)
-
-    page.on("console", on_console)
-    page.on("request", on_request)
-    page.goto(asked.url)
-    try:
-        yield page
-        assert faults == []
-        assert elsewhere == []
-    finally:
-        context.close()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +68,7 @@ def test_nothing_yet_then_an_alert_while_watching_then_an_image_of_ones_own(
     service: tuple[KafkaConfig, Path, Bridge], browser: Browser
 ) -> None:
     kafka, images, asked = service
-    with opened(browser, asked) as page:
+    with opened(browser, asked, "/alerts") as page:
         expect(page.locator("#link")).to_have_text("live")
         expect(page.locator("#none")).to_contain_text("No alert yet")
         expect(page.locator(".stage h3")).to_have_text(["encoder1 process", "search1 process", "matcher1 process"])
@@ -153,7 +106,7 @@ def test_nothing_yet_then_an_alert_while_watching_then_an_image_of_ones_own(
 def test_the_page_works_by_keyboard(service: tuple[KafkaConfig, Path, Bridge], browser: Browser) -> None:
     kafka, images, asked = service
     announce(kafka, asked, "1.png", "1 resized.jpg")
-    with opened(browser, asked) as page:
+    with opened(browser, asked, "/alerts") as page:
         page.locator("#alerts .card").first.wait_for()
         reached = []
         for _ in range(12):
@@ -178,7 +131,7 @@ def test_it_fits_a_phone_in_both_schemes(
 ) -> None:
     kafka, _, asked = service
     announce(kafka, asked, "1 re-encoded.jpg")
-    with opened(browser, asked, viewport={"width": 320, "height": 640}, color_scheme=scheme) as page:
+    with opened(browser, asked, "/alerts", viewport={"width": 320, "height": 640}, color_scheme=scheme) as page:
         page.locator("#alerts .card image").first.wait_for()
         assert page.locator("html").evaluate("e => e.scrollWidth") <= 320
         ground = page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")
@@ -193,7 +146,7 @@ def test_what_differs_is_outlined_on_both_pictures(service: tuple[KafkaConfig, P
     ImageDraw.Draw(invoice).text((420, 880), "PAID", fill=(180, 20, 20), font_size=60)
     invoice.save(images / "paid.png")
     announce(kafka, asked, "invoice.png", "paid.png")
-    with opened(browser, asked) as page:
+    with opened(browser, asked, "/alerts") as page:
         card = page.locator("#alerts .card").first
         expect(card.locator("h3")).to_have_text("paid.png")
         expect(card.locator("rect.differs")).to_have_count(2)
@@ -224,7 +177,7 @@ def test_names_that_are_markup_stay_text(kafka: KafkaConfig, tmp_path: Path, bro
     send(kafka, DUPLICATES, [(SCRIPT_TAG, Duplicates(1, SCRIPT_TAG, (one,)))])
     with bridge(kafka, tmp_path) as asked:
         asked.wait_ready()
-        with opened(browser, asked) as page:
+        with opened(browser, asked, "/alerts") as page:
             card = page.locator("#alerts .card")
             expect(card.locator("h3")).to_have_text(SCRIPT_TAG)
             expect(card.locator(".edit")).to_have_text(SCRIPT_TAG)
@@ -250,7 +203,7 @@ def test_what_a_stage_waits_for_and_what_could_not_be_used_is_said_in_plain_word
     matcher = StateReporter(replace(kafka, member="matcher-0", restarts=3), "matcher")
     with bridge(kafka, tmp_path) as asked, encoder, matcher:
         asked.wait_ready()
-        with opened(browser, asked) as page:
+        with opened(browser, asked, "/alerts") as page:
             expect(page.locator("#link")).to_have_text("live")
             expect(page.locator("#aside")).to_be_hidden()
             encoder.report(State.WAITING, "the folder of images /mnt is away")
@@ -281,7 +234,7 @@ def test_a_broker_that_is_away_is_said_plainly_and_its_return(tmp_path: Path, br
     try:
         with bridge(kafka, tmp_path) as asked:
             asked.wait_ready()
-            with opened(browser, asked) as page:
+            with opened(browser, asked, "/alerts") as page:
                 expect(page.locator("#link")).to_have_text("live")
                 broker.stop()
                 expect(page.locator("#trouble")).to_contain_text("no Kafka answers")
@@ -300,7 +253,7 @@ def test_the_page_of_the_interface_shows_every_path(
 ) -> None:
     _, _, asked = service
     paths = asked.get("/openapi.json").json["paths"]
-    with opened(browser, asked) as page:
+    with opened(browser, asked, "/alerts") as page:
         page.get_by_role("link", name="HTTP interface").click()
         page.locator(".operation").first.wait_for()
         shown = page.locator(".operation summary code").all_text_contents()
@@ -315,7 +268,7 @@ def test_the_door_lets_in_who_knows_the_token(
     kafka, images, _ = service
     with bridge(kafka, tmp_path, images=images, BRIDGE_TOKEN="a secret") as locked:
         locked.wait_ready()
-        with opened(browser, locked) as page:
+        with opened(browser, locked, "/") as page:
             page.get_by_label("Token").fill("wrong")
             page.keyboard.press("Enter")
             expect(page.get_by_role("alert")).to_have_text("That is not the token.")

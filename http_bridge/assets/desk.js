@@ -1,0 +1,184 @@
+// The desk: one group after the other, until none waits.
+
+import { inUrl, need } from "./api.js";
+import { keepSuggested } from "./bulk.js";
+import { Decisions, inWords, setWho, who } from "./decide.js";
+import { history } from "./history.js";
+import { GroupView } from "./group.js";
+import { Queue } from "./queue.js";
+
+const byId = (name) => document.getElementById(name);
+const SOON_MS = 400;
+
+const queue = new Queue();
+const decisions = new Decisions();
+const view = new GroupView(byId, { act, undo, later: undoLater });
+let [running, answered, refreshing] = [Promise.resolve(), false, 0];
+
+function tell(text) {
+  byId("notice").hidden = !text;
+  byId("notice").textContent = text;
+}
+
+function trouble(text) {
+  byId("trouble").hidden = !text;
+  byId("trouble").textContent = text;
+}
+
+function filters() {
+  const found = Object.fromEntries(new FormData(byId("filters")));
+  return { ...found, min_score: Number(found.min_score) || "", min_members: 2 };
+}
+
+function count() {
+  const state = byId("filters").elements.state;
+  const n = queue.count;
+  const words = { open: "waiting", later: "put off", decided: "decided", all: "in all" };
+  byId("count").textContent = `${n.toLocaleString("en")} ${n === 1 ? "group" : "groups"} ${words[state.value]}`;
+  const { state: shown, relation } = filters();
+  byId("bulk").hidden = !(n && shown === "open" && relation === "identical");
+}
+
+// Runs one thing after the other, and shows what went wrong.
+function doing(work) {
+  running = running.then(work).then(() => trouble(""), (error) => {
+    trouble(error instanceof TypeError ? "The bridge does not answer; try again." : error.message);
+  });
+  return running;
+}
+
+// The same for what a person asks for: a second key while the first still works is no answer to what it shows next.
+async function answering(work) {
+  if (answered) return;
+  answered = true;
+  await doing(work);
+  answered = false;
+}
+
+async function open(id) {
+  if (id === null) view.hide();
+  else view.show(await need("GET", `/v1/groups/${inUrl(id)}`));
+  byId("none").hidden = id !== null;
+  count();
+}
+
+async function openNext() {
+  await open(await queue.next(view.id ?? ""));
+}
+
+async function restart() {
+  await queue.load(filters());
+  await open(queue.waiting[0]?.id ?? null);
+}
+
+async function showHistory() {
+  const page = await need("GET", "/v1/decisions?limit=30");
+  byId("history").replaceChildren(...history(page.decisions, undoLater));
+}
+
+// Says something of the group or of the pair that is compared; `expected` where the person has seen another's word.
+function act(name, expected) {
+  // of what is seen now, not of what is shown when it is its turn
+  const [decision, id] = [view.decision(name), view.id];
+  if (!decision) return null;
+  return answering(async () => {
+    const result = await decisions.say([{ ...decision, expected: expected ?? decision.expected }], id);
+    if (result.conflicts) return clash(name, result.conflicts);
+    const other = result.overtook[0];
+    tell(other ? `${other.who || "Somebody"} said ${inWords(other)} in the same moment; yours holds now. U undoes it.` : "");
+    if (view.id !== id || view.said(name, result.made[0])) return;
+    queue.done.add(id);
+    await openNext();
+    view.focus();
+  });
+}
+
+function clash(name, conflicts) {
+  const last = conflicts[conflicts.length - 1];
+  const names = last.images.slice(0, 2).map((one) => one.relative_path).join(" and ");
+  byId("conflict-says").textContent = `${last.who || "Somebody"} said “${inWords(last)}” of ${names} meanwhile.`;
+  byId("conflict").hidden = false;
+  byId("insist").onclick = () => { byId("conflict").hidden = true; act(name, last.number); };
+  byId("yield").onclick = () => { byId("conflict").hidden = true; doing(async () => open(view.id)); };
+  byId("yield").focus();
+}
+
+// Takes back the last step of this page.
+function undo() {
+  return answering(async () => {
+    const step = decisions.steps.pop();
+    if (!step) return tell("Nothing to undo: this page has decided nothing yet.");
+    await takeBack(step.made, step.group);
+  });
+}
+
+function undoLater(made) {
+  return answering(() => takeBack(made, made[0].group || view.id));
+}
+
+// Takes back decisions, and shows the group that they were made in if it waits again.
+async function takeBack(made, group) {
+  const result = await decisions.undo(made);
+  if (result.conflicts) return tell(`Not undone: ${result.conflicts[0].who || "somebody"} has said ${inWords(result.conflicts[0])} since.`);
+  tell(made.length === 1 ? `Undone: ${inWords(made[0])}.` : `Undone: ${made.length} decisions.`);
+  queue.done.delete(group);
+  await queue.refresh();
+  if (queue.groups.some((one) => one.id === group)) await open(group);
+  else count();
+}
+
+async function bulk() {
+  const n = queue.count.toLocaleString("en");
+  if (!confirm(`Decide on ${n} groups of identical files: keep the suggested file of each? No file is deleted.`)) return;
+  const progress = (done) => { byId("count").textContent = `${done.toLocaleString("en")} decided …`; };
+  const { decided, left } = await keepSuggested(filters(), decisions, progress);
+  tell(`${decided.toLocaleString("en")} groups decided.${left ? ` ${left} are left: somebody has said something else, or they have changed.` : ""}`);
+  await restart();
+}
+
+// What others do is seen at once; a burst of events is one look.
+function refreshSoon() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => doing(async () => {
+    await queue.refresh();
+    await showHistory();
+    if (view.id === null && queue.waiting.length) await openNext();
+    count();
+  }), SOON_MS);
+}
+
+function listen() {
+  const source = new EventSource("/v1/duplicates/stream");
+  const live = (open) => {
+    byId("link").textContent = open ? "live" : "connecting …";
+    byId("link").className = `pill ${open ? "good" : ""}`;
+  };
+  source.onopen = () => { live(true); refreshSoon(); };
+  source.onerror = () => live(false);
+  source.addEventListener("group", (event) => {
+    const group = JSON.parse(event.data);
+    queue.done.delete(group.id);
+    refreshSoon();
+    if (group.id !== view.id) return;
+    if (group.event === "merged") tell(`This group is now part of ${group.into}.`);
+    if (group.event === "ended") tell("This group has ended.");
+    doing(() => (group.member_count ? open(view.id) : openNext()));
+  });
+  source.addEventListener("decision", (event) => {
+    const one = JSON.parse(event.data);
+    refreshSoon();
+    if (decisions.numbers.has(one.number) || !view.concerns(one)) return;
+    tell(`${one.who || "Somebody"}: ${inWords(one)} (${one.images.map((image) => image.relative_path).join(", ")})`);
+    doing(async () => view.show(await need("GET", `/v1/groups/${inUrl(view.id)}`)));
+  });
+}
+
+if (matchMedia("(max-width: 40rem)").matches) byId("which").open = false;
+byId("who").value = who();
+byId("who").addEventListener("change", () => setWho(byId("who").value));
+byId("who").addEventListener("keydown", (event) => event.key === "Enter" && byId("group").focus());
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("filters").addEventListener("change", (event) => event.target.id !== "who" && doing(restart));
+byId("bulk").addEventListener("click", () => answering(bulk));
+doing(async () => { await restart(); await showHistory(); });
+listen();

@@ -1,0 +1,194 @@
+// One group: its images, two of which are compared, and what can be said of them.
+
+import { html, pictureOf } from "./dom.js";
+import { facts, relation } from "./facts.js";
+import { history } from "./history.js";
+import { onKeys } from "./keys.js";
+import { MODES, Viewer } from "./viewer.js";
+
+// name, key, words, what the key does to a pair
+const ACTIONS = [
+  ["left", "L", "Keep left"], ["right", "R", "Keep right"], ["both", "B", "Keep both"],
+  ["different", "N", "Not a duplicate"], ["group", "A", "Keep left of all"], ["later", "W", "Later"], ["undo", "U", "Undo"],
+];
+const THUMB = 160;
+const MOST_THUMBS = 60;
+
+export class GroupView {
+  id = null;
+  #group = null;
+  #others = [];
+  #left = null;
+  #right = null;
+  // paths that this page has said something of, compared with the left one
+  #said = new Set();
+  #byId;
+  #viewer;
+
+  constructor(byId, { act, undo, later }) {
+    this.#byId = byId;
+    this.#viewer = new Viewer(byId("viewer"), byId("slider"));
+    this.undoLater = later;
+    const run = (name) => (name === "undo" ? undo() : act(name));
+    const button = ([name, key, words]) => {
+      const made = html("button", { type: "button", id: `do-${name}`, "aria-keyshortcuts": key }, words, " ", html("kbd", {}, key));
+      made.addEventListener("click", () => run(name));
+      return made;
+    };
+    byId("actions").replaceChildren(...ACTIONS.map(button));
+    byId("mode").addEventListener("change", () => this.#setMode(byId("mode").value));
+    byId("outline").addEventListener("change", () => this.#viewer.outline(byId("outline").checked));
+    byId("closer").addEventListener("click", () => this.#viewer.zoom.by(1.5));
+    byId("farther").addEventListener("click", () => this.#viewer.zoom.by(1 / 1.5));
+    byId("fit").addEventListener("click", () => this.#viewer.zoom.fit());
+    const keys = Object.fromEntries(ACTIONS.map(([name, key]) => [key, () => this.#can(name) && run(name)]));
+    onKeys(byId("shortcuts"), {
+      ...keys,
+      V: () => this.#setMode(MODES[(MODES.indexOf(this.#viewer.mode) + 1) % MODES.length]),
+      O: () => byId("outline").click(),
+      " ": () => this.#viewer.mode === "blink" && this.#viewer.flip(),
+      "[": () => this.#step(-1),
+      "]": () => this.#step(1),
+    });
+  }
+
+  // Shows a group, as its answer has it; the same pair as before where it is still there.
+  show(group) {
+    if (group.id !== this.id) this.#said.clear();
+    const before = this.#right?.relative_path;
+    [this.id, this.#group] = [group.id, group];
+    const member = (path) => group.members.find((one) => one.relative_path === path);
+    this.#left = (group.id === this.#kept?.group && member(this.#kept.path)) || group.members.find((one) => one.keep) || group.members[0];
+    const outside = [...group.doubtful, ...group.linked.map((one) => one.edge)].map((edge) => ({
+      ...edge.right, relation: edge.relation, outside: true, decided: false, beside: member(edge.left.relative_path),
+    }));
+    const inside = group.members.filter((one) => one !== this.#left);
+    this.#others = [...inside, ...outside].slice(0, MOST_THUMBS);
+    const waiting = this.#others.filter((one) => !one.outside && !one.decided && !this.#said.has(one.relative_path));
+    this.#right = this.#others.find((one) => one.relative_path === before && waiting.includes(one)) ?? waiting[0] ?? this.#others[0];
+    this.#byId("group").hidden = false;
+    this.#draw();
+  }
+
+  hide() {
+    [this.id, this.#group] = [null, null];
+    this.#byId("group").hidden = true;
+    this.#viewer.clear();
+  }
+
+  focus() {
+    if (this.id !== null && document.activeElement === document.body) this.#byId("group").focus({ preventScroll: true });
+  }
+
+  concerns(decision) {
+    return this.id !== null && decision.images.some((one) => this.#group.members.some((member) => member.relative_path === one.relative_path));
+  }
+
+  // What an action says; null where it says nothing here.
+  decision(name) {
+    if (!this.#can(name)) return null;
+    const [left, right] = [this.#from, this.#right];
+    const [pair, expected] = [[left, right], this.#group.newest];
+    const keep = { left: [left], right: [right], both: pair }[name];
+    if (keep) return { decision: "duplicate", images: pair, keep: keep.map((one) => one.relative_path), expected };
+    if (name === "different") return { decision: "not_duplicate", images: pair, expected };
+    const all = { images: this.#group.members, group: this.id, expected };
+    if (name === "group") return { ...all, decision: "duplicate", keep: [this.#left.relative_path] };
+    return all.images.length > 1 ? { ...all, decision: "later" } : { decision: "later", images: pair, expected };
+  }
+
+  // Notes what was said; returns whether another image of the group still waits, which is then compared.
+  said(name, made) {
+    this.#group.newest = Math.max(this.#group.newest, made.number);
+    this.#group.decisions.unshift(made);
+    if (name === "group" || name === "later") return false;
+    if (name === "right" && !this.#right.outside) this.#kept = { group: this.id, path: this.#right.relative_path };
+    this.#said.add(name === "right" ? this.#from.relative_path : this.#right.relative_path);
+    const left = this.#group.members.some((one) => !one.decided && one !== this.#left && one !== this.#right && !this.#said.has(one.relative_path));
+    if (left) this.show(this.#group);
+    return left;
+  }
+
+  #kept = null;
+
+  // The left image of the pair that is compared: of a pair that leads out of the group, the one that it leads from.
+  get #from() {
+    return this.#right?.beside ?? this.#left;
+  }
+
+  #can(name) {
+    if (name === "undo") return true;
+    if (this.id === null || !this.#right) return false;
+    return name !== "group" || (this.#group.members.length > 2 && this.#group.members.length === this.#group.member_count);
+  }
+
+  #step(by) {
+    const n = this.#others.length;
+    if (n < 2) return;
+    this.#right = this.#others[(this.#others.indexOf(this.#right) + by + n) % n];
+    this.#draw();
+  }
+
+  #setMode(mode) {
+    this.#byId("mode").value = mode;
+    this.#byId("slider").parentElement.hidden = mode !== "slider";
+    this.#viewer.set(mode);
+  }
+
+  #draw() {
+    const [group, byId] = [this.#group, this.#byId];
+    const others = group.member_count === 1 ? "1 image" : `${group.member_count.toLocaleString("en")} images`;
+    byId("group-title").replaceChildren(html("bdi", {}, group.id));
+    const certain = group.score === null ? null : `certainty ${group.score.toFixed(2)}`;
+    const suggested = group.keep ? `${group.chosen ? "chosen" : "suggested"}: ${group.keep}${group.reasons.length ? ` (${group.reasons.join(", ")})` : ""}` : null;
+    byId("group-says").textContent = [others, relation(group.relation), certain, suggested].filter(Boolean).join(" · ");
+    byId("members").replaceChildren(...(this.#others.length > 1 ? this.#others.map((one) => this.#thumb(one)) : []));
+    for (const [name] of ACTIONS) byId(`do-${name}`).disabled = !this.#can(name);
+    byId("do-group").hidden = !this.#can("group");
+    const said = byId("said");
+    said.hidden = !group.decisions.length;
+    said.querySelector("summary").textContent = `Said of these images: ${group.decisions.length}`;
+    said.querySelector("ul").replaceChildren(...history(group.decisions, this.undoLater));
+    this.#compare();
+  }
+
+  #thumb(one) {
+    const words = one.outside ? `another group: ${relation(one.relation)}` : relation(one.relation);
+    const picture = html("img", { src: pictureOf(one.relative_path, THUMB), alt: "", loading: "lazy" });
+    const button = html("button", { type: "button", class: "thumb", "aria-pressed": one === this.#right },
+      picture, html("bdi", {}, one.relative_path), html("span", { class: "soft" }, one.decided ? `${words}, decided` : words));
+    button.setAttribute("aria-pressed", String(one === this.#right));
+    button.addEventListener("click", () => { this.#right = one; this.#draw(); });
+    return button;
+  }
+
+  #compare() {
+    const [left, right, byId] = [this.#from, this.#right, this.#byId];
+    if (!right) {
+      byId("facts").replaceChildren();
+      byId("evidence").textContent = "A single image is left of this group.";
+      return;
+    }
+    const pair = evidence(this.#group.pairs, left.relative_path, right.relative_path);
+    this.#viewer.show(left.relative_path, right.relative_path, pair);
+    byId("facts").replaceChildren(facts(left, right));
+    byId("evidence").textContent = words(pair, left, right);
+  }
+}
+
+// The evidence of a pair, its left side the left path; null where no alert tells of it.
+function evidence(pairs, left, right) {
+  const found = pairs.find((one) => one.left === left && one.right === right);
+  if (found) return found;
+  const turned = pairs.find((one) => one.left === right && one.right === left);
+  if (!turned) return null;
+  const swap = (numbers, half) => [...numbers.slice(half), ...numbers.slice(0, half)];
+  return { ...turned, points: turned.points.map((one) => swap(one, 2)), regions: turned.regions.map((one) => swap(one, 4)) };
+}
+
+function words(pair, left, right) {
+  if (left.content === right.content) return "The same bytes.";
+  if (!pair) return "No alert names these two; other pairs connect them.";
+  const edit = pair.edit && `${pair.left} is ${pair.edit}`;
+  return [`Certainty ${pair.score.toFixed(2)}`, edit, `${pair.inliers} matching points`].filter(Boolean).join(" · ");
+}
