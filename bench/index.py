@@ -4,7 +4,7 @@
 
 The codes are those of photos, and beyond their number codes drawn from all of them with a fourth of their bits flipped,
 which agree with nothing. Images come in batches, as a stage adds them; "longest" is the slowest batch, in which
-segments merged. Searches are for edited copies of photos of the index.
+segments merged. Searches are for edited copies of photos of the index. All times are those of the processor.
 """
 
 import random
@@ -34,6 +34,9 @@ SEARCHES = 200
 FLIPPED = 32
 """Bits of a code, of 128: beyond the distance at which codes count as alike."""
 
+MASKS = 1 << 16
+"""How many ways to flip them are drawn."""
+
 
 @dataclass(frozen=True)
 class IndexCost:
@@ -62,23 +65,24 @@ def measure(
     known: Sequence[LocalCodes], asked: Sequence[tuple[int, LocalCodes]], sizes: Sequence[int]
 ) -> Iterator[IndexCost]:
     """Yield the cost at each of the ascending sizes; `asked` has the number of the original with each search."""
-    index, rng = LocalIndex(), np.random.default_rng(0)
+    index, unknown = LocalIndex(), Unknown(known)
     spent = longest = 0.0
     for size in sizes:
         while index.next_number < size:
-            batch = [_image(known, index.next_number + i, rng) for i in range(min(BATCH, size - index.next_number))]
-            began = time.perf_counter()
+            numbers = range(index.next_number, min(size, index.next_number + BATCH))
+            batch = [known[n] if n < len(known) else unknown.draw() for n in numbers]
+            began = time.process_time()
             change = LocalChange(index)
             for codes in batch:
                 change.add(codes)
             change.apply()
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             spent, longest = spent + took, max(longest, took)
         times, first = [], 0
         for number, codes in asked:
-            began = time.perf_counter()
+            began = time.process_time()
             hits = index.search(codes, 10)
-            times.append(1000 * (time.perf_counter() - began))
+            times.append(1000 * (time.process_time() - began))
             first += bool(hits) and hits[0].number == number
         bits = bits_for(len(index))
         looked = [count_votes(index.segments(), codes, bits=bits, gone=(), least=1).looked for _, codes in asked]
@@ -94,17 +98,23 @@ def measure(
         )
 
 
-def _image(known: Sequence[LocalCodes], number: int, rng: np.random.Generator) -> LocalCodes:
-    """The codes of a photo while there are any, then of none."""
-    if number < len(known):
-        return known[number]
-    like = known[number % len(known)]
-    others = [known[i] for i in rng.integers(0, len(known), 4)]
-    own = np.concatenate([like.own, *(other.own for other in others)])
-    own = own[rng.integers(0, len(own), len(like))]
-    bits = np.zeros((len(own), 128), np.bool_)
-    bits[:, :FLIPPED] = True
-    return LocalCodes(own ^ np.packbits(rng.permuted(bits, axis=1), axis=1), like.mirrored, like.size, like.direction)
+class Unknown:
+    """Images that have the codes of no photo."""
+
+    def __init__(self, known: Sequence[LocalCodes]) -> None:
+        self._known = known
+        self._codes = np.concatenate([codes.own for codes in known])
+        self._rng = np.random.default_rng(0)
+        bits = np.zeros((MASKS, 128), np.bool_)
+        bits[:, :FLIPPED] = True
+        self._masks = np.packbits(self._rng.permuted(bits, axis=1), axis=1)
+
+    def draw(self) -> LocalCodes:
+        """Return the codes of one more image, as many as a photo has."""
+        rng, like = self._rng, self._known[int(self._rng.integers(len(self._known)))]
+        own = self._codes[rng.integers(0, len(self._codes), len(like))]
+        own ^= self._masks[rng.integers(0, MASKS, len(like))]
+        return LocalCodes(own, like.mirrored, like.size, like.direction)
 
 
 @click.command()

@@ -199,8 +199,10 @@ def _sorted(keys: Keys) -> Entries:
 
 
 def _merged(runs: Sequence[Entries]) -> Entries:
+    entries = np.concatenate(runs)
     # numpy's stable sort merges what is in order
-    return np.sort(np.concatenate(runs), kind="stable")
+    entries.sort(kind="stable")
+    return entries
 
 
 def _kept(entries: Entries, stays: NDArray[np.bool_], moved: Entries) -> Entries:
