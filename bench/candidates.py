@@ -5,24 +5,24 @@
 The encoder's stage describes every photo, and copies of some under all edits of `imagetools.edits`; the index answers
 as the stage's does. A copy is found if its original is among the first 1 or 10. "Both" takes the first 1 or 10 of
 either, and "as it ships" what NB_NEIGHBORS and NB_LOCAL let through. The second picture of a collage or a patch is
-among the photos, too, and may rightly come first.
+among the photos, too, and is not counted: it may rightly come first. Plain pictures, which have few codes or none, and
+copies of them have rows of their own.
 """
 
-import io
 import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
-import fastavro
 from rich.console import Console
 from rich.table import Table
 
-from bench.pairs import HELD_OUT, SAMPLES, SHARED, PhotoSides
+from bench.embedding_cache import Cache
+from bench.pairs import HELD_OUT, SAMPLES, SHARED, PhotoSides, plain
 from imagetools.edits import EDITS
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
@@ -30,20 +30,36 @@ from imagetools.image_root import ImageRoot
 from imagetools.index.change import Change
 from imagetools.index.index import Index
 from imagetools.index.search import Hit
-from schemas.codec import SingleObjectCodec
 from schemas.records import Embedding, ImageNew
 from streams.config import Config
 from streams.encoder_consumer import EncoderStage
 from streams.log_index import codes_of, fingerprints_of, put_record
+from streams.search_consumer import more_neighbors
 from streams.stage import Received
-from streams.topics import EMBEDDINGS
 
 DISTRACTORS = SHARED.parent / "distractors"
+TWO_PHOTOS = ("collage", "patch")
 AT_ONCE = 64
 ASKED = 100
 
-Copies = Sequence[tuple[str, str, Embedding]]
-"""The original's path, the edit, and the copy as it was described."""
+PLAIN = "plain, "
+PLAIN_PHOTOS = 25
+"""Photos that each kind of plain picture is made of."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """An edited copy as it was described.
+
+    original  the path of its original
+    edit      how it was made, or after PLAIN the kind of plain picture
+    second    the path of the other photo that it shows; empty where there is none
+    """
+
+    original: str
+    edit: str
+    record: Embedding
+    second: str = ""
 
 
 @dataclass
@@ -82,6 +98,11 @@ def described(stage: EncoderStage, paths: Sequence[str]) -> Iterator[Embedding]:
                 yield record
 
 
+def second_of(edit: str, path: str, others: Sequence[str]) -> str:
+    """Return the path of the second photo of a collage or a patch."""
+    return random.Random(f"{edit} {path}").choice(others)
+
+
 def copies_of(root: ImageRoot, path: str, others: Sequence[str], folder: Path) -> list[str]:
     """Write a copy of a photo under each edit, and return the files' names."""
     names = []
@@ -104,16 +125,17 @@ def search(change: Change, copy: Embedding, nb_neighbors: int, nb_local: int) ->
     )
 
 
-def ask(index: Index, copies: Copies, config: Config) -> dict[str, Ways]:
+def ask(index: Index, copies: Sequence[Copy], config: Config) -> dict[str, Ways]:
     """Search for every copy; return by edit what was found."""
     found: dict[str, Ways] = defaultdict(Ways)
     change = index.change()
-    for original, edit, copy in copies:
-        ways = found[edit]
-        ways.fingerprint.append(_rank(search(change, copy, ASKED, 0), original))
-        ways.local.append(_rank(search(change, copy, 0, ASKED), original))
-        shipped = search(change, copy, config.nb_neighbors, config.nb_local)
-        ways.shipped.append(any(hit.relative_path == original for hit in shipped))
+    for copy in copies:
+        ways, record = found[copy.edit], copy.record
+        ways.fingerprint.append(_rank(search(change, record, ASKED, 0), copy))
+        ways.local.append(_rank(search(change, record, 0, ASKED), copy))
+        nb_neighbors = config.nb_neighbors + more_neighbors(record.codes, config)
+        shipped = search(change, record, nb_neighbors, config.nb_local)
+        ways.shipped.append(any(hit.relative_path == copy.original for hit in shipped))
         ways.pairs.append(len(shipped))
         ways.added.append(sum(hit.reason == "local" for hit in shipped))
     return found
@@ -121,13 +143,13 @@ def ask(index: Index, copies: Copies, config: Config) -> dict[str, Ways]:
 
 def report(found: dict[str, Ways], title: str, *, edits: bool) -> Table:
     """Return a table of shares in %, of all copies and by edit."""
-    every = Ways()
-    for ways in found.values():
-        every.extend(ways)
+    every, plain_ones = Ways(), Ways()
+    for name, ways in found.items():
+        (plain_ones if name.startswith(PLAIN) else every).extend(ways)
     table = Table(
         "edit", "fingerprint", "local codes", "both", "as it ships", "neighbors", "by local codes", title=title
     )
-    for name, ways in [("all", every), *(found.items() if edits else ())]:
+    for name, ways in [("all edits", every), ("plain pictures", plain_ones), *(found.items() if edits else ())]:
         best = [min(ranks) for ranks in zip(ways.fingerprint, ways.local, strict=True)]
         table.add_row(
             name,
@@ -139,58 +161,18 @@ def report(found: dict[str, Ways], title: str, *, edits: bool) -> Table:
     return table
 
 
-def _rank(hits: Sequence[Hit], original: str) -> int:
-    return next((rank for rank, hit in enumerate(hits, 1) if hit.relative_path == original), ASKED + 1)
+def _rank(hits: Sequence[Hit], copy: Copy) -> int:
+    paths = [hit.relative_path for hit in hits if hit.relative_path != copy.second]
+    return next((rank for rank, path in enumerate(paths, 1) if path == copy.original), ASKED + 1)
 
 
 def _share(ranks: Sequence[int], at: int) -> str:
     return f"{100 * sum(rank <= at for rank in ranks) / len(ranks):.1f}"
 
 
-class Cache:
-    """Records that were computed once, in one file; without one they are computed every time."""
-
-    def __init__(self, file: Path | None) -> None:
-        """Read the file, if there is one."""
-        self._file = file
-        self._codec = SingleObjectCodec()
-        self._known: dict[str, Embedding] = {}
-        if file is not None and file.is_file():
-            with file.open("rb") as opened:
-                for row in fastavro.reader(opened):
-                    assert isinstance(row, dict)
-                    self._known[row["key"]] = self._codec.decode(EMBEDDINGS.name, Embedding, row["record"])
-
-    def missing(self, keys: Sequence[str]) -> list[str]:
-        """Return the keys that have no record yet."""
-        return [key for key in keys if key not in self._known]
-
-    def add(self, key: str, record: Embedding) -> None:
-        """Keep a record."""
-        self._known[key] = record
-
-    def get(self, key: str) -> Embedding | None:
-        """Return a record, None where the image could not be read."""
-        return self._known.get(key)
-
-    def save(self) -> None:
-        """Write the file."""
-        if self._file is None:
-            return
-        schema = {
-            "type": "record",
-            "name": "Kept",
-            "fields": [{"name": "key", "type": "string"}, {"name": "record", "type": "bytes"}],
-        }
-        rows = ({"key": key, "record": self._codec.encode(EMBEDDINGS.name, one)} for key, one in self._known.items())
-        out = io.BytesIO()
-        fastavro.writer(out, schema, rows)
-        self._file.write_bytes(out.getvalue())
-
-
 def gather(
     folders: Sequence[Path], asked: Sequence[str], cache: Cache, wanted: Callable[[str], bool]
-) -> tuple[list[Embedding], Copies]:
+) -> tuple[list[Embedding], list[Copy]]:
     """Describe the wanted images of the folders, the `asked` of the first one before all, and copies of these."""
     encoder, gallery = Encoder.load(), []
     for folder in folders:
@@ -217,9 +199,31 @@ def gather(
                 with closing(EncoderStage(encoder, ImageRoot(Path(name)))) as stage:
                     for edit, record in zip(EDITS, described(stage, files), strict=True):
                         cache.add(f"{edit} {path}", record)
-        copies += [(path, edit, one) for edit in EDITS if (one := cache.get(f"{edit} {path}")) is not None]
+        copies += [
+            Copy(path, edit, one, second_of(edit, path, others or asked) if edit in TWO_PHOTOS else "")
+            for edit in EDITS
+            if (one := cache.get(f"{edit} {path}")) is not None
+        ]
     cache.save()
     return gallery, copies
+
+
+def gather_plain(photos: PhotoSides, paths: Sequence[str], cache: Cache) -> tuple[list[Embedding], list[Copy]]:
+    """Describe plain pictures made of photos, and copies of them."""
+    pairs = [pair for pair in plain(photos, paths, PLAIN_PHOTOS, 0) if pair.copy]
+    pictures = {picture.name: picture for pair in pairs for picture in (pair.first, pair.second)}
+    names = cache.missing(list(pictures))
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{number}.jpg" for number in range(len(names))]
+        for file, name in zip(files, names, strict=True):
+            pictures[name].make().save(Path(folder, file), quality=90)
+        with closing(EncoderStage(Encoder.load(), ImageRoot(Path(folder)))) as stage:
+            for name, record in zip(names, described(stage, files), strict=True):
+                cache.add(name, replace(record, relative_path=name))
+    cache.save()
+    known = {name: one for name in pictures if (one := cache.get(name)) is not None}
+    copies = [Copy(pair.first.name, f"{PLAIN}{pair.name.split(', ')[0]}", known[pair.second.name]) for pair in pairs]
+    return [known[name] for name in dict.fromkeys(pair.first.name for pair in pairs)], copies
 
 
 @click.command()
@@ -239,9 +243,13 @@ def main(folders: Sequence[Path], among: Sequence[int], side: str, count: int, c
     else:
         gallery, copies = gather(chosen, asked, Cache(cache), lambda path: True)
     config, console, index = Config(), Console(width=150), Index()
-    held = {one.relative_path: one for one in gallery}
+    plain_gallery, plain_copies = gather_plain(photos, asked, Cache(cache))
+    copies += plain_copies
+    held = {one.relative_path: one for one in [*plain_gallery, *gallery]}
     gallery = list(held.values())
-    sizes = sorted({min(size, len(gallery)) for size in (*among, len(gallery)) if size >= len(asked)})
+    sizes = sorted(
+        {min(size, len(gallery)) for size in (*among, len(gallery)) if size >= len(asked) + len(plain_gallery)}
+    )
     for size in sizes:
         for start in range(len(index), size, 512):
             change = index.change()
