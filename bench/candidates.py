@@ -48,7 +48,7 @@ PLAIN_PHOTOS = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Copy:
+class EditedCopy:
     """An edited copy as it was described.
 
     original  the path of its original
@@ -125,7 +125,7 @@ def search(change: Change, copy: Embedding, nb_neighbors: int, nb_local: int) ->
     )
 
 
-def ask(index: Index, copies: Sequence[Copy], config: Config) -> dict[str, Ways]:
+def ask(index: Index, copies: Sequence[EditedCopy], config: Config) -> dict[str, Ways]:
     """Search for every copy; return by edit what was found."""
     found: dict[str, Ways] = defaultdict(Ways)
     change = index.change()
@@ -161,7 +161,7 @@ def report(found: dict[str, Ways], title: str, *, edits: bool) -> Table:
     return table
 
 
-def _rank(hits: Sequence[Hit], copy: Copy) -> int:
+def _rank(hits: Sequence[Hit], copy: EditedCopy) -> int:
     paths = [hit.relative_path for hit in hits if hit.relative_path != copy.second]
     return next((rank for rank, path in enumerate(paths, 1) if path == copy.original), ASKED + 1)
 
@@ -172,7 +172,7 @@ def _share(ranks: Sequence[int], at: int) -> str:
 
 def gather(
     folders: Sequence[Path], asked: Sequence[str], cache: Cache, wanted: Callable[[str], bool]
-) -> tuple[list[Embedding], list[Copy]]:
+) -> tuple[list[Embedding], list[EditedCopy]]:
     """Describe the wanted images of the folders, the `asked` of the first one before all, and copies of these."""
     encoder, gallery = Encoder.load(), []
     for folder in folders:
@@ -200,7 +200,7 @@ def gather(
                     for edit, record in zip(EDITS, described(stage, files), strict=True):
                         cache.add(f"{edit} {path}", record)
         copies += [
-            Copy(path, edit, one, second_of(edit, path, others or asked) if edit in TWO_PHOTOS else "")
+            EditedCopy(path, edit, one, second_of(edit, path, others or asked) if edit in TWO_PHOTOS else "")
             for edit in EDITS
             if (one := cache.get(f"{edit} {path}")) is not None
         ]
@@ -208,7 +208,7 @@ def gather(
     return gallery, copies
 
 
-def gather_plain(photos: PhotoSides, paths: Sequence[str], cache: Cache) -> tuple[list[Embedding], list[Copy]]:
+def gather_plain(photos: PhotoSides, paths: Sequence[str], cache: Cache) -> tuple[list[Embedding], list[EditedCopy]]:
     """Describe plain pictures made of photos, and copies of them."""
     pairs = [pair for pair in plain(photos, paths, PLAIN_PHOTOS, 0) if pair.copy]
     pictures = {picture.name: picture for pair in pairs for picture in (pair.first, pair.second)}
@@ -222,7 +222,9 @@ def gather_plain(photos: PhotoSides, paths: Sequence[str], cache: Cache) -> tupl
                 cache.add(name, replace(record, relative_path=name))
     cache.save()
     known = {name: one for name in pictures if (one := cache.get(name)) is not None}
-    copies = [Copy(pair.first.name, f"{PLAIN}{pair.name.split(', ')[0]}", known[pair.second.name]) for pair in pairs]
+    copies = [
+        EditedCopy(pair.first.name, f"{PLAIN}{pair.name.split(', ')[0]}", known[pair.second.name]) for pair in pairs
+    ]
     return [known[name] for name in dict.fromkeys(pair.first.name for pair in pairs)], copies
 
 
