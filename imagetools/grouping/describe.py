@@ -35,12 +35,15 @@ def describe(graph: PairGraph, cluster: Cluster) -> Group:
     doubtful.sort(key=_order)
     relations = [_to_leader(graph, node) for node in cluster.members]
     blank = blank or Relation.BLANK in relations
-    decided = len(cluster.members) > 1 and not doubtful and _is_decided(graph, cluster)
+    decided = _decided(graph, cluster)
     return Group(
         id=cluster.leader.key,
-        state=GroupState.DECIDED if decided else GroupState.OPEN,
+        state=GroupState.DECIDED if len(decided) == len(cluster.members) and not doubtful else GroupState.OPEN,
         blank=blank,
-        members=tuple(GroupMember(node.key, said) for node, said in zip(cluster.members, relations, strict=True)),
+        members=tuple(
+            GroupMember(node.key, relation, node in decided)
+            for node, relation in zip(cluster.members, relations, strict=True)
+        ),
         doubtful=tuple(doubtful),
         linked=tuple(sorted(linked.values(), key=lambda link: link.group)),
     )
@@ -103,12 +106,12 @@ def _refused(graph: PairGraph, node: Node, cluster: Cluster) -> list[Edge]:
     return [Edge(node.key, other.key, Relation.NONE, 0.0) for other in apart if other not in node.edges]
 
 
-def _is_decided(graph: PairGraph, cluster: Cluster) -> bool:
-    """Return whether people's words alone connect all members."""
+def _decided(graph: PairGraph, cluster: Cluster) -> set[Node]:
+    """Return the members that people's words alone connect with the leader, and the leader if there are any."""
     reached, waiting = {cluster.leader}, [cluster.leader]
     while waiting:
         for other in graph.decided(waiting.pop(), Choice.DUPLICATE):
             if other.cluster is cluster and other not in reached:
                 reached.add(other)
                 waiting.append(other)
-    return len(reached) == len(cluster.members)
+    return reached if len(reached) > 1 else set()

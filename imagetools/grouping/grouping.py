@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
-from imagetools.grouping.describe import describe, relation_between
+from imagetools.grouping.describe import describe, is_group, relation_between
 from imagetools.grouping.events import events_of
 from imagetools.grouping.graph import Cluster, Component, Node, PairGraph
 from imagetools.grouping.records import (
@@ -21,6 +22,9 @@ from imagetools.grouping.records import (
 )
 from imagetools.grouping.relations import JOINING, Relation
 from imagetools.grouping.rule import partition
+
+_STEP: Final = 1000
+"""Changes or images that `Grouping.load` takes in one step."""
 
 
 @dataclass(slots=True)
@@ -62,19 +66,31 @@ class Grouping:
         """
         batch = _Batch()
         for change in changes:
-            match change:
-                case Placed():
-                    self._place(change, batch)
-                case Gone(path):
-                    self._remove(path, batch)
-                case Edge():
-                    self._put_edge(change, batch)
-                case Decision(left, right, choice):
-                    self._decide(left, right, choice, batch)
-                case Undone(left, right):
-                    self._decide(left, right, None, batch)
+            self._take(change, batch)
         self._settle(batch)
         return events_of(self._graph, batch.before, batch.marked, self._published)
+
+    def load(self, changes: Iterable[GroupingChange]) -> Iterator[None]:
+        """Take all that is known into a grouping without images, and give no events.
+
+        The groups are those that `apply` gives, and the pairs that `compare` is asked for are among those that `apply`
+        asks for. It works in small steps, and yields after each; there are no groups before the last.
+        """
+        batch = _Batch()
+        for number, change in enumerate(changes):
+            self._take(change, batch)
+            if number % _STEP == _STEP - 1:
+                yield
+        done: set[Node] = set()
+        seen = 0
+        for node in sorted(self._graph.current.values(), key=lambda node: node.rank):
+            if node not in done:
+                done |= self._divide(node, batch)
+            if len(done) - seen >= _STEP:
+                seen = len(done)
+                yield
+        clusters = {node.group for node in done}
+        self._published = {cluster.leader.key for cluster in clusters if is_group(self._graph, cluster)}
 
     def group(self, group_id: ImageKey) -> Group | None:
         """Return a group by its id; None if there is none."""
@@ -96,6 +112,11 @@ class Grouping:
         nodes = (self._graph.nodes[key] for key in self._published)
         for node in sorted(nodes, key=lambda node: node.rank):
             yield describe(self._graph, node.group)
+
+    def pairs(self, image: ImageKey) -> Iterator[ImageKey]:
+        """Yield the images that verified pairs connect with an image, but for pairs that a person denies."""
+        for other, _ in self._graph.related(self._graph.nodes[image]):
+            yield other.key
 
     def relation(self, image: ImageKey, other: ImageKey) -> Relation:
         """Return what one member of a group is to another."""
@@ -124,6 +145,19 @@ class Grouping:
     def compared(self) -> int:
         """Pairs that `compare` was asked for since the beginning."""
         return self._graph.compared
+
+    def _take(self, change: GroupingChange, batch: _Batch) -> None:
+        match change:
+            case Placed():
+                self._place(change, batch)
+            case Gone(path):
+                self._remove(path, batch)
+            case Edge():
+                self._put_edge(change, batch)
+            case Decision(left, right, choice):
+                self._decide(left, right, choice, batch)
+            case Undone(left, right):
+                self._decide(left, right, None, batch)
 
     def _place(self, change: Placed, batch: _Batch) -> None:
         node = self._graph.node(ImageKey(change.path, change.content))

@@ -91,10 +91,15 @@ class GroupState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """An image of a group, and what it is to the group's earliest image."""
+    """An image of a group.
+
+    relation  to the group's earliest image
+    decided   people's words connect it with the earliest image; for that one: with any other
+    """
 
     image: ImageKey
     relation: Relation
+    decided: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,18 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.facts = Facts()
-        self.grouping = Grouping(lambda left, right: Relation(compare(left, right)))
+        self.compared: set[tuple[ImageKey, ImageKey]] = set()
+        self.grouping = Grouping(self.note)
         self.batch: list[GroupingChange] = []
         self.followed: dict[ImageKey, set[ImageKey]] = {}
+
+    def note(self, left: ImageKey, right: ImageKey) -> Relation:
+        self.compared.add((left, right))
+        return Relation(compare(left, right))
+
+    def known(self, left: ImageKey, right: ImageKey) -> Relation:
+        assert (left, right) in self.compared
+        return Relation(compare(left, right))
 
     @initialize(places=st.permutations(range(7)), known=st.integers(0, 7))
     def begin(self, places: list[int], known: int) -> None:
@@ -102,6 +111,7 @@ class Machine(RuleBasedStateMachine):
             assert {(edge.left, edge.right) for edge in group.doubtful} == plain.doubtful
             assert {(link.group, str(link.relation)) for link in group.linked} == plain.linked
             assert (group.state is GroupState.DECIDED) == plain.decided
+            assert all(member.decided for member in group.members) or not plain.decided
             assert self.grouping.group(key) == group
             assert {self.grouping.group_of(member.image) for member in group.members} == {key}
         assert {key: set(plain.members) for key, plain in expected.items()} == self.followed
@@ -120,6 +130,10 @@ class Machine(RuleBasedStateMachine):
         fresh = Grouping(lambda left, right: Relation(compare(left, right)))
         fresh.apply(changes)
         assert list(fresh.groups()) == list(self.grouping.groups())
+        loaded = Grouping(self.known)
+        assert not any(loaded.load(changes)), "it compares no pair that was not compared before"
+        assert list(loaded.groups()) == list(self.grouping.groups())
+        assert loaded.apply(changes) == [], "and knows which groups there are"
 
 
 TestGroups = Machine.TestCase
