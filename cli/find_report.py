@@ -22,10 +22,10 @@ from cli.group_alerts import StoppableComparer, group_alerts
 from cli.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
 from cli.json_lines import json_line
 from cli.output_checks import make_report_files
-from cli.pair_comparer import PairComparer, relation_of_duplicate
 from cli.report import ReportContents, write_report
 from cli.slow_progress import SlowProgress
 from imagetools.errors import CannotWrite, ConfigError
+from imagetools.features.cache import FeatureCache
 from imagetools.features.store import FeatureStore
 from imagetools.folder import Tally
 from imagetools.grouping.grouping import Grouping
@@ -36,6 +36,7 @@ from imagetools.paths import printable, shown
 from schemas.alert_json import alert_fields, similar_fields
 from schemas.records import Duplicates, Similar
 from streams.kafka.follower import ConsumedMessage
+from streams.pair_comparer import PairComparer, relation_of_duplicate
 
 
 @dataclass
@@ -120,7 +121,8 @@ class FindJob:
         store = self._open_store()
         try:
             # the stages' store has features by the real folder
-            compare = PairComparer(ImageRoot(self.folder.resolve()), self.matcher, store)
+            cache = FeatureCache(self.matcher, store=store)
+            compare = PairComparer(ImageRoot(self.folder.resolve()), self.matcher, cache)
             comparer = StoppableComparer(compare, progress, self.stopped)
             alerts = self.results.alerts
             return group_alerts(alerts, self.contents, self.decided, places, comparer, progress), comparer.skipped

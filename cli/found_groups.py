@@ -14,6 +14,7 @@ from imagetools.grouping.records import Compare, Decision, Edge, Group, ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.matching.relation import MIN_WHOLE
 from imagetools.paths import identity
+from streams.pair_evidence import says_covered
 
 Pair = tuple[str, str]
 """Neighbor and candidate."""
@@ -204,8 +205,7 @@ def _marks(pairs: Mapping[Pair, Mapping[str, Any]]) -> tuple[set[str], set[str]]
                 # a picture of which less is covered has something around it
                 framed |= {candidate} if evidence["coverage_candidate"] < MIN_WHOLE else set()
                 framed |= {neighbor} if evidence["coverage_neighbor"] < MIN_WHOLE else set()
-        has_cover = "partly covered" in evidence["edit"] or "addition" in evidence["edit"]
-        (covered if has_cover else plain).update((neighbor, candidate))
+        (covered if says_covered(evidence["edit"]) else plain).update((neighbor, candidate))
     return cropped, framed | {path for path in covered if plain and path not in plain}
 
 

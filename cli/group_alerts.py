@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from cli.decisions import Decided
 from cli.file_contents import FileContents
 from cli.found_groups import group_pairs
-from cli.pair_comparer import relation_of_duplicate
 from cli.slow_progress import SlowProgress
+from imagetools.errors import ImageRootUnavailable
 from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.records import Compare, Edge, ImageKey
 from imagetools.grouping.relations import Relation
 from schemas.records import Duplicates
+from streams.pair_comparer import relation_of_duplicate
 
 
 class StoppableComparer:
@@ -33,9 +34,12 @@ class StoppableComparer:
             self.skipped += 1
             return Relation.NONE
         self._progress.show(f"grouping: comparing pairs that no alert tells of, {self._compared:,} compared")
-        relation = self._compare(left, right)
         self._compared += 1
-        return relation
+        try:
+            return self._compare(left, right)
+        except ImageRootUnavailable:
+            # the report says which files cannot be read
+            return Relation.NONE
 
 
 def group_alerts(

@@ -22,14 +22,14 @@ def main() -> None:
                                imagetools watch              see alerts as they arrive
     On your own Kafka:         set KAFKA_BOOTSTRAP_SERVERS, then
                                imagetools topics create
-                               imagetools encoder | search | matcher | bridge
+                               imagetools encoder | search | matcher | grouping | bridge
     """  # noqa: D301 - click's mark for lines to keep as they are
     keep_console_clear()
 
 
 for _command in (
     jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.watch, clients.status,
-    processes.encoder, processes.search, processes.matcher, processes.bridge, processes.reencode,
+    processes.encoder, processes.search, processes.matcher, processes.grouping, processes.bridge, processes.reencode,
     models.train, models.quantize, cluster.kafka, cluster.topics,
 ):  # fmt: skip
     main.add_command(_command)

@@ -90,7 +90,13 @@ def up(
         options = ("--from", start_from) if start_from else ()
         supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=options)
         stack.callback(supervisor.stop)
-        for stage, count in (("encoder", encoders), ("search", 1), ("matcher", matchers), ("bridge", 1)):
+        for stage, count in (
+            ("encoder", encoders),
+            ("search", 1),
+            ("matcher", matchers),
+            ("grouping", 1),
+            ("bridge", 1),
+        ):
             supervisor.start(stage, count)
         console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
         console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))

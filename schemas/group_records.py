@@ -117,6 +117,8 @@ class GroupingFact:
     kind: FactKind
     images: tuple[ImageContent, ...] = ()
     place: int = 0
+    announced: int = 0
+    source: int = -1
     relation: str = ""
     score: float = 0.0
     framed: tuple[bool, ...] = ()

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from imagetools.errors import IndexMismatch
 from imagetools.index.change import Change, PutResult
@@ -120,7 +121,7 @@ def put_record(change: Change, received: Received[Embedding], nb_neighbors: int 
         relative_path=received.path,
         announced=received.timestamp,
         digest=b"" if record is None else record.digest,
-        source=_announced_in(received),
+        source=announced_in(received),
     )
     if record is None:
         return change.put(entry, None)
@@ -157,7 +158,7 @@ def _replay(change: Change, received: Received[Embedding]) -> None:
         log.debug("offset %d: %s", received.offset, exc)
 
 
-def _announced_in(received: Received[Embedding]) -> int:
+def announced_in(received: Received[Any]) -> int:
     """Return the partition of images.new where the image was announced; -1 if no header names it."""
     for name, value in received.headers:
         if name == ANNOUNCED_IN and value is not None and value.isdigit():

@@ -1,6 +1,9 @@
-"""candidates → duplicates, verdicts: verify each pair, and give a verdict on every image; answer requests for pairs."""
+"""candidates → duplicates, verdicts: verify each pair, and give a verdict on every image; answer requests for pairs.
 
-from collections.abc import Iterable, Sequence
+A pair that a person called no duplicate, at the bytes that search found, is in no alert.
+"""
+
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,13 +34,24 @@ from schemas.records import (
     VerdictOutcome,
 )
 from streams.config import Config
+from streams.decisions_log import DecisionsLog
 from streams.feature_store import open_store
 from streams.known_images import KnownImages
-from streams.pair_evidence import duplicates_among, evidence_of, identical, similar_among
+from streams.pair_evidence import (
+    duplicates_among,
+    evidence_of,
+    identical,
+    left_out,
+    not_denied,
+    paths_to_compare,
+    similar_among,
+    with_contents,
+)
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
+from streams.standing_decisions import StandingDecisions
 from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
 
 MAX_CACHED_BYTES = 512 * 1024 * 1024
@@ -71,13 +85,16 @@ class MatcherStage(Stage[Candidates]):
         source: ImageRoot | None = None,
         target: ImageRoot | None = None,
         store: FeatureStore | None = None,
+        decisions: DecisionsLog | None = None,
     ) -> None:
         """Prepare the threads and the cache of features.
 
-        source  root of requests' candidates; by default that of the stream
-        target  root of requests' neighbors; the same
-        store   keeps features beyond memory and beyond this process; the stage closes it
+        source     root of requests' candidates; by default that of the stream
+        target     root of requests' neighbors; the same
+        store      keeps features beyond memory and beyond this process; the stage closes it
+        decisions  what people have decided: no alert names a pair that someone called no duplicate; the stage closes it
         """
+        self._decisions = decisions
         self._config = config
         self._images = images
         self._known = KnownImages(images)
@@ -101,7 +118,7 @@ class MatcherStage(Stage[Candidates]):
     def run(self, batch: Sequence[Received[Candidates]]) -> Sequence[Outcome]:
         """Return an alert where there are duplicates, and a verdict for every candidate."""
         records = [received.record for received in batch if received.record is not None]
-        features = self._all_features(_paths_to_compare(records))
+        features = self._all_features(paths_to_compare(records))
         pairs = [
             (record, neighbor)
             for record in records
@@ -116,7 +133,9 @@ class MatcherStage(Stage[Candidates]):
         for (record, neighbor), one in zip(pairs, compared, strict=True):
             if one is not None:
                 found.setdefault(id(record), {})[neighbor.relative_path] = one
-        return [self._conclude(record, features, found.get(id(record), {})) for record in records]
+        # last, so that every decision counts that was there when the batch was computed
+        decisions = self._decisions.read() if self._decisions is not None else StandingDecisions()
+        return [self._conclude(record, features, found.get(id(record), {}), decisions) for record in records]
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Return which neighbors show each candidate's picture; one that cannot be read is left out and named."""
@@ -131,6 +150,8 @@ class MatcherStage(Stage[Candidates]):
         self._pool.shutdown()
         self._comparers.shutdown()
         self._cache.close()
+        if self._decisions is not None:
+            self._decisions.close()
 
     def _note(self, root: ImageRoot, path: str) -> None:
         if root is self._images:
@@ -224,15 +245,20 @@ class MatcherStage(Stage[Candidates]):
         return self._verify(path, candidate, features, (opener, root.opener(path)))
 
     def _conclude(
-        self, record: Candidates, features: dict[str, FeaturesOrError], compared: dict[str, Comparison]
+        self,
+        record: Candidates,
+        features: dict[str, FeaturesOrError],
+        compared: dict[str, Comparison],
+        decisions: StandingDecisions,
     ) -> Outcome:
         unread = features.get(record.candidate)
         if isinstance(unread, ImageError):
             return unread
-        duplicates = duplicates_among(compared.values())
+        found = with_contents(record, duplicates_among(compared.values()))
+        duplicates = not_denied(record, found, decisions)
         neighbors = {n.relative_path: features.get(n.relative_path) for n in record.neighbors} | compared
         errors = {path: error for path, error in neighbors.items() if isinstance(error, ImageError)}
-        reason = "; ".join(f"neighbor left out: {error}" for error in errors.values())
+        reason = left_out(errors.values(), [one.relative_path for one in found if one not in duplicates])
         outcome = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
         similar = similar_among(compared.values())
         verdict = Verdict(record.request_id, record.candidate, outcome, reason, similar)
@@ -246,27 +272,19 @@ class MatcherStage(Stage[Candidates]):
                 self._config.threshold,
                 datetime.now(UTC),
                 tuple(errors),
+                record.content,
             )
             outputs.append(Output(DUPLICATES, record.candidate, alert))
         return outputs
-
-
-def _paths_to_compare(records: Iterable[Candidates]) -> list[str]:
-    """Return every image whose features are needed, once. Identical files are duplicates without features."""
-    paths: dict[str, None] = {}
-    for record in records:
-        neighbors = [n.relative_path for n in record.neighbors if not n.identical]
-        if neighbors:
-            paths |= dict.fromkeys([record.candidate, *neighbors])
-    return list(paths)
 
 
 def make(config: Config) -> MatcherStage:
     """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
     images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
     return MatcherStage(
-        config.matcher, images, config.nb_workers, source=source, target=target, store=open_store(config)
-    )
+        config.matcher, images, config.nb_workers, source=source, target=target, store=open_store(config),
+        decisions=DecisionsLog(config.kafka),
+    )  # fmt: skip
 
 
 def main(config: Config | None = None) -> None:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -73,6 +73,7 @@ class Runner(Generic[R]):
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self._source = kafka.topic(stage.source.name)
+        self._inputs = {kafka.topic(topic.name): topic for topic in (stage.source, *stage.also)}
         self._on_state = on_state
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec = codec(kafka.registry)
@@ -182,7 +183,7 @@ class Runner(Generic[R]):
         """Raise for an error that the consumer cannot recover from; log others."""
         match error.code():
             case KafkaError._AUTO_OFFSET_RESET:
-                lost = no_offsets(self.kafka, self.stage.name, self.stage.source.name)
+                lost = no_offsets(self.kafka, self.stage.name, self._source)
                 raise OffsetsLost(f"{lost} ({error.str()})")
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._client_errors.note(no_topic(self._source))
@@ -197,7 +198,8 @@ class Runner(Generic[R]):
 
     def _read(self, message: Message) -> Received[R] | MessageError:
         try:
-            received = read_message(message, self._codec, self.stage.kind)
+            topic = self._inputs[message.topic() or ""]
+            received = read_message(message, self._codec, cast("type[R]", topic.kind), topic.name)
         except MessageError as exc:
             return exc
         if received.record is None and not self.stage.tombstones:
@@ -229,7 +231,7 @@ class Runner(Generic[R]):
                     self._dead_letters.write(message, one, outcome)
                 else:
                     for output in outcome:
-                        producer.send(output, headers(message))
+                        producer.send(output, headers(message) if self.stage.passes_headers else ())
             ends = {place_of(message): (message.offset() or 0) + 1 for message in batch}
             producer.commit([TopicPartition(*place, offset) for place, offset in ends.items()], generation)
         except RegistryAway:

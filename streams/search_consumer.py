@@ -66,7 +66,8 @@ class SearchStage(Stage[Embedding]):
             return exc
         if record is None:
             return ()
-        candidates = Candidates(record.request_id, received.path, _to_neighbors(result.neighbors), record.model)
+        neighbors = _to_neighbors(change, result.neighbors)
+        candidates = Candidates(record.request_id, received.path, neighbors, record.model, record.digest)
         return (Output(CANDIDATES, received.path, candidates),)
 
     def committed(self, offset: int) -> None:
@@ -138,7 +139,7 @@ class SearchStage(Stage[Embedding]):
                 )
             except IndexMismatch as exc:
                 return reply_to(request, ReplyOutcome.REFUSED, str(exc))
-            return reply_to(request, neighbors=_to_neighbors(hits), model=index.model or "")
+            return reply_to(request, neighbors=_to_neighbors(change, hits), model=index.model or "")
 
     def _stop_answering(self, reason: str) -> None:
         """Reply with the reason from now on; returns when no request is being answered any more."""
@@ -151,10 +152,15 @@ def more_neighbors(codes: bytes, config: Config) -> int:
     return config.nb_plain if count_codes(codes) < FEW_CODES else 0
 
 
-def _to_neighbors(hits: Sequence[Hit]) -> tuple[Neighbor, ...]:
-    return tuple(
-        Neighbor(hit.relative_path, hit.score, hit.identical, NeighborReason(hit.reason), hit.rank) for hit in hits
-    )
+def _to_neighbors(change: Change, hits: Sequence[Hit]) -> tuple[Neighbor, ...]:
+    found = []
+    for hit in hits:
+        entry = change.entry(hit.relative_path)
+        content = b"" if entry is None else entry.digest
+        found.append(
+            Neighbor(hit.relative_path, hit.score, hit.identical, NeighborReason(hit.reason), hit.rank, content)
+        )
+    return tuple(found)
 
 
 def make(config: Config) -> SearchStage:

@@ -12,6 +12,7 @@ from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.stage import Stage
 from streams.states import StateReporter
+from streams.topics import ANSWERS
 
 KEPT_BYTES = 4 * 2**20
 """More than any memory block that an image of the usual size needs."""
@@ -35,7 +36,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
 
 
 def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
-    request_server = partial(RequestServer, stage, config.kafka)
+    request_server = partial(RequestServer, stage, config.kafka) if stage.name in ANSWERS else None
     runner = Runner(
         stage,
         config.kafka,

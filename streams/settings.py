@@ -46,11 +46,12 @@ class Reader(StrEnum):
     ENCODER = "encoder"
     SEARCH = "search"
     MATCHER = "matcher"
+    GROUPING = "grouping"
     BRIDGE = "bridge"
     COMMANDS = "command line"
 
 
-STAGES: Final = (Reader.ENCODER, Reader.SEARCH, Reader.MATCHER)
+STAGES: Final = (Reader.ENCODER, Reader.SEARCH, Reader.MATCHER, Reader.GROUPING)
 ALL: Final = tuple(Reader)
 
 
@@ -101,7 +102,7 @@ class Setting(Generic[T]):
 
 IMAGES_DIR = Setting(
     "IMAGES_DIR", Path, HOME / "images", "The folder that every path is relative to.",
-    (Reader.ENCODER, Reader.MATCHER, Reader.BRIDGE, Reader.COMMANDS),
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING, Reader.BRIDGE, Reader.COMMANDS),
 )  # fmt: skip
 SOURCE_DIR: Setting[Path | None] = Setting(
     "SOURCE_DIR", Path, None, "The folder of the candidates in match requests.", (Reader.MATCHER,),
@@ -175,25 +176,25 @@ BATCH_SIZE = Setting(
 
 THRESHOLD = Setting(
     "THRESHOLD", share, MatcherConfig.threshold, "The score, 0 to 1, from which a pair is a duplicate.",
-    (Reader.MATCHER,),
+    (Reader.MATCHER, Reader.GROUPING),
 )  # fmt: skip
 ALERT_RECOLOURED = Setting(
     "ALERT_RECOLOURED", yes_or_no, MatcherConfig.alert_recoloured,
     "Whether a picture in other hues is a duplicate; no suits a shop that shows one product in several colours.",
-    (Reader.MATCHER,),
+    (Reader.MATCHER, Reader.GROUPING),
 )  # fmt: skip
 ALERT_MOVED = Setting(
     "ALERT_MOVED", yes_or_no, MatcherConfig.alert_moved,
     "Whether one scene, in which something moved, is a duplicate; no keeps every frame of a burst.",
-    (Reader.MATCHER,),
+    (Reader.MATCHER, Reader.GROUPING),
 )  # fmt: skip
 WIDTH = Setting(
     "WIDTH", whole(16, MAX_SIDE), MatcherConfig.width, "Width of the box that images are fitted to.",
-    (Reader.ENCODER, Reader.MATCHER), unit="pixels",
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), unit="pixels",
 )  # fmt: skip
 HEIGHT = Setting(
-    "HEIGHT", whole(16, MAX_SIDE), MatcherConfig.height, "Height of that box.", (Reader.ENCODER, Reader.MATCHER),
-    unit="pixels",
+    "HEIGHT", whole(16, MAX_SIDE), MatcherConfig.height, "Height of that box.",
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), unit="pixels",
 )  # fmt: skip
 NB_WORKERS = Setting(
     "NB_WORKERS", whole(1, MAX_THREADS), 8, "Images that a matcher reads at a time; it computes on no more cores.",
@@ -201,11 +202,11 @@ NB_WORKERS = Setting(
 )  # fmt: skip
 FEATURES_DIR: Setting[Path | None] = Setting(
     "FEATURES_DIR", Path, None, "A folder on a local disk that keeps features of images.",
-    (Reader.ENCODER, Reader.MATCHER), without="features are kept in memory alone",
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), without="features are kept in memory alone",
 )  # fmt: skip
 FEATURES_MB = Setting(
     "FEATURES_MB", whole(64, 100_000_000), 8192, "Space for features on disk; 1,000 MB hold some 10,000 images.",
-    (Reader.ENCODER, Reader.MATCHER), unit="MB",
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), unit="MB",
 )  # fmt: skip
 DEAD_LETTER_LIMIT = Setting(
     "DEAD_LETTER_LIMIT", whole(0, MAX_COUNT), 100,

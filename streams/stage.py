@@ -16,8 +16,10 @@ Headers = tuple[tuple[str, bytes | None], ...]
 class Received(Generic[R]):
     """One decoded message of the stage's topic.
 
-    record     None: the image was removed
+    path       the message's key
+    record     None: the image was removed, or what the key names is no more
     timestamp  of the message, milliseconds since 1970
+    topic      that it was read from, without a prefix
     """
 
     path: str
@@ -26,6 +28,7 @@ class Received(Generic[R]):
     offset: int
     timestamp: int
     headers: Headers = ()
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +57,37 @@ class Stage(Generic[R]):
     name            also the name of its consumer group
     source          the topic that it reads
     kind            the records of that topic
+    also            more topics that it reads: all their partitions go to the process that owns the source's only one
     tombstones      whether a message without a value has a meaning there
     batch_size      the most messages of a batch
     answer_threads  the most calls of `answer` at a time
     answer_batch    the most requests of one call of `answer`
     reads_images    whether it opens files below IMAGES_DIR
+    passes_headers  whether the headers of an input go into its outputs
+    gives_verdicts  whether a dead letter is also the verdict on an image
     """
 
     name: str
     source: Topic
     kind: type[R]
+    also: tuple[Topic, ...] = ()
     tombstones: bool = False
     batch_size: int = 64
     answer_threads: int = 1
     answer_batch: int = 1
     reads_images: bool = False
+    passes_headers: bool = True
+    gives_verdicts: bool = True
+
+    @property
+    def stale(self) -> bool:
+        """Whether `restore` has to run again before the next batch, as after `run` has changed the stage's state."""
+        return False
 
     def run(self, batch: Sequence[Received[R]]) -> Sequence[Outcome]:
         """Return the outcome of each input, in order, without changing the stage's own state.
 
+        A stage that changes it all the same is `stale` if `aborted` follows.
         ImageRootUnavailable when no input is to blame: the runner tries the batch again later.
         """
         raise NotImplementedError
@@ -90,7 +105,8 @@ class Stage(Generic[R]):
         """Bring the stage's state to `offset` of a partition that it now owns.
 
         Returns None when there is nothing to do; otherwise an iterator that works in small steps and yields its
-        progress. The partition is not read until the iterator ends.
+        progress. No partition of the stage is read until the iterator ends.
+        partition  of the source
         """
 
     def inputs_away(self) -> str | None:

@@ -77,8 +77,11 @@ TOPICS = (
     STAGE_STATES,
 )
 
-READS = {"encoder": IMAGES_NEW, "search": EMBEDDINGS, "matcher": CANDIDATES}
-"""The topic that each stage reads."""
+READS = {"encoder": IMAGES_NEW, "search": EMBEDDINGS, "matcher": CANDIDATES, "grouping": DECISIONS}
+"""The topic that each stage reads, and subscribes to."""
+
+ALSO_READS = {"grouping": (EMBEDDINGS, DUPLICATES)}
+"""More topics that a stage reads: all their partitions go to the process that owns the topic in READS."""
 
 ANSWERS = {"encoder": ENCODE_REQUESTS, "search": SEARCH_REQUESTS, "matcher": MATCH_REQUESTS}
 """The topic of the requests that each stage answers."""

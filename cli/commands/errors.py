@@ -11,7 +11,7 @@ import click
 
 from imagetools.paths import printable
 
-LOGGING_COMMANDS: Final = {"encoder", "search", "matcher", "bridge"}
+LOGGING_COMMANDS: Final = {"encoder", "search", "matcher", "grouping", "bridge"}
 """Commands whose standard error output is their log."""
 
 

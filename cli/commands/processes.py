@@ -1,4 +1,4 @@
-"""Commands that run the service: up, the three stages, the bridge, reencode."""
+"""Commands that run the service: up, the four stages, the bridge, reencode."""
 
 import os
 import signal
@@ -80,6 +80,10 @@ encoder = _stage(Reader.ENCODER, "Run an encoder: images.new → embeddings. As 
 search = _stage(Reader.SEARCH, "Run a search: embeddings → candidates. One works; a second one stands by.")
 matcher = _stage(
     Reader.MATCHER, "Run a matcher: candidates → duplicates, verdicts. As many as there are partitions may run."
+)
+
+grouping = _stage(
+    Reader.GROUPING, "Run a grouping: embeddings, duplicates, decisions → groups. One works; a second one stands by."
 )
 
 

@@ -24,7 +24,7 @@ from imagetools.grouping.relations import JOINING, Relation
 from imagetools.grouping.rule import partition
 
 _STEP: Final = 1000
-"""Changes or images that `Grouping.load` takes in one step."""
+"""Images that `Grouping.divide` takes in one step, or one component more."""
 
 
 @dataclass(slots=True)
@@ -70,18 +70,19 @@ class Grouping:
         self._settle(batch)
         return events_of(self._graph, batch.before, batch.marked, self._published)
 
-    def load(self, changes: Iterable[GroupingChange]) -> Iterator[None]:
-        """Take all that is known into a grouping without images, and give no events.
+    def load(self, changes: Iterable[GroupingChange]) -> None:
+        """Take what is known already, without dividing it: `divide` must follow before anything else is asked."""
+        batch = _Batch()
+        for change in changes:
+            self._take(change, batch)
+
+    def divide(self) -> Iterator[None]:
+        """Divide what was loaded into groups, without events, in small steps; yields after each.
 
         The groups are those that `apply` gives, and the pairs that `compare` is asked for are among those that `apply`
-        asks for. It works in small steps, and yields after each; there are no groups before the last.
+        asks for.
         """
-        batch = _Batch()
-        for number, change in enumerate(changes):
-            self._take(change, batch)
-            if number % _STEP == _STEP - 1:
-                yield
-        done: set[Node] = set()
+        batch, done = _Batch(), set[Node]()
         seen = 0
         for node in sorted(self._graph.current.values(), key=lambda node: node.rank):
             if node not in done:
@@ -117,6 +118,12 @@ class Grouping:
         """Yield the images that verified pairs connect with an image, but for pairs that a person denies."""
         for other, _ in self._graph.related(self._graph.nodes[image]):
             yield other.key
+
+    def edge(self, one: ImageKey, two: ImageKey) -> Edge | None:
+        """Return the verdict on a pair that counts; None if there is none."""
+        left, right = self._graph.nodes.get(one), self._graph.nodes.get(two)
+        finding = left.edges.get(right) if left is not None and right is not None else None
+        return None if finding is None else Edge(one, two, finding.relation, finding.score)
 
     def relation(self, image: ImageKey, other: ImageKey) -> Relation:
         """Return what one member of a group is to another."""

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from streams.config import KafkaConfig
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
-from streams.topics import ANSWERS, EMBEDDINGS, READS, TOPICS, Topic, requests_group
+from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, READS, TOPICS, Topic, requests_group
 
 T = TypeVar("T")
 
@@ -67,7 +67,8 @@ def create_topics(
 
     replication      copies of each partition; -1: the broker's default
     only_new_groups  skip a group without offsets whose topic holds messages: it may have lost its offsets, and from
-                     the beginning it would repeat every alert
+                     the beginning it would repeat every alert. The grouping stage repeats nothing: it knows what it
+                     has read
     A group that has offsets keeps them, so a second call changes nothing.
     """
     admin = admin_client(kafka)
@@ -77,7 +78,11 @@ def create_topics(
         # in a second log that already exists, `reencode --switch` sets where search begins
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
-            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new_groups)
+            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new_groups and stage not in ALSO_READS)
+    for stage, further in ALSO_READS.items():
+        for topic in further:
+            if topic in wanted:
+                commit_first_offsets(admin, kafka, stage, topic)
     return made
 
 

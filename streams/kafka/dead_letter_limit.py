@@ -1,7 +1,7 @@
 """Tells bad messages from another fault that makes them look bad, such as a missing folder of images."""
 
 from collections.abc import Sequence
-from typing import Generic
+from typing import Generic, cast
 
 from confluent_kafka import Message
 
@@ -70,7 +70,9 @@ class DeadLetterLimit(Generic[R]):
         if place in self._readable:
             return None
         topic, partition = place
-        reader = LogReader(self._kafka, self._stage.source.name, self._stage.kind, partition)
+        inputs = (self._stage.source, *self._stage.also)
+        source = next(one for one in inputs if self._kafka.topic(one.name) == topic)
+        reader = LogReader(self._kafka, source.name, cast("type[R]", source.kind), partition)
         try:
             if any(received for received in reader.read(max(0, offset - LOOK_BACK), offset)):
                 self._readable.add(place)

@@ -33,7 +33,7 @@ class DeadLetterWriter:
         self._codec = codec
 
     def write(self, message: Message, received: Received[Any] | MessageError, reason: ImageToolsError) -> None:
-        """Send a message to the topic dead-letters, and a verdict if its image is known.
+        """Send a message to the topic dead-letters, and a verdict if the stage gives any and the image is known.
 
         Key, value and headers stay as they came, but for a value over MAX_DEAD_LETTER_BYTES, which is cut.
         """
@@ -48,6 +48,8 @@ class DeadLetterWriter:
             None if value is None else bytes(value)[:MAX_DEAD_LETTER_BYTES],
             (*headers(message), *why),
         )
+        if not self._stage.gives_verdicts:
+            return
         request_id, path = self._announcement(message, received)
         if path is not None:
             verdict = Verdict(request_id, path, VerdictOutcome.DEAD_LETTER, f"{name}: {text}")

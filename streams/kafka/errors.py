@@ -59,8 +59,8 @@ def no_topic(name: str) -> str:
 
 
 def no_offsets(kafka: KafkaConfig, stage: str, topic: str) -> str:
-    """Say that a stage's group has no offset in the topic that it reads, and what to do."""
-    lost = f"group {kafka.group(stage)} has no committed offset in {kafka.topic(topic)}"
+    """Say that a stage's group has no offset in a topic that it reads, by its name on the cluster, and what to do."""
+    lost = f"group {kafka.group(stage)} has no committed offset in {topic}"
     if stage == "search" and kafka.in_second_log:
         return f"{lost}: `imagetools reencode --switch` says where to begin"
     return (

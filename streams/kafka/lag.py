@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import GroupOffsets, end_offsets
-from streams.topics import READS, Topic
+from streams.topics import ALSO_READS, READS, Topic
 
 COUNT_TIMEOUT_S = 5.0
 """For one call. A client older than its restarted broker may wait for an answer that never comes, and its process must
@@ -26,7 +26,7 @@ Stretch = tuple[int, int, int]
 class StageLag:
     """The lag of one stage.
 
-    topic    that the stage reads, by its name on the cluster
+    topic    that the stage reads, by its name on the cluster; several with commas
     lag      messages that wait
     rate     messages taken in a second, since the previous sample
     members  processes in the stage's group
@@ -45,12 +45,16 @@ class LagSampler:
     def __init__(self, kafka: KafkaConfig, reads: Mapping[str, Topic] = READS) -> None:
         """reads: the topic that each stage reads."""
         self._kafka = kafka
-        self._reads = reads
+        self._reads = {stage: (topic, *ALSO_READS.get(stage, ())) for stage, topic in reads.items()}
         self._admin = clients.admin_client(kafka)
-        self._groups = {stage: GroupOffsets(kafka, stage, topic) for stage, topic in reads.items()}
+        self._groups = {
+            (stage, topic.name): GroupOffsets(kafka, stage, topic)
+            for stage, topics in self._reads.items()
+            for topic in topics
+        }
         self._counter = clients.log_consumer(kafka, kafka.topic("lag"))
         self._previous: dict[str, tuple[float, int]] = {}
-        self._counted: dict[str, tuple[tuple[Stretch, ...], int]] = {}
+        self._counted: dict[tuple[str, str], tuple[tuple[Stretch, ...], int]] = {}
 
     def sample(self) -> list[StageLag]:
         """Return the lag of each stage; in the first sample, rates are 0.
@@ -66,17 +70,21 @@ class LagSampler:
             group.close()
 
     def _sample(self, stage: str) -> StageLag:
-        topic = self._kafka.topic(self._reads[stage].name)
-        committed, now = self._groups[stage].read(), time.monotonic()
-        done = sum(committed.values())
+        done, lag = 0, 0
+        for topic in self._reads[stage]:
+            name = self._kafka.topic(topic.name)
+            committed = self._groups[stage, topic.name].read()
+            done += sum(committed.values())
+            lag += self._lag((stage, name), committed, end_offsets(self._admin, name))
+        now = time.monotonic()
         then, done_then = self._previous.get(stage, (now, done))
         self._previous[stage] = now, done
         rate = max(0.0, (done - done_then) / (now - then)) if now > then else 0.0
-        lag = self._lag(topic, committed, end_offsets(self._admin, topic))
-        return StageLag(stage, topic, lag, rate, self._members(stage))
+        topics = ", ".join(self._kafka.topic(topic.name) for topic in self._reads[stage])
+        return StageLag(stage, topics, lag, rate, self._members(stage))
 
-    def _lag(self, topic: str, committed: dict[int, int], ends: dict[int, int]) -> int:
-        """Count the messages after the committed offsets.
+    def _lag(self, read: tuple[str, str], committed: dict[int, int], ends: dict[int, int]) -> int:
+        """Count the messages after the committed offsets of a stage in a topic.
 
         A transaction's marker has an offset, too, so a difference of offsets need not be a message. A small difference
         is therefore counted by reading the log.
@@ -85,10 +93,10 @@ class LagSampler:
         lag = sum(end - start for _, start, end in waiting)
         if not waiting or lag > MAX_COUNTED:
             return lag
-        known = self._counted.get(topic)
+        known = self._counted.get(read)
         if known is None or known[0] != waiting:
-            parts = [TopicPartition(topic, number, start) for number, start, _ in waiting]
-            known = self._counted[topic] = waiting, self._count(parts)
+            parts = [TopicPartition(read[1], number, start) for number, start, _ in waiting]
+            known = self._counted[read] = waiting, self._count(parts)
         return known[1]
 
     def _count(self, parts: list[TopicPartition]) -> int:

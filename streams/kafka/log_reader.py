@@ -10,7 +10,7 @@ from imagetools.errors import MessageError
 from schemas.codec import R, codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
-from streams.kafka.admin import log_id
+from streams.kafka.admin import end_offsets, log_id
 from streams.kafka.messages import read_message
 from streams.stage import Received
 
@@ -28,17 +28,24 @@ class LogReader(Generic[R]):
     def __init__(self, kafka: KafkaConfig, topic: str, kind: type[R], partition: int) -> None:
         """KafkaException when the topic is missing."""
         self._kind: type[R] = kind
+        self._topic = topic
         self._name = kafka.topic(topic)
         self._partition = partition
         self._codec = codec(kafka.registry)
-        self.log_id = log_id(clients.admin_client(kafka), self._name)
+        self._admin = clients.admin_client(kafka)
+        self.log_id = log_id(self._admin, self._name)
         self._consumer = clients.log_consumer(kafka, f"{self._name}-replay")
 
-    def read(self, start: int, end: int) -> Iterator[Received[R] | None]:
+    def end(self) -> int:
+        """Return the offset after the partition's last message, committed or not."""
+        return end_offsets(self._admin, self._name)[self._partition]
+
+    def read(self, start: int, end: int, *, patient: bool = False) -> Iterator[Received[R] | None]:
         """Yield the records at offsets from `start` to below `end`; None while the next has not arrived.
 
         Transaction markers and compaction take offsets, so the record before `end` may not exist. The range ends at
         the first record at or past `end`, or at the end of the partition.
+        patient  where an open transaction hides records before `end`, wait until it has ended; `end` exists
         """
         if start >= end:
             return
@@ -48,9 +55,10 @@ class LogReader(Generic[R]):
             if not messages:
                 yield None
             for message in messages:
-                if self._at_end(message) or (message.offset() or 0) >= end:
+                at_end, offset = self._at_end(message), message.offset() or 0
+                if offset >= end or (at_end and not patient):
                     return
-                received = self._decode(message)
+                received = None if message.error() else self._decode(message)
                 if received is not None:
                     yield received
 
@@ -71,7 +79,7 @@ class LogReader(Generic[R]):
 
     def _decode(self, message: Message) -> Received[R] | None:
         try:
-            return read_message(message, self._codec, self._kind)
+            return read_message(message, self._codec, self._kind, self._topic)
         except MessageError as exc:
             # it became a dead letter when the stage first read it
             log.debug("offset %s: %s", message.offset(), exc)

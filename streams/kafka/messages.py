@@ -4,7 +4,8 @@ from confluent_kafka import Message
 
 from imagetools.errors import MessageError
 from schemas.codec import Codec, R
-from schemas.records import Candidates, Record
+from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
+from schemas.records import Candidates, Duplicates, Record
 from streams.stage import Headers, Received
 
 MAX_KEY_BYTES = 4096
@@ -13,8 +14,11 @@ Place = tuple[str, int]
 """A topic's name on the cluster, and a partition."""
 
 
-def read_message(message: Message, codec: Codec, kind: type[R]) -> Received[R]:
-    """Decode a message. MessageError says what is wrong with its key or value."""
+def read_message(message: Message, codec: Codec, kind: type[R], topic: str = "") -> Received[R]:
+    """Decode a message. MessageError says what is wrong with its key or value.
+
+    topic  where it was read, without a prefix
+    """
     path, value = path_of_key(message), message.value()
     record = None
     if value is not None:
@@ -22,7 +26,8 @@ def read_message(message: Message, codec: Codec, kind: type[R]) -> Received[R]:
         if path_of(record) != path:
             raise MessageError(f"its key is {path[:200]!r}, and its path {path_of(record)[:200]!r}")
     _, timestamp = message.timestamp()
-    return Received(path, record, message.partition() or 0, message.offset() or 0, timestamp, headers(message))
+    place = message.partition() or 0, message.offset() or 0
+    return Received(path, record, *place, timestamp, headers(message), topic)
 
 
 def path_of_key(message: Message) -> str:
@@ -44,8 +49,14 @@ def place_of(message: Message) -> Place:
 
 
 def path_of(record: Record) -> str:
-    """Return the path of the image that a record is about."""
-    return record.candidate if isinstance(record, Candidates) else record.relative_path  # type: ignore[union-attr]
+    """Return the path of the image that a record is about, or the id of what it is about: the key of its message."""
+    match record:
+        case Candidates() | Duplicates():
+            return record.candidate
+        case GroupRecord() | DecisionRecord() | GroupingFact():
+            return record.id
+        case _:
+            return record.relative_path  # type: ignore[union-attr]
 
 
 def headers(message: Message) -> Headers:

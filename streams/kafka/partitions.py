@@ -3,12 +3,15 @@
 librdkafka calls back during the consumer's poll:
 1. Partitions revoked or lost: the runner drops their messages from its batch, the stage gets `released`, and they are
    unassigned.
-2. Partitions assigned: each starts at its committed offset, and pauses if the stage has a state to restore.
+2. Partitions assigned: each starts at its committed offset, and pauses if the stage has a state to restore. A stage
+   that also reads other topics gets all of their partitions together with the only one of its source: librdkafka
+   assigns whatever the callback says, and their offsets belong to the same group and the same transactions.
 3. Back from the poll: if the runner's batch still holds messages, the runner discards it and calls `rewind`.
-4. Before each further poll: `restore_step` advances each restore, and resumes a partition whose restore is done.
+4. Before each further poll: `restore_step` advances each restore, and resumes the partitions whose restore is done.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -19,6 +22,18 @@ from streams.kafka.messages import Place
 from streams.stage import Stage
 
 TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A restore of the stage's state.
+
+    held   the partitions that wait for it
+    steps  yields how far it is
+    """
+
+    held: list[TopicPartition]
+    steps: Iterator[str]
 
 
 class Partitions:
@@ -40,8 +55,9 @@ class Partitions:
         self._kafka = kafka
         self._stage = stage
         self._topic = kafka.topic(stage.source.name)
+        self._also = [kafka.topic(topic.name) for topic in stage.also]
         self._on_rebalance = on_rebalance
-        self._restoring: dict[int, Iterator[str]] = {}
+        self._restoring: dict[int, Restore] = {}
         self._failure: Exception | None = None
         self._stopping = False
         self._paused = False
@@ -59,19 +75,27 @@ class Partitions:
 
     def restore_step(self) -> None:
         """Advance each restore by one step, and resume the partitions whose restore is done."""
-        for partition, steps in list(self._restoring.items()):
-            progress = next(steps, None)
+        for partition, restore in list(self._restoring.items()):
+            progress = next(restore.steps, None)
             self.progress = progress or ""
             if progress is None:
                 del self._restoring[partition]
                 if not self._paused:
-                    self._consumer.resume([TopicPartition(self._topic, partition)])
+                    self._consumer.resume(restore.held)
 
     def rewind(self) -> None:
-        """Go back to the committed offsets. A seek that fails ends the process: no message may be skipped."""
+        """Go back to the committed offsets, and restore the stage's state if it is stale.
+
+        A seek that fails ends the process: no message may be skipped.
+        """
         owned = self._consumer.assignment()
-        for part in self._consumer.committed(owned, timeout=TIMEOUT_S) if owned else []:
-            self._consumer.seek(self._starting_point(part))
+        starts = (
+            [self._starting_point(part) for part in self._consumer.committed(owned, timeout=TIMEOUT_S)] if owned else []
+        )
+        for start in starts:
+            self._consumer.seek(start)
+        if self._stage.stale:
+            self._begin_restoring(starts)
 
     def pause(self) -> None:
         """Stop reading all partitions."""
@@ -81,8 +105,9 @@ class Partitions:
     def resume(self) -> None:
         """Read all partitions again, but for those whose stage is still being restored."""
         self._paused = False
+        held = {(part.topic, part.partition) for restore in self._restoring.values() for part in restore.held}
         owned = self._consumer.assignment()
-        self._consumer.resume([part for part in owned if part.partition not in self._restoring])
+        self._consumer.resume([part for part in owned if (part.topic, part.partition) not in held])
 
     def raise_failure(self) -> None:
         """Raise what failed during an assignment: an exception cannot leave librdkafka's callback."""
@@ -100,15 +125,30 @@ class Partitions:
             consumer.incremental_assign(partitions)
             return
         try:
-            owned = [self._starting_point(part) for part in consumer.committed(partitions, timeout=TIMEOUT_S)]
+            wanted = [*partitions, *self._further_partitions()] if partitions else []
+            owned = [self._starting_point(part) for part in consumer.committed(wanted, timeout=TIMEOUT_S)]
             consumer.incremental_assign(owned)
-            for part in owned:
-                restoring = self._stage.restore(part.partition, part.offset)
-                if restoring is not None:
-                    consumer.pause([part])
-                    self._restoring[part.partition] = restoring
+            self._begin_restoring(owned)
         except (KafkaException, OffsetsLost, OSError) as exc:
             self._failure = exc
+
+    def _further_partitions(self) -> Iterator[TopicPartition]:
+        for name in self._also:
+            found = self._consumer.list_topics(name, timeout=TIMEOUT_S).topics[name]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            yield from (TopicPartition(name, number) for number in found.partitions)
+
+    def _begin_restoring(self, owned: Iterable[TopicPartition]) -> None:
+        further = [part for part in owned if part.topic != self._topic]
+        for part in owned:
+            if part.topic != self._topic:
+                continue
+            steps = self._stage.restore(part.partition, part.offset)
+            if steps is not None:
+                restore = Restore([part, *further], steps)
+                self._consumer.pause(restore.held)
+                self._restoring[part.partition] = restore
 
     def _starting_point(self, part: TopicPartition) -> TopicPartition:
         """Return the partition at its committed offset, or where `start_from` says. OffsetsLost without either."""
@@ -117,13 +157,14 @@ class Partitions:
         if part.offset >= 0:
             return part
         if self._kafka.start_from is None:
-            raise OffsetsLost(no_offsets(self._kafka, self._stage.name, self._stage.source.name))
+            raise OffsetsLost(no_offsets(self._kafka, self._stage.name, part.topic))
         low, high = self._consumer.get_watermark_offsets(part, timeout=TIMEOUT_S)
         return TopicPartition(part.topic, part.partition, low if self._kafka.start_from == "earliest" else high)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._on_rebalance({(part.topic, part.partition) for part in partitions})
+        further = [part for part in consumer.assignment() if part.topic in self._also] if partitions else []
+        self._on_rebalance({(part.topic, part.partition) for part in (*partitions, *further)})
         for part in partitions:
             self._restoring.pop(part.partition, None)
             self._stage.released(part.partition)
-        consumer.incremental_unassign(partitions)
+        consumer.incremental_unassign([*partitions, *further])

@@ -41,7 +41,20 @@ def test_every_command_and_every_option_explains_itself(path):
 
 
 def test_the_named_commands_are_there():
-    named = {"find", "up", "produce", "watch", "status", "compare", "encoder", "search", "matcher", "demo", "bridge"}
+    named = {
+        "demo",
+        "find",
+        "up",
+        "produce",
+        "watch",
+        "status",
+        "compare",
+        "encoder",
+        "search",
+        "matcher",
+        "grouping",
+        "bridge",
+    }
     there = {" ".join(path) for path, _ in commands()}
     assert named | {"kafka start", "kafka stop", "topics create"} <= there
 

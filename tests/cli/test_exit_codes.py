@@ -139,6 +139,7 @@ READ_BY = {
     "encoder": OF_STAGES | OF_KAFKA,
     "search": OF_STAGES | OF_KAFKA,
     "matcher": OF_STAGES | OF_KAFKA,
+    "grouping": OF_STAGES | OF_KAFKA,
     "bridge": OF_KAFKA | OF_BRIDGE - {"BRIDGE_HOST"},
 }
 """What each command reads before it starts or asks anything; the bridge tries its address when it listens."""

@@ -14,12 +14,13 @@ from bench import animations
 from bench.documents import document
 from cli.found_groups import FoundGroup
 from cli.group_files import as_csv, extras, group_fields
-from cli.pair_comparer import PairComparer, relation_of_duplicate
+from imagetools.features.cache import FeatureCache
 from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.records import Duplicate
+from streams.pair_comparer import PairComparer, relation_of_duplicate
 from tests.support.reporting import write_plain_report
 from tests.support.streaming import scene
 
@@ -154,7 +155,7 @@ def test_an_older_record_has_its_relation_from_the_coverage(duplicate, relation)
 
 
 def test_files_are_compared_as_the_matcher_would(tmp_path, images):
-    compare = PairComparer(images, MatcherConfig())
+    compare = PairComparer(images, MatcherConfig(), FeatureCache(MatcherConfig()))
     scene(1).crop((0, 0, 150, 120)).save(images.folder / "crop.png")
     scene(2).save(images.folder / "other.png")
     keys = {name: ImageKey(name, name) for name in ("a.png", "large.png", "crop.png", "other.png", "gone.png")}
@@ -170,7 +171,7 @@ def test_later_frames_of_animations_are_compared_in_detail(images):
     pages = [[scene(1, form.size), form] for form in forms]
     for name, frames in (("first.png", pages[0]), ("other.png", pages[1]), ("again.webp", pages[0])):
         (images.folder / name).write_bytes(animations.packed(frames, "WEBP" if "webp" in name else "PNG"))
-    compare = PairComparer(images, MatcherConfig())
+    compare = PairComparer(images, MatcherConfig(), FeatureCache(MatcherConfig()))
     first, other, again = (ImageKey(name, name) for name in ("first.png", "other.png", "again.webp"))
     assert compare(first, other) is Relation.NONE
     assert compare(first, again) is Relation.SAME

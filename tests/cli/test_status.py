@@ -36,7 +36,7 @@ def status(kafka: KafkaConfig) -> str:
 
 def test_status_says_what_runs_what_waits_and_what_was_set_aside(kafka):
     output = status(kafka)
-    assert all(f"no {stage} runs" in output for stage in ("encoder", "search", "matcher"))
+    assert all(f"no {stage} runs" in output for stage in ("encoder", "search", "matcher", "grouping"))
     assert "dead letters: 0" in output
     set_aside(kafka, "old.jpg", 7)
     set_aside(kafka, "gone.jpg")

@@ -197,7 +197,8 @@ def test_decoding_needs_pillow_alone():
 
 def test_no_consumer_imports_another():
     consumers = sorted((HERE / "streams").glob("*_consumer.py"))
-    assert [path.stem for path in consumers] == ["encoder_consumer", "matcher_consumer", "search_consumer"]
+    names = [path.stem for path in consumers]
+    assert names == ["encoder_consumer", "grouping_consumer", "matcher_consumer", "search_consumer"]
     for path in consumers:
         assert not [name for name in imports(path) if name.split(".")[1:2] and "_consumer" in name.split(".")[1]], path
     for path in set(modules("streams")) - set(consumers):

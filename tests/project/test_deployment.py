@@ -35,14 +35,14 @@ from local_kafka.ports import free_ports
 from local_kafka.process import JavaProcess
 from local_kafka.programs import fetch, java
 from streams.config import BridgeConfig, Config, KafkaConfig
-from streams.topics import DUPLICATES, VERDICTS
+from streams.topics import DUPLICATES, GROUPS, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "imagetools"}
-STAGES = ("encoder", "search", "matcher")
+STAGES = ("encoder", "search", "matcher", "grouping")
 DEADLINE_S = 60.0
 
 
@@ -125,7 +125,8 @@ def test_every_volume_is_where_its_stage_looks() -> None:
     images, models, index = map(str, (default.images_dir, default.models_dir, default.index_dir))
     assert mounts(SERVICES["search"]) == {index: "rw"}
     features = environment(SERVICES["matcher"])["FEATURES_DIR"]
-    assert mounts(SERVICES["matcher"]) == {images: "ro", features: "rw"}
+    assert mounts(SERVICES["matcher"]) == mounts(SERVICES["grouping"]) == {images: "ro", features: "rw"}
+    assert environment(SERVICES["grouping"])["FEATURES_DIR"] == features
     assert mounts(SERVICES["encoder"]) == {images: "ro", models: "ro", features: "rw"}
     assert environment(SERVICES["encoder"])["FEATURES_DIR"] == features
     kept = environment(SERVICES["bridge"])["BRIDGE_DIR"]
@@ -301,6 +302,7 @@ def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path:
             "encoder": compose.start("encoder", IMAGES_DIR=images),
             "search": compose.start("search", INDEX_DIR=tmp_path / "location"),
             "matcher": compose.start("matcher", IMAGES_DIR=images),
+            "grouping": compose.start("grouping", IMAGES_DIR=images),
             "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port, BRIDGE_DIR=tmp_path / "bridge"),
         }
         for stage in stages.values():
@@ -315,6 +317,13 @@ def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path:
             found = json.loads(answer.read())["response"]["duplicated"]
         assert "0 re-encoded.jpg" in {one["relative_path"] for one in found}
         assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(2)
+        groups = Reader(KafkaConfig(compose.outside), GROUPS)
+        groups.until(
+            lambda seen: (
+                {record.id: record.member_count for record in seen.seen["groups"] if record} == {"0.png": 3, "1.png": 3}
+            )
+        )
+        groups.close()
         for stage in stages.values():
             stage.terminate()
         for name, stage in stages.items():

@@ -131,7 +131,9 @@ class Machine(RuleBasedStateMachine):
         fresh.apply(changes)
         assert list(fresh.groups()) == list(self.grouping.groups())
         loaded = Grouping(self.known)
-        assert not any(loaded.load(changes)), "it compares no pair that was not compared before"
+        for change in changes:
+            loaded.load([change])
+        assert not any(loaded.divide()), "it compares no pair that was not compared before"
         assert list(loaded.groups()) == list(self.grouping.groups())
         assert loaded.apply(changes) == [], "and knows which groups there are"
 

@@ -34,7 +34,7 @@ def test_an_error_without_a_remedy_stays_what_it_is() -> None:
 def test_a_group_without_offsets_says_where_to_go_on() -> None:
     assert "--from earliest" in no_offsets(KAFKA, "encoder", "images.new")
     second = KafkaConfig("broker:9092", embeddings="embeddings.2")
-    assert "reencode --switch" in no_offsets(second, "search", "embeddings")
+    assert "reencode --switch" in no_offsets(second, "search", "embeddings.2")
 
 
 def test_an_error_is_logged_once_while_it_lasts(

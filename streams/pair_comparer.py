@@ -1,8 +1,7 @@
 """Compare two files in this process, as the matcher would."""
 
-from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.errors import ImageError
 from imagetools.features.cache import FeatureCache
-from imagetools.features.store import FeatureStore
 from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
@@ -13,24 +12,24 @@ from schemas.records import Duplicate
 
 
 class PairComparer:
-    """Says what two files are to each other; fits `Grouping`. Features of a file are computed once."""
+    """Says what two files are to each other; fits `Grouping`."""
 
-    def __init__(self, images: ImageRoot, config: MatcherConfig, store: FeatureStore | None = None) -> None:
-        """Compare nothing yet.
-
-        store  keeps features on disk, by the root as `images` names it; the caller closes it
-        """
+    def __init__(self, images: ImageRoot, config: MatcherConfig, cache: FeatureCache) -> None:
+        """cache: of features; the caller closes it."""
         self._images = images
         self._config = config
-        self._cache = FeatureCache(config, store=store)
+        self._cache = cache
 
     def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
-        """Return what left is to right; nothing where they are no duplicates or one cannot be read."""
+        """Return what left is to right; nothing where they are no duplicates or one cannot be read.
+
+        ImageRootUnavailable.
+        """
         openers = self._images.opener(left.path), self._images.opener(right.path)
         try:
             features = [self._cache.get(self._images, image.path) for image in (left, right)]
             found = verify(features[0], features[1], self._config, openers)
-        except (ImageError, ImageRootUnavailable):
+        except ImageError:
             return Relation.NONE
         return relation_named(found.relation) if found.duplicate else Relation.NONE
 

@@ -1,0 +1,262 @@
+"""What the grouping stage knows: images, verified pairs, answers of comparisons, decisions, and the groups of these.
+
+Each thing known is a fact with a key of its own. A change gives the facts that say it, and the facts, read in order,
+give the same state again.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from imagetools.grouping.grouping import Grouping
+from imagetools.grouping.records import (
+    Choice,
+    Compare,
+    Decision,
+    Edge,
+    Gone,
+    GroupEvent,
+    GroupingChange,
+    ImageKey,
+    Placed,
+    Undone,
+)
+from imagetools.grouping.relations import Relation
+from imagetools.matching.relation import MIN_WHOLE
+from schemas.group_records import DecisionRecord, FactKind, GroupingFact, SeenFile
+from schemas.records import Duplicate
+from streams.pair_comparer import relation_named, relation_of_duplicate
+from streams.pair_evidence import says_covered
+from streams.standing_decisions import Pair, StandingDecisions, content_of, image_key
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """The image that a path has now.
+
+    place      in the order of the embeddings log
+    announced  timestamp of its embedding, milliseconds since 1970
+    source     the partition of images.new that held its announcement; -1: not known
+    """
+
+    key: ImageKey
+    place: int
+    announced: int
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairMarks:
+    """What an alert says of the quality of its pictures.
+
+    framed   whether something is around the first, and around the second, that the other does not cover
+    covered  something covers part of one of them
+    """
+
+    framed: tuple[bool, bool]
+    covered: bool
+
+
+PLAIN = PairMarks((False, False), covered=False)
+
+
+class GroupingState:
+    """Everything known, and the groups. Changes wait until `settle`.
+
+    grouping   the groups
+    decisions  people's decisions
+    images     by path, those that there are
+    """
+
+    def __init__(self, compare: Compare) -> None:
+        """compare: as in `Grouping`; its answers are facts, and no pair is compared twice."""
+        self.grouping = Grouping(self._compared)
+        self.decisions = StandingDecisions()
+        self.images: dict[str, KnownImage] = {}
+        self._compare = compare
+        self._marks: dict[Pair, PairMarks] = {}
+        self._answers: dict[Pair, Relation] = {}
+        self._looks: dict[ImageKey, SeenFile] = {}
+        self._next_place = 0
+        self._changes: list[GroupingChange] = []
+        self._facts: dict[str, GroupingFact | None] = {}
+        self._pairs: dict[Pair, tuple[Edge | None, PairMarks]] = {}
+
+    # changes
+
+    def place(self, path: str, content: bytes, announced: int, source: int) -> None:
+        """Take the bytes that a path has now. What another partition announced later stands."""
+        known = self.images.get(path)
+        if known is not None and known.source != source and known.announced > announced:
+            return
+        image = ImageKey(path, content.hex())
+        place = self._next_place if known is None or known.key != image else known.place
+        if place == self._next_place:
+            self._forget_look(path)
+            self._next_place += 1
+            self._changes.append(Placed(*image, place))
+        self.images[path] = KnownImage(image, place, announced, source)
+        self._facts[path] = self._image_fact(path)
+
+    def remove(self, path: str, announced: int, source: int) -> None:
+        """Forget a path that has no image any more. What another partition announced later stands."""
+        known = self.images.get(path)
+        if known is None or (known.source != source and known.announced > announced):
+            return
+        self._forget_look(path)
+        del self.images[path]
+        self._changes.append(Gone(path))
+        self._facts[path] = None
+
+    def put_pair(self, candidate: ImageKey, other: ImageKey, duplicate: Duplicate) -> None:
+        """Take a pair of an alert."""
+        if candidate == other:
+            return
+        pair = (candidate, other) if candidate < other else (other, candidate)
+        self._pairs.setdefault(pair, (self.grouping.edge(*pair), self._marks.get(pair, PLAIN)))
+        relation = relation_of_duplicate(duplicate)
+        self._set_marks(pair, _marks_of(duplicate, relation, turned=pair[0] == other))
+        self._changes.append(Edge(candidate, other, relation, duplicate.score))
+
+    def decide(self, decision_id: str, place: int, record: DecisionRecord | None) -> None:
+        """Take a decision; None: it is undone."""
+        fact_id = _id("d", decision_id)
+        self._change_words(self.decisions.put(fact_id, place, record))
+        fact = GroupingFact(fact_id, FactKind.DECISION, place=place, decision=record)
+        self._facts[fact_id] = None if record is None else fact
+
+    def settle(self) -> list[GroupEvent]:
+        """Apply the changes; return what became of the groups. What `compare` raises is passed on."""
+        changes, self._changes = self._changes, []
+        events = self.grouping.apply(changes)
+        for pair, before in self._pairs.items():
+            now = self.grouping.edge(*pair), self._marks.get(pair, PLAIN)
+            if now != before:
+                fact = self._edge_fact(pair)
+                self._facts[fact.id] = fact
+        self._pairs = {}
+        return events
+
+    def take_facts(self) -> dict[str, GroupingFact | None]:
+        """Return the facts that have changed since the last call, by key; None: one that holds no more."""
+        facts, self._facts = self._facts, {}
+        return facts
+
+    # what files say
+
+    def look(self, image: ImageKey) -> SeenFile | None:
+        """Return what an image's file says; None where it was not looked at."""
+        return self._looks.get(image)
+
+    def set_look(self, image: ImageKey, look: SeenFile) -> None:
+        """Remember what the file of an image that is there says."""
+        self._looks[image] = look
+        self._facts[image.path] = self._image_fact(image.path)
+
+    def marks(self, one: ImageKey, two: ImageKey) -> PairMarks:
+        """Return what the alert on a pair says of its pictures."""
+        if one < two:
+            return self._marks.get((one, two), PLAIN)
+        found = self._marks.get((two, one), PLAIN)
+        return PairMarks(found.framed[::-1], found.covered)
+
+    # restoring
+
+    def load(self, fact_id: str, fact: GroupingFact | None) -> None:
+        """Take a fact from the log; None: it holds no more. `divide` must follow before anything else."""
+        if fact is None:
+            self._load_end(fact_id)
+            return
+        images = [image_key(image) for image in fact.images]
+        match fact.kind:
+            case FactKind.IMAGE:
+                (image,) = images
+                self._forget_look(image.path)
+                if (known := self.images.get(image.path)) is not None and known.place != fact.place:
+                    # it went and came back in one batch
+                    self._changes.append(Gone(image.path))
+                self.images[image.path] = KnownImage(image, fact.place, fact.announced, fact.source)
+                self._next_place = max(self._next_place, fact.place + 1)
+                self._changes.append(Placed(*image, fact.place))
+                if fact.look is not None:
+                    self._looks[image] = fact.look
+            case FactKind.EDGE:
+                left, right = images
+                self._set_marks((left, right), PairMarks((fact.framed[0], fact.framed[1]), fact.covered))
+                self._changes.append(Edge(left, right, relation_named(fact.relation), fact.score))
+            case FactKind.ANSWER:
+                left, right = images
+                self._answers[left, right] = relation_named(fact.relation)
+            case FactKind.DECISION:
+                self._change_words(self.decisions.put(fact_id, fact.place, fact.decision))
+        self._load_changes()
+
+    def divide(self) -> Iterator[None]:
+        """Divide what was loaded into groups, in small steps."""
+        return self.grouping.divide()
+
+    def _load_end(self, fact_id: str) -> None:
+        if fact_id.startswith("\0"):
+            # only decisions end
+            self._change_words(self.decisions.put(fact_id, 0, None))
+        elif self.images.pop(fact_id, None) is not None:
+            self._changes.append(Gone(fact_id))
+        self._load_changes()
+
+    def _load_changes(self) -> None:
+        self.grouping.load(self._changes)
+        self._changes = []
+
+    # facts
+
+    def _image_fact(self, path: str) -> GroupingFact:
+        known = self.images[path]
+        look = self._looks.get(known.key)
+        return GroupingFact(
+            path, FactKind.IMAGE, (content_of(known.key),), known.place, known.announced, known.source, look=look
+        )
+
+    def _edge_fact(self, pair: Pair) -> GroupingFact:
+        edge, marks = self.grouping.edge(*pair), self._marks.get(pair, PLAIN)
+        assert edge is not None
+        images = content_of(pair[0]), content_of(pair[1])
+        return GroupingFact(
+            _id("e", *pair[0], *pair[1]), FactKind.EDGE, images, relation=edge.relation, score=edge.score,
+            framed=marks.framed, covered=marks.covered,
+        )  # fmt: skip
+
+    def _compared(self, left: ImageKey, right: ImageKey) -> Relation:
+        """Return the answer of a comparison, which is made once."""
+        known = self._answers.get((left, right))
+        if known is None:
+            known = self._answers[left, right] = self._compare(left, right)
+            fact_id, images = _id("a", *left, *right), (content_of(left), content_of(right))
+            self._facts[fact_id] = GroupingFact(fact_id, FactKind.ANSWER, images, relation=known)
+        return known
+
+    def _change_words(self, words: Mapping[Pair, Choice | None]) -> None:
+        for (one, two), choice in words.items():
+            self._changes.append(Undone(one, two) if choice is None else Decision(one, two, choice))
+
+    def _set_marks(self, pair: Pair, marks: PairMarks) -> None:
+        if marks == PLAIN:
+            self._marks.pop(pair, None)
+        else:
+            self._marks[pair] = marks
+
+    def _forget_look(self, path: str) -> None:
+        if (known := self.images.get(path)) is not None:
+            self._looks.pop(known.key, None)
+
+
+def _marks_of(duplicate: Duplicate, relation: Relation, *, turned: bool) -> PairMarks:
+    covered = duplicate.coverage_candidate, duplicate.coverage_neighbor
+    # a picture of which less is covered than of a whole one has something around it
+    framed = [relation is Relation.SAME and share < MIN_WHOLE for share in covered]
+    return PairMarks((framed[turned], framed[not turned]), says_covered(duplicate.edit))
+
+
+def _id(kind: str, *parts: str) -> str:
+    """Return the key of a fact that is not about one path: a path with a zero byte names no file."""
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"\0{kind}{digest}"

@@ -1,0 +1,264 @@
+"""The grouping stage without Kafka: what messages make of the groups, and facts that give the same state again."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import ImageFilter
+
+from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
+from imagetools.grouping.records import Choice
+from imagetools.image_root import ImageRoot
+from imagetools.matching.config import MatcherConfig
+from schemas.group_records import GroupRecord, ImageContent
+from streams.config import KafkaConfig
+from streams.group_outputs import MAX_EDGES
+from streams.grouping_consumer import GroupingStage
+from streams.grouping_state import GroupingState
+from streams.stage import Received
+from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, Topic
+from tests.support.grouping_messages import GroupTable, alert, content, decision, embedding, image, key_of
+from tests.support.streaming import scene
+
+PATHS = ("a.png", "b.jpg", "c.png", "d.png")
+A, B, C, D = map(image, PATHS)
+
+
+class Driven:
+    """A stage, the messages that it is sent, and what it says of the groups and of its state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stage = GroupingStage(KafkaConfig(), MatcherConfig(), ImageRoot(folder))
+        self.table = GroupTable()
+        self.log: list[tuple[str, Any]] = []
+        self.offset = 0
+
+    def run(self, *messages: tuple[Topic, str, Any]) -> list[str]:
+        """Send messages in one batch, and return the events."""
+        batch = [self.received(*message) for message in messages]
+        outputs = [
+            output
+            for outcome in self.stage.run(batch)
+            if not isinstance(outcome, ImageToolsError)
+            for output in outcome
+        ]
+        self.stage.committed(0)
+        events = []
+        for output in outputs:
+            if output.topic.name == "groups":
+                self.table.take(output.path, output.record, output.headers)
+                event = dict(output.headers)["event"] or b""
+                events.append(f"{event.decode()} {output.path}")
+            else:
+                self.log.append((output.path, output.record))
+        return events
+
+    def received(self, topic: Topic, key: str, record: Any, **more: Any) -> Received[Any]:
+        self.offset += 1
+        return Received(key, record, 0, self.offset, more.pop("timestamp", 0), topic=topic.name, **more)
+
+    def group(self, path: str) -> GroupRecord:
+        return self.table.groups[path]
+
+    def restored(self) -> list[Any]:
+        """Return the groups of a state that was restored from the facts alone."""
+
+        def compare(left: object, right: object) -> Any:
+            raise AssertionError(f"{left} and {right} were compared before")
+
+        state = GroupingState(compare)
+        for key, fact in self.log:
+            state.load(key, fact)
+        assert all(True for _ in state.divide())
+        return list(state.grouping.groups())
+
+
+def placed(*images: ImageContent) -> list[tuple[Topic, str, Any]]:
+    return [(EMBEDDINGS, one.relative_path, embedding(one)) for one in images]
+
+
+def gone(path: str) -> tuple[Topic, str, Any]:
+    return EMBEDDINGS, path, None
+
+
+def reported(one: ImageContent, *others: ImageContent, **more: Any) -> tuple[Topic, str, Any]:
+    return DUPLICATES, one.relative_path, alert(one, *others, **more)
+
+
+def decided(choice: Choice, *images: ImageContent, keep: Sequence[str] = ()) -> tuple[Topic, str, Any]:
+    record = decision(choice, *images, keep=keep)
+    return DECISIONS, record.id, record
+
+
+@pytest.fixture
+def driven(tmp_path: Path) -> Driven:
+    """Four files of one scene: the second is blurred, the third small."""
+    scene(1).save(tmp_path / "a.png")
+    scene(1).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "b.jpg", quality=85)
+    scene(1).resize((120, 90)).save(tmp_path / "c.png")
+    scene(1).resize((480, 360)).save(tmp_path / "d.png")
+    return Driven(tmp_path)
+
+
+def test_an_alert_makes_a_group_with_what_its_files_say_and_a_suggestion(driven):
+    assert driven.run(*placed(A, B, C), reported(B, A), reported(C, B, A)) == ["born a.png"]
+    group = driven.group("a.png")
+    assert [(one.relative_path, one.relation, one.keep) for one in group.members] == [
+        ("a.png", "identical", True), ("b.jpg", "same", False), ("c.png", "same", False)
+    ]  # fmt: skip
+    assert [(one.width, one.height, one.format) for one in group.members] == [
+        (240, 180, "PNG"), (240, 180, "JPEG"), (120, 90, "PNG")
+    ]  # fmt: skip
+    assert (group.state, group.chosen, group.member_count) == ("open", False, 3)
+    assert group.reasons[0] == "largest picture"
+    assert driven.run(*placed(D), reported(D, A)) == ["grown a.png"]
+    assert [one.keep for one in driven.group("a.png").members] == [False, False, False, True]
+
+
+def test_groups_wait_for_an_alert_that_comes_before_its_images(driven):
+    assert driven.run(reported(B, A)) == []
+    assert driven.run(*placed(A)) == []
+    assert driven.run(*placed(B)) == ["born a.png"]
+
+
+def test_a_word_splits_a_group_until_it_is_undone_or_the_bytes_change(driven):
+    driven.run(*placed(A, B), reported(B, A))
+    record = decision(Choice.NOT_DUPLICATE, A, B)
+    assert driven.run((DECISIONS, record.id, record)) == ["ended a.png"]
+    assert driven.run(reported(B, A)) == []
+    assert driven.run((DECISIONS, record.id, None)) == ["born a.png"]
+    driven.run((DECISIONS, record.id, record))
+    new = image("b.jpg", "new")
+    assert driven.run(*placed(new), reported(new, A)) == ["born a.png"]
+
+
+def test_a_decision_on_a_group_closes_it_and_a_new_image_opens_it_again(driven):
+    driven.run(*placed(A, B, C), reported(B, A), reported(C, A))
+    assert driven.run(decided(Choice.DUPLICATE, A, B, C, keep=["c.png"])) == ["changed a.png"]
+    group = driven.group("a.png")
+    assert (group.state, group.chosen, group.reasons) == ("decided", True, ())
+    assert [one.relative_path for one in group.members if one.keep] == ["c.png"]
+    assert driven.run(*placed(D), reported(D, A)) == ["grown a.png"]
+    group = driven.group("a.png")
+    assert (group.state, group.chosen) == ("open", True)
+    assert [one.decided for one in group.members] == [True, True, True, False]
+
+
+def test_the_newest_decision_on_a_pair_holds_whatever_its_key_and_an_older_one_after_it_is_undone(driven):
+    driven.run(*placed(A, B, C), reported(B, A), reported(C, A))
+    whole = decision(Choice.DUPLICATE, A, B, C)
+    driven.run((DECISIONS, whole.id, whole))
+    pair = decision(Choice.NOT_DUPLICATE, A, C)
+    assert driven.run((DECISIONS, pair.id, pair)) == ["split a.png"]
+    assert driven.run((DECISIONS, pair.id, None)) == ["grown a.png"]
+    assert driven.group("a.png").state == "decided"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (decision(Choice.DUPLICATE, A), "needs two"),
+        (decision(Choice.DUPLICATE, A, image("a.png", "2")), "a path twice"),
+        (decision(Choice.DUPLICATE, A, ImageContent("b.jpg", b"short")), "SHA-256"),
+        (decision(Choice.NOT_DUPLICATE, A, B, C), "more than two"),
+        (decision(Choice.NOT_DUPLICATE, A, B, keep=["a.png"]), "only duplicate"),
+        (decision(Choice.DUPLICATE, A, B, keep=["c.png"]), "none of its images"),
+    ],
+)
+def test_a_decision_that_cannot_hold_is_set_aside_and_says_why(driven, record, reason):
+    bad = driven.received(DECISIONS, record.id, record)
+    good = driven.received(*placed(A)[0])
+    outcomes = driven.stage.run([good, bad])
+    assert isinstance(outcomes[1], MessageError)
+    assert reason in str(outcomes[1])
+    assert not isinstance(outcomes[0], ImageToolsError)
+    assert len(outcomes[0]) == 1, "the others of its batch count"
+
+
+def test_an_older_announcement_of_another_partition_changes_nothing(driven):
+    newer, older = (("announced-partition", b"1"),), (("announced-partition", b"2"),)
+    state = driven.stage.state
+    batch = [
+        driven.received(EMBEDDINGS, "a.png", embedding(A), headers=newer, timestamp=20),
+        driven.received(EMBEDDINGS, "a.png", embedding(image("a.png", "old")), headers=older, timestamp=10),
+        driven.received(EMBEDDINGS, "a.png", None, headers=older, timestamp=10),
+    ]
+    driven.stage.run(batch)
+    assert state.images["a.png"].key.content == A.content.hex()
+
+
+def test_merging_groups_compares_their_earliest_images_and_what_contradicts_is_doubtful(driven, tmp_path):
+    scene(2).save(tmp_path / "c.png")
+    scene(2).save(tmp_path / "d.png")
+    driven.run(*placed(A, B, C, D), reported(B, A), reported(D, C))
+    assert set(driven.table.groups) == {"a.png", "c.png"}
+    assert driven.run(reported(D, B)) == ["changed a.png", "changed c.png"]
+    (edge,) = driven.group("a.png").doubtful
+    assert (key_of(edge.left), key_of(edge.right)) == (key_of(B), key_of(D))
+    assert driven.restored() == list(driven.stage.state.grouping.groups()), "the answer is a fact"
+
+
+def test_storage_that_is_away_is_waited_for_and_nothing_is_lost(driven, tmp_path):
+    batch = [driven.received(*one) for one in (*placed(A, B), reported(B, A))]
+    for path in PATHS:
+        (tmp_path / path).rename(tmp_path.parent / path)
+    with pytest.raises(ImageRootUnavailable):
+        driven.stage.run(batch)
+    driven.stage.aborted()
+    assert driven.stage.stale, "its state has changes that were not committed"
+    with pytest.raises(ImageRootUnavailable):
+        driven.stage.run(batch)
+
+
+def test_an_image_that_is_gone_has_no_size_and_is_no_picture_of_another(driven, tmp_path):
+    (tmp_path / "b.jpg").unlink()
+    driven.run(*placed(A, B, C, D), reported(B, A), reported(D, C), reported(D, B))
+    assert [one.width for one in driven.group("a.png").members][1] == 0
+
+
+def test_five_thousand_copies_are_one_record_that_fits(driven):
+    copies = [image(f"{number:05}.png", "same") for number in range(3000)]
+    driven.run(*placed(*copies[:10]), *(reported(one, copies[0], relation="identical") for one in copies[1:10]))
+    driven.run(*placed(*copies[10:]), *(reported(one, copies[0], relation="identical") for one in copies[10:]))
+    group = driven.group("00000.png")
+    assert group.member_count == len(group.members) == len(copies)
+    assert len(group.doubtful) <= MAX_EDGES
+
+
+def test_alerts_of_earlier_versions_are_about_the_bytes_that_there_are(driven):
+    old = alert(ImageContent("b.jpg", b""), ImageContent("a.png", b""))
+    assert driven.run((DUPLICATES, "b.jpg", old)) == []
+    assert driven.run(*placed(A, B), (DUPLICATES, "b.jpg", old)) == ["born a.png"]
+
+
+def test_facts_give_the_same_groups_again_whatever_came_in_one_batch(tmp_path):
+    for number in range(6):
+        scene(number % 2).save(tmp_path / f"{number}.png")
+    rng = random.Random(4)
+    driven = Driven(tmp_path)
+    for _ in range(12):
+        driven.run(*(_any_message(rng) for _ in range(30)))
+        assert driven.restored() == list(driven.stage.state.grouping.groups())
+    assert len(driven.log) > 100
+
+
+def _any_message(rng: random.Random) -> tuple[Topic, str, Any]:
+    paths = rng.sample(range(6), 2)
+    one, two = (image(f"{number}.png", f"{number}{rng.choice('112')}") for number in paths)
+    match rng.choice("pppprrrrgdu"):
+        case "p":
+            return placed(one)[0]
+        case "r":
+            return reported(one, two, relation=rng.choice(("same", "crop", "identical")))
+        case "g":
+            return gone(one.relative_path)
+        case "d":
+            return decided(rng.choice(list(Choice)), one, two)
+        case _:
+            return DECISIONS, decision(Choice.LATER, one, two).id, None
+
+
+def test_contents_are_as_long_as_a_digest():
+    assert len(content("a.png")) == 32
