@@ -127,9 +127,14 @@ class Segment(Searchable):
         """See `Searchable`."""
         each = (len(self.starts) - 2) // TABLES
         starts = self.starts[number * each : (number + 1) * each + 1]
-        upper = np.repeat(np.arange(number * each, (number + 1) * each, dtype=np.uint64), np.diff(starts))
         part = slice(number * len(self), (number + 1) * len(self))
-        return (((upper << np.uint64(self.low_bits)) | self.low[part]) << _ROW_BITS) | self.rows[part]
+        upper = np.arange(number * each, (number + 1) * each, dtype=np.uint64) << np.uint64(self.low_bits)
+        # in place: of many codes, most of the time goes into fresh memory
+        entries = np.repeat(upper, np.diff(starts))
+        entries |= self.low[part]
+        entries <<= _ROW_BITS
+        entries |= self.rows[part]
+        return entries
 
 
 def make_segment(stored: Stored) -> Segment:
@@ -213,6 +218,7 @@ def _kept(entries: Entries, stays: NDArray[np.bool_], moved: Entries) -> Entries
 
 
 def _segment(stored: Stored, tables: Iterable[Entries]) -> Segment:
+    """Make a segment of codes and the keys of each table, which it overwrites."""
     count = len(stored)
     low_bits = min(_MOST_LOW_BITS, KEY_BITS + 1 - (count // _STRETCH).bit_length())
     each = 1 << (KEY_BITS - low_bits)
@@ -220,8 +226,10 @@ def _segment(stored: Stored, tables: Iterable[Entries]) -> Segment:
     starts = np.full(TABLES * each + 2, TABLES * count, np.uint32)
     for table, entries in enumerate(tables):
         part = slice(table * count, (table + 1) * count)
-        keys = (entries >> _ROW_BITS).astype(np.int64)
-        low[part], rows[part] = keys & ((1 << low_bits) - 1), entries.astype(np.uint32)
-        sizes = np.bincount((keys >> low_bits) - table * each, minlength=each)
-        starts[table * each : (table + 1) * each] = table * count + np.cumsum(sizes) - sizes
+        rows[part] = entries
+        np.right_shift(entries, _ROW_BITS, out=entries)
+        low[part] = entries
+        upper = np.arange(table * each, (table + 1) * each, dtype=np.uint64)
+        starts[table * each : (table + 1) * each] = table * count + entries.searchsorted(upper << np.uint64(low_bits))
+    low &= np.uint16((1 << low_bits) - 1)
     return Segment(stored.codes, stored.shapes, stored.numbers, stored.ends, rows, low, starts, low_bits)
