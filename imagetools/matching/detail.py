@@ -84,21 +84,20 @@ def examine(first: Grey, second: Grey, affine: Map) -> Detail:
     - Ink of both without a counterpart, or more added than in common: "same template, other content".
     - Nearly blank sheets: "same picture" only with the same marks in the same place.
     """
-    first_blank, second_blank = is_blank(first), is_blank(second)
-    if first_blank and second_blank:
-        return Detail("both are blank", 1.0, (), affine)
-    if first_blank or second_blank:
-        return Detail("same template, other content", 0.0, (), affine)
     if geometry.scale_of(affine) > 1:
         # the sharper picture is brought to what the other can show
         return examine(second, first, geometry.inverse(affine)).turned()
+    shares = ink_share(first), ink_share(second)
+    blank = [share == 0 and _is_even(picture) for share, picture in zip(shares, (first, second), strict=True)]
+    if any(blank):
+        return Detail("both are blank" if all(blank) else "same template, other content", float(all(blank)), (), affine)
+    if 0 < sum(shares) < _NEARLY_BLANK:
+        # what can be told without the map needs none
+        return _examine_sheets(first, second, affine)
     frame = register(first, second, affine, SIDE)
     compared = compare_ink(frame.source, frame.target, frame.valid)
     if 0 < compared.ink.mean() < _NEARLY_BLANK:
-        agrees = compare_sheets(first, second, SIDE) if _is_upright(affine) else None
-        if agrees is None:
-            return Detail("same template, other content", 0.0, (), frame.affine)
-        return Detail("same picture", agrees, (), frame.affine)
+        return _examine_sheets(first, second, frame.affine)
     regions = merge_covers(find_regions(compared), frame.source, frame.target)
     relation = _relation(regions, compared)
     if relation == "same template, other content":
@@ -135,11 +134,27 @@ def _around_stripe(compared: InkComparison, frame: Registration) -> tuple[list[R
     return [cover, *regions], around
 
 
+def _examine_sheets(first: Grey, second: Grey, affine: Map) -> Detail:
+    agrees = compare_sheets(first, second, SIDE) if _is_upright(affine) else None
+    if agrees is None:
+        return Detail("same template, other content", 0.0, (), affine)
+    return Detail("same picture", agrees, (), affine)
+
+
 def is_blank(picture: Grey) -> bool:
     """Tell whether a picture has nothing on it: paper, one colour, a page of nothing but noise."""
+    return ink_share(picture) == 0 and _is_even(picture)
+
+
+def ink_share(picture: Grey) -> float:
+    """Return the share of a picture that has ink, 0 to 1."""
     small, _ = shrunk(picture, SIDE / max(picture.shape))
-    thumb = cv2.resize(small, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
-    return bool(np.ptp(thumb) <= _MAX_BLANK_RANGE and float(deviation(smoothed(small)).max()) < MIN_INK)
+    return float((deviation(smoothed(small)) >= MIN_INK).mean())
+
+
+def _is_even(picture: Grey) -> bool:
+    thumb = cv2.resize(picture, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
+    return bool(np.ptp(thumb) <= _MAX_BLANK_RANGE)
 
 
 def _is_upright(affine: Map) -> bool:
