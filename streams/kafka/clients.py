@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 from streams.config import KafkaConfig
-from streams.topics import requests_group
+from streams.topics import MAX_GROUP_BYTES, requests_group
 
 TRANSACTION_TIMEOUT_MS = 10_000
 
@@ -121,6 +121,7 @@ def transactional_producer(
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         partitioner=PARTITIONER,
         linger_ms=2,
+        message_max_bytes=2 * MAX_GROUP_BYTES,
     )
     return make(settings)
 

@@ -165,6 +165,19 @@ def test_whatever_is_killed_the_groups_are_those_of_plain_loops_over_what_was_sa
     reader.close()
 
 
+def test_a_group_too_large_for_a_usual_message_is_sent(kafka, tmp_path):
+    write_pictures(tmp_path)
+    copies = [image(f"{'folder/' * 100}{number}.png", "same") for number in range(2000)]
+    send(kafka, EMBEDDINGS, [(one.relative_path, embedding(one)) for one in copies])
+    alerts = [(one.relative_path, alert(one, copies[0], relation="identical")) for one in copies[1:]]
+    reader = Reader(kafka, GROUPS)
+    with running(GroupingStage(kafka, MatcherConfig(), ImageRoot(tmp_path)), kafka=kafka):
+        send(kafka, DUPLICATES, alerts)
+        reader.until(lambda seen: any(record.member_count == len(copies) for record in seen.seen["groups"]))
+    assert max(len(message.value()) for message in reader.messages["groups"]) > 1_300_000
+    reader.close()
+
+
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_stand_by_has_nothing_and_takes_over_all(kafka, tmp_path, protocol):
     write_pictures(tmp_path)
