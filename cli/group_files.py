@@ -50,11 +50,12 @@ def as_csv(groups: Iterable[FoundGroup]) -> bytes:
         for file in found.files if len(found.files) > 1 else ():
             row = _file_fields(file) | {"group": found.group.id.path, "state": str(found.group.state)}
             row |= {"keep": "keep" if file.keep else "", "same_file": "yes" if file.same_file else ""}
-            writer.writerow({name: _as_cell(value) for name, value in row.items()})
+            writer.writerow({name: as_cell(value) for name, value in row.items()})
     return out.getvalue().encode()
 
 
-def _as_cell(value: object) -> object:
+def as_cell(value: object) -> object:
+    """Return what a cell of CSV holds: text that a spreadsheet would take for a formula begins with an apostrophe."""
     # a name of a file may come from anyone, and a formula can read other cells and open addresses
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 

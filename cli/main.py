@@ -5,7 +5,7 @@ Commands import what they run inside the function, so that `imagetools --help` l
 
 import click
 
-from cli.commands import clients, cluster, jobs, models, processes
+from cli.commands import clients, cluster, groups, jobs, models, processes
 from cli.commands.errors import CommandGroup
 from imagetools.logs import keep_console_clear
 
@@ -20,6 +20,7 @@ def main() -> None:
     Run it as a service:       imagetools up --images-dir DIR
                                imagetools produce DIR        announce images
                                imagetools watch              see alerts as they arrive
+                               imagetools groups | decide    see groups, and say what they are
     On your own Kafka:         set KAFKA_BOOTSTRAP_SERVERS, then
                                imagetools topics create
                                imagetools encoder | search | matcher | grouping | bridge
@@ -29,6 +30,7 @@ def main() -> None:
 
 for _command in (
     jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.watch, clients.status,
+    groups.groups, groups.decide,
     processes.encoder, processes.search, processes.matcher, processes.grouping, processes.bridge, processes.reencode,
     models.train, models.quantize, cluster.kafka, cluster.topics,
 ):  # fmt: skip

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
+def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
     """A Kafka that answers; says so when it stops answering."""
     from streams.config import Config
     from streams.kafka.admin import reach
@@ -54,7 +54,7 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
     if as_lines and not wait:
         raise click.UsageError("--json is for --wait")
     chosen = ProduceOptions(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
-    with _connected(environ) as kafka:
+    with connected(environ) as kafka:
         code = run(kafka, chosen)
     raise SystemExit(code)
 
@@ -71,7 +71,7 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     """
     from cli.watch import watch as run
 
-    with _connected(environ) as kafka:
+    with connected(environ) as kafka:
         run(kafka, as_lines=as_lines, from_beginning=from_beginning)
 
 
@@ -81,5 +81,5 @@ def status(environ: dict[str, str]) -> None:
     """Show the lag of each stage, what its processes do or wait for, and the newest dead letters."""
     from cli.status import show
 
-    with _connected(environ) as kafka:
+    with connected(environ) as kafka:
         show(kafka)

@@ -79,7 +79,12 @@ def test_an_option_is_named_after_its_row_and_shows_its_help_and_default(
     assert option.default is None
     assert not setting.environment_only
     assert f"[{setting.name}]" in str(option.help)
-    own_words = {"produce": {"IMAGES_DIR"}, "up": {"KAFKA_BOOTSTRAP_SERVERS"}, "find": {"FEATURES_DIR"}}
+    own_words = {
+        "produce": {"IMAGES_DIR"},
+        "decide": {"IMAGES_DIR"},
+        "up": {"KAFKA_BOOTSTRAP_SERVERS"},
+        "find": {"FEATURES_DIR"},
+    }
     if setting.name not in own_words.get(command, set()):
         assert option.help == f"{setting.help}  [default: {setting.default_text}] [{setting.name}]"
 

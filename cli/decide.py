@@ -1,0 +1,156 @@
+"""`imagetools decide`: a person's word on pairs of images, straight to the topic of decisions."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import click
+from confluent_kafka import KafkaError, Message
+
+from cli.announce import FLUSH_S, NotDelivered
+from cli.decisions import PairDecision, read_decisions
+from cli.file_contents import FileContents
+from cli.group_log import GroupLog, read_groups
+from cli.groups import in_words
+from cli.sources import root_of
+from imagetools.errors import ImageToolsError
+from imagetools.grouping.records import Choice
+from imagetools.image_root import ImageRoot
+from imagetools.paths import shown
+from schemas.codec import codec
+from schemas.group_records import DecisionRecord, ImageContent, decision_id
+from streams.config import KafkaConfig
+from streams.kafka.clients import announcing_producer
+from streams.states import read_states
+from streams.topics import DECISIONS
+
+UNDO: Final = "undo"
+WORDS: Final = {"duplicate": Choice.DUPLICATE, "not-duplicate": Choice.NOT_DUPLICATE, "later": Choice.LATER}
+TOLD: Final = 10
+"""Problems that an error names."""
+
+
+class CannotDecide(ImageToolsError):
+    """Nothing was decided; the message names each problem."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who decides, and how.
+
+    keep      paths of the images to keep, with duplicate
+    replace   also what others have said
+    """
+
+    who: str
+    note: str = ""
+    keep: tuple[str, ...] = ()
+    replace: bool = False
+
+
+def decide_pair(kafka: KafkaConfig, left: str, right: str, word: str, speaker: Speaker, images_dir: str | None) -> None:
+    """Say something of two images, or take it back with the word undo. CannotDecide."""
+    choice = None if word == UNDO else WORDS[word]
+    _decide(kafka, [(left, right, choice, None, speaker.note)], speaker, images_dir)
+
+
+def decide_from(kafka: KafkaConfig, file: Path, speaker: Speaker, images_dir: str | None) -> None:
+    """Take the decisions of a file, as `find --decisions` reads it. BadDecisions, CannotDecide."""
+    pairs = [(one.left, one.right, one.choice, one.contents, _note(one, speaker)) for one in read_decisions(file)]
+    if not pairs:
+        raise CannotDecide(f"{shown(str(file))} holds no decision")
+    _decide(kafka, pairs, speaker, images_dir)
+
+
+_Pair = tuple[str, str, Choice | None, tuple[str, str] | None, str]
+"""Left, right, what is said of them (None: undone), their contents in hex where they are known, and a note."""
+
+
+def _note(one: PairDecision, speaker: Speaker) -> str:
+    note = one.rest.get("note")
+    return note if isinstance(note, str) else speaker.note
+
+
+def _decide(kafka: KafkaConfig, pairs: Sequence[_Pair], speaker: Speaker, images_dir: str | None) -> None:
+    """Send a decision for each pair, or none. CannotDecide."""
+    log = read_groups(kafka)
+    content_of = _contents(kafka, log, images_dir)
+    problems: list[str] = []
+    records: list[tuple[str, DecisionRecord | None]] = []
+    for left, right, choice, contents, note in pairs:
+        digests = contents or (content_of(left), content_of(right))
+        unknown = [path for path, digest in zip((left, right), digests, strict=True) if not digest]
+        if unknown:
+            problems.append(f"{' and '.join(map(shown, unknown))}: in no group, and no file that can be read here")
+            continue
+        images = tuple(ImageContent(path, bytes.fromhex(d)) for path, d in zip((left, right), digests, strict=True))
+        key = decision_id(images)
+        problems += _objections(log, key, images, choice, speaker)
+        if choice is None:
+            records.append((key, None))
+        else:
+            records.append((key, DecisionRecord(key, choice, images, speaker.keep, who=speaker.who, note=note)))
+    if problems:
+        more = [f"and {len(problems) - TOLD:,} more"] if len(problems) > TOLD else []
+        raise CannotDecide("\n".join(["nothing was decided:", *problems[:TOLD], *more]))
+    _send(kafka, records, speaker.who)
+    click.echo(f"{len(records):,} {'decision' if len(records) == 1 else 'decisions'}", err=True)
+
+
+def _objections(
+    log: GroupLog, key: str, images: tuple[ImageContent, ...], choice: Choice | None, speaker: Speaker
+) -> list[str]:
+    """Return why a decision is not sent: it would replace what somebody else has said, or undo nothing."""
+    if choice is None and key not in log.decisions:
+        return [f"{_names(images)}: there is no decision to undo"]
+    touched = [log.decisions[key]] if choice is None else log.touching(images)
+    others = [one for one in touched if one.who != speaker.who and one.decision not in (choice, Choice.LATER)]
+    return [f"{in_words(others[-1])}; --replace replaces that"] if others and not speaker.replace else []
+
+
+def _names(images: Iterable[ImageContent]) -> str:
+    return " and ".join(shown(one.relative_path) for one in images)
+
+
+def _contents(kafka: KafkaConfig, log: GroupLog, images_dir: str | None) -> Callable[[str], str]:
+    """Return a function that gives an image's content in hex: as the topics have it, or else its file's."""
+    known = log.contents()
+
+    @cache
+    def files() -> FileContents | None:
+        root = root_of(images_dir, read_states(kafka))
+        return None if root is None else FileContents(ImageRoot(root))
+
+    def content_of(path: str) -> str:
+        if path in known:
+            return known[path].hex()
+        found = files()
+        return "" if found is None else found.of(path)
+
+    return content_of
+
+
+def _send(kafka: KafkaConfig, records: Sequence[tuple[str, DecisionRecord | None]], who: str) -> None:
+    """Send decisions; None undoes one. NotDelivered."""
+    topic, encode = kafka.topic(DECISIONS.name), codec(kafka.registry).encode
+    failed: list[str] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error.str())
+
+    producer = announcing_producer(kafka)
+    for key, record in records:
+        value = None if record is None else encode(topic, record)
+        headers: list[tuple[str, str | bytes | None]] = [("who", who.encode())] if record is None else []
+        while True:
+            try:
+                producer.produce(topic, value, key.encode(), headers=headers, on_delivery=delivered)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    left = producer.flush(FLUSH_S)
+    if failed or left:
+        raise NotDelivered(failed[0] if failed else f"{left} decisions were not taken within {FLUSH_S:.0f} s")

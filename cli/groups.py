@@ -1,0 +1,179 @@
+"""`imagetools groups`: the groups of a running service, as a table, JSON, CSV, or one in full."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.group_files import as_cell
+from cli.group_log import GroupLog, read_groups
+from cli.json_lines import json_line
+from imagetools.errors import ImageToolsError
+from imagetools.paths import shown
+from schemas.group_records import DecisionRecord, GroupEdge, GroupRecord
+from streams.config import KafkaConfig
+
+ALL: Final = "all"
+
+_COLUMNS: Final = ("group", "state", "keep", "path", "relation", "width", "height", "bytes", "format", "content")
+
+
+class NoSuchGroup(ImageToolsError):
+    """There is no group with this id, and none that holds this image."""
+
+
+def show_groups(kafka: KafkaConfig, state: str, output: str) -> None:
+    """Print the groups of a state (open, decided or all): as json, csv or, for people, text."""
+    log = read_groups(kafka)
+    chosen = sorted((one for one in log.groups.values() if state in (ALL, str(one.state))), key=lambda one: one.id)
+    if output == "json":
+        for group in chosen:
+            sys.stdout.buffer.write(json_line(fields(group)))
+        return
+    if output == "csv":
+        sys.stdout.buffer.write(_csv(chosen))
+        return
+    console = Console()
+    table = Table("group", "images", "state", "keep")
+    for group in chosen:
+        table.add_row(*map(Text, (shown(group.id), f"{group.member_count:,}", str(group.state), shown(_kept(group)))))
+    if chosen:
+        console.print(table)
+    console.print(_count(len(chosen), state))
+
+
+def show_group(kafka: KafkaConfig, name: str, *, as_json: bool) -> None:
+    """Print a group by its id, or by one of its images. NoSuchGroup."""
+    log = read_groups(kafka)
+    group = log.groups.get(name) or next((one for one in log.groups.values() if name in _paths(one)), None)
+    if group is None:
+        raise NoSuchGroup(f"no group holds {shown(name)}")
+    said = _decisions(log, group)
+    if as_json:
+        sys.stdout.buffer.write(json_line(fields(group) | {"decisions": [decision_fields(one) for one in said]}))
+        return
+    _print_group(Console(), group, said)
+
+
+def fields(group: GroupRecord) -> dict[str, Any]:
+    """Return a group as one line of JSON holds it."""
+    return {
+        "id": group.id,
+        "state": str(group.state),
+        "blank": group.blank,
+        "keep": _kept(group) or None,
+        "chosen": group.chosen,
+        "reasons": list(group.reasons),
+        "member_count": group.member_count,
+        "members": [_member_fields(group, n) for n in range(len(group.members))],
+        "doubtful": [_edge_fields(edge) for edge in group.doubtful],
+        "linked": [{"group": link.group, **_edge_fields(link.edge)} for link in group.linked],
+        "time": group.time.isoformat(timespec="milliseconds"),
+    }
+
+
+def decision_fields(one: DecisionRecord) -> dict[str, Any]:
+    """Return a decision as JSON holds it."""
+    return {
+        "decision": str(one.decision),
+        "images": [{"path": image.relative_path, "content": image.content.hex()} for image in one.images],
+        "keep": list(one.keep),
+        "group": one.group,
+        "who": one.who,
+        "when": one.when.isoformat(timespec="milliseconds"),
+        "note": one.note,
+    }
+
+
+def _member_fields(group: GroupRecord, number: int) -> dict[str, Any]:
+    member = group.members[number]
+    return {
+        "path": member.relative_path,
+        "relation": member.relation,
+        "keep": member.keep,
+        "decided": member.decided,
+        "width": member.width or None,
+        "height": member.height or None,
+        "bytes": member.bytes or None,
+        "format": member.format or None,
+        "content": member.content.hex(),
+    }
+
+
+def _edge_fields(edge: GroupEdge) -> dict[str, Any]:
+    return {
+        "left": edge.left.relative_path,
+        "right": edge.right.relative_path,
+        "relation": edge.relation,
+        "score": round(edge.score, 4),
+    }
+
+
+def _csv(groups: Iterable[GroupRecord]) -> bytes:
+    """Return a table with a line for each image; text that a spreadsheet takes for a formula gets an apostrophe."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, _COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for group in groups:
+        for number in range(len(group.members)):
+            row = _member_fields(group, number)
+            row |= {"group": group.id, "state": str(group.state), "keep": "keep" if row["keep"] else ""}
+            writer.writerow({name: as_cell(value) for name, value in row.items()})
+    return out.getvalue().encode()
+
+
+def _print_group(console: Console, group: GroupRecord, said: Iterable[DecisionRecord]) -> None:
+    reasons = f" ({', '.join(group.reasons)})" if group.reasons else ""
+    kept = f", {'chosen' if group.chosen else 'suggested'}: {shown(_kept(group))}{reasons}" if _kept(group) else ""
+    console.print(Text(f"{shown(group.id)}: {group.member_count:,} images, {group.state}{kept}"), soft_wrap=True)
+    table = Table("image", "relation", "dimensions", "bytes", "format", "decided")
+    for member in group.members:
+        size = f"{member.width:,} × {member.height:,}" if member.width else ""
+        row = (shown(member.relative_path), member.relation, size, f"{member.bytes:,}" if member.bytes else "")
+        table.add_row(*map(Text, (*row, member.format, "yes" if member.decided else "")))
+    console.print(table)
+    for edge in group.doubtful:
+        other = shown(edge.right.relative_path)
+        text = f"doubtful: {shown(edge.left.relative_path)} and {other} of another group, {edge.score:.2f}"
+        console.print(Text(text), soft_wrap=True)
+    for link in group.linked:
+        text = (
+            f"linked: {shown(link.edge.left.relative_path)} {link.edge.relation} {shown(link.edge.right.relative_path)}"
+        )
+        console.print(Text(text), soft_wrap=True)
+    for one in said:
+        console.print(Text(in_words(one)), soft_wrap=True)
+
+
+def in_words(one: DecisionRecord) -> str:
+    """Describe a decision in one line."""
+    names = ", ".join(shown(image.relative_path) for image in one.images[:3])
+    more = f" and {len(one.images) - 3:,} more" if len(one.images) > 3 else ""
+    keep = f", keep {', '.join(map(shown, one.keep))}" if one.keep else ""
+    note = f" ({shown(one.note)})" if one.note else ""
+    when = one.when.astimezone().strftime("%Y-%m-%d %H:%M")
+    return f"{when}  {shown(one.who) or 'somebody'}: {one.decision.replace('_', '-')}{keep}: {names}{more}{note}"
+
+
+def _decisions(log: GroupLog, group: GroupRecord) -> list[DecisionRecord]:
+    members = {(member.relative_path, member.content) for member in group.members}
+    named = [({(i.relative_path, i.content) for i in one.images}, one) for one in log.decisions.values()]
+    return [one for images, one in named if len(images & members) >= 2]
+
+
+def _kept(group: GroupRecord) -> str:
+    return next((member.relative_path for member in group.members if member.keep), "")
+
+
+def _paths(group: GroupRecord) -> set[str]:
+    return {member.relative_path for member in group.members}
+
+
+def _count(count: int, state: str) -> str:
+    of_state = "" if state == ALL else f" {state}"
+    return f"{count:,}{of_state} {'group' if count == 1 else 'groups'}" if count else f"no{of_state} groups"
