@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from streams.config import BridgeConfig, KafkaConfig
+from streams import grouping_consumer
+from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from streams.topics import VERDICTS
 from tests.support.bridging import ENCODER, Bridge, answering, bridge, eventually, stages
-from tests.support.streaming import Reader, scene
+from tests.support.streaming import Reader, running, scene
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -43,7 +44,10 @@ def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     scene(0).resize((180, 135)).save(folder / "mine.jpg")
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
     create_topics(kafka)
-    with answering(kafka, *stages(kafka, images, folder / "index")), bridge(kafka, folder) as found:
+    config = Config(kafka=kafka, images_dir=images, source_dir=images, target_dir=images, index_dir=folder / "index")
+    grouping = grouping_consumer.make(config)
+    three = stages(kafka, images, folder / "index")
+    with answering(kafka, *three), running(grouping, kafka=kafka), bridge(kafka, folder) as found:
         found.wait_ready()
         for number, path in enumerate(["a.jpg", "b.jpg", "c.jpg"], 1):
             assert found.post("/v1/images", {"relative_path": path}).status == 202
@@ -84,7 +88,7 @@ def the(*words: str) -> str:
 
 
 def test_there_is_a_client_for_every_endpoint() -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 14
 
 
 def test_the_readme_shows_some_of_them() -> None:
@@ -113,6 +117,23 @@ def test_an_image_of_ones_own(service: tuple[Bridge, Path]) -> None:
     assert {one["relative_path"] for one in found} == {"a.jpg", "b.jpg"}
 
 
+def test_groups_and_decisions(service: tuple[Bridge, Path]) -> None:
+    eventually(lambda: served(the("v1/groups?"), service)["groups"])
+    (group,) = served(the("v1/groups?"), service)["groups"]
+    shown = PAGE.read_text("utf-8").partition(the("v1/groups?") + "\n# ")[2].partition("\n")[0].replace(", …", "")
+    (listed,) = json.loads(shown)["response"]["groups"]
+    assert {name: group[name] for name in listed} == listed
+    assert [one["relative_path"] for one in served(the("v1/groups/a.jpg"), service)["members"]] == ["a.jpg", "b.jpg"]
+    (made,) = served(the("v1/decisions -d", '"keep"'), service)["decisions"]
+    assert (made["decision"], made["who"]) == ("duplicate", "Ann")
+    # the stage takes it: the group waits no more
+    eventually(lambda: served(the("v1/groups?"), service)["groups"] == [])
+    assert served(the("v1/decisions?path"), service)["decisions"] == [made]
+    (undone,) = served(the("v1/decisions -d", "null"), service)["decisions"]
+    assert (undone["decision"], undone["id"]) == (None, made["id"])
+    eventually(lambda: served(the("v1/groups?"), service)["groups"])
+
+
 def test_announcing_and_removing_and_what_became_of_it(service: tuple[Bridge, Path]) -> None:
     (asked,) = [command for command in COMMANDS if command.endswith("/v1/images/b.jpg") and "DELETE" not in command]
     found = served(asked, service)
@@ -134,5 +155,7 @@ def test_announcing_and_removing_and_what_became_of_it(service: tuple[Bridge, Pa
 
 def test_alerts_as_they_come(service: tuple[Bridge, Path]) -> None:
     told = run(the("stream"), service, limit_s=2)
-    alerts = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line.startswith("data: ")]
+    events = [dict(line.split(": ", 1) for line in event.splitlines()) for event in told.split("\n\n") if event]
+    assert {"alert", "group", "decision"} <= {event.get("event") for event in events}
+    alerts = [json.loads(event["data"]) for event in events if event.get("event") == "alert"]
     assert [(alert["candidate"], alert["duplicated"][0]["relative_path"]) for alert in alerts] == [("b.jpg", "a.jpg")]
