@@ -177,21 +177,12 @@ class GroupingStage(Stage[ImageRecord]):
                 raise MessageError("has no value")
 
     def _take_alert(self, alert: Duplicates) -> None:
-        candidate = self._key(alert.candidate, alert.content)
         for duplicate in alert.duplicated:
-            other = self._key(duplicate.relative_path, duplicate.content)
-            if candidate is None or other is None:
-                pair = f"{alert.candidate!r} and {duplicate.relative_path!r}"
-                log.warning("grouping: an alert of an earlier version is left out, on %s, of which one is gone", pair)
+            if alert.content and duplicate.content:
+                other = ImageKey(duplicate.relative_path, duplicate.content.hex())
+                self.state.put_pair(ImageKey(alert.candidate, alert.content.hex()), other, duplicate)
             else:
-                self.state.put_pair(candidate, other, duplicate)
-
-    def _key(self, path: str, content: bytes) -> ImageKey | None:
-        """Return the image that an alert names; the present one where it names no content, as in earlier versions."""
-        if content:
-            return ImageKey(path, content.hex())
-        known = self.state.images.get(path)
-        return None if known is None else known.key
+                self.state.put_old_pair(alert.candidate, duplicate)
 
     def _settle(self) -> list[Output]:
         try:

@@ -23,8 +23,9 @@ from imagetools.grouping.records import (
 )
 from imagetools.grouping.relations import Relation
 from imagetools.matching.relation import MIN_WHOLE
-from schemas.group_records import DecisionRecord, FactKind, GroupingFact, SeenFile
+from schemas.group_records import DecisionRecord, FactKind, GroupingFact, ImageContent, SeenFile
 from schemas.records import Duplicate
+from streams.old_pairs import OLD_PAIR, OldPairs
 from streams.pair_comparer import relation_named, relation_of_duplicate
 from streams.pair_evidence import says_covered
 from streams.standing_decisions import Pair, StandingDecisions, content_of, image_key
@@ -77,6 +78,7 @@ class GroupingState:
         self._marks: dict[Pair, PairMarks] = {}
         self._answers: dict[Pair, Relation] = {}
         self._looks: dict[ImageKey, SeenFile] = {}
+        self._old_pairs = OldPairs()
         self._next_place = 0
         self._changes: list[GroupingChange] = []
         self._facts: dict[str, GroupingFact | None] = {}
@@ -97,6 +99,8 @@ class GroupingState:
             self._changes.append(Placed(*image, place))
         self.images[path] = KnownImage(image, place, announced, source)
         self._facts[path] = self._image_fact(path)
+        for fact in self._old_pairs.known_with(path, self.images):
+            self._put_old_pair(fact)
 
     def remove(self, path: str, announced: int, source: int) -> None:
         """Forget a path that has no image any more. What another partition announced later stands."""
@@ -110,13 +114,23 @@ class GroupingState:
 
     def put_pair(self, candidate: ImageKey, other: ImageKey, duplicate: Duplicate) -> None:
         """Take a pair of an alert."""
-        if candidate == other:
-            return
-        pair = (candidate, other) if candidate < other else (other, candidate)
-        self._pairs.setdefault(pair, (self.grouping.edge(*pair), self._marks.get(pair, PLAIN)))
         relation = relation_of_duplicate(duplicate)
-        self._set_marks(pair, _marks_of(duplicate, relation, turned=pair[0] == other))
-        self._changes.append(Edge(candidate, other, relation, duplicate.score))
+        self._put_edge(Edge(candidate, other, relation, duplicate.score), _marks_of(duplicate, relation))
+
+    def put_old_pair(self, candidate: str, duplicate: Duplicate) -> None:
+        """Take a pair of an alert of an earlier version: it is about the bytes that both paths have, or get first."""
+        paths = candidate, duplicate.relative_path
+        relation = relation_of_duplicate(duplicate)
+        marks = _marks_of(duplicate, relation)
+        fact = GroupingFact(
+            _id(OLD_PAIR, *paths), FactKind.EDGE, tuple(ImageContent(path, b"") for path in paths),
+            relation=relation, score=duplicate.score, framed=marks.framed, covered=marks.covered,
+        )  # fmt: skip
+        if all(path in self.images for path in paths):
+            self._put_old_pair(fact)
+        else:
+            self._old_pairs.put(fact)
+            self._facts[fact.id] = fact
 
     def decide(self, decision_id: str, place: int, record: DecisionRecord | None) -> None:
         """Take a decision; None: it is undone."""
@@ -180,6 +194,8 @@ class GroupingState:
                 self._changes.append(Placed(*image, fact.place))
                 if fact.look is not None:
                     self._looks[image] = fact.look
+            case FactKind.EDGE if not fact.images[0].content:
+                self._old_pairs.put(fact)
             case FactKind.EDGE:
                 left, right = images
                 self._set_marks((left, right), PairMarks((fact.framed[0], fact.framed[1]), fact.covered))
@@ -196,8 +212,10 @@ class GroupingState:
         return self.grouping.divide()
 
     def _load_end(self, fact_id: str) -> None:
-        if fact_id.startswith("\0"):
-            # only decisions end
+        if fact_id.startswith(f"\0{OLD_PAIR}"):
+            self._old_pairs.remove(fact_id)
+        elif fact_id.startswith("\0"):
+            # of the others only decisions end
             self._change_words(self.decisions.put(fact_id, 0, None))
         elif self.images.pop(fact_id, None) is not None:
             self._changes.append(Gone(fact_id))
@@ -225,6 +243,23 @@ class GroupingState:
             framed=marks.framed, covered=marks.covered,
         )  # fmt: skip
 
+    def _put_old_pair(self, fact: GroupingFact) -> None:
+        left, right = (self.images[image.relative_path].key for image in fact.images)
+        marks = PairMarks((fact.framed[0], fact.framed[1]), fact.covered)
+        self._put_edge(Edge(left, right, relation_named(fact.relation), fact.score), marks)
+        if self._old_pairs.remove(fact.id):
+            self._facts[fact.id] = None
+
+    def _put_edge(self, edge: Edge, marks: PairMarks) -> None:
+        """Take a pair, with marks in the edge's order."""
+        if edge.left == edge.right:
+            return
+        turned = edge.right < edge.left
+        pair = (edge.right, edge.left) if turned else (edge.left, edge.right)
+        self._pairs.setdefault(pair, (self.grouping.edge(*pair), self._marks.get(pair, PLAIN)))
+        self._set_marks(pair, PairMarks(marks.framed[::-1], marks.covered) if turned else marks)
+        self._changes.append(edge)
+
     def _compared(self, left: ImageKey, right: ImageKey) -> Relation:
         """Return the answer of a comparison, which is made once."""
         known = self._answers.get((left, right))
@@ -249,11 +284,12 @@ class GroupingState:
             self._looks.pop(known.key, None)
 
 
-def _marks_of(duplicate: Duplicate, relation: Relation, *, turned: bool) -> PairMarks:
-    covered = duplicate.coverage_candidate, duplicate.coverage_neighbor
+def _marks_of(duplicate: Duplicate, relation: Relation) -> PairMarks:
+    """Return the marks of the candidate, then of the duplicate."""
     # a picture of which less is covered than of a whole one has something around it
-    framed = [relation is Relation.SAME and share < MIN_WHOLE for share in covered]
-    return PairMarks((framed[turned], framed[not turned]), says_covered(duplicate.edit))
+    same = relation is Relation.SAME
+    framed = same and duplicate.coverage_candidate < MIN_WHOLE, same and duplicate.coverage_neighbor < MIN_WHOLE
+    return PairMarks(framed, says_covered(duplicate.edit))
 
 
 def _id(kind: str, *parts: str) -> str:

@@ -28,6 +28,7 @@ SLOWEST = (
     "test_stage_client",
     "test_bodies",
     "test_exactly_once",
+    "test_grouping_storm",
     "test_page",
     "test_search_stage",
     "test_train",

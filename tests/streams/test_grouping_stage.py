@@ -227,10 +227,16 @@ def test_five_thousand_copies_are_one_record_that_fits(driven):
     assert len(group.doubtful) <= MAX_EDGES
 
 
-def test_alerts_of_earlier_versions_are_about_the_bytes_that_there_are(driven):
+def test_alerts_of_earlier_versions_are_about_the_bytes_that_their_paths_have_or_get(driven):
     old = alert(ImageContent("b.jpg", b""), ImageContent("a.png", b""))
     assert driven.run((DUPLICATES, "b.jpg", old)) == []
-    assert driven.run(*placed(A, B), (DUPLICATES, "b.jpg", old)) == ["born a.png"]
+    assert driven.run(*placed(A)) == []
+    kept = len(driven.log)
+    assert driven.run(*placed(B)) == ["born a.png"]
+    assert driven.restored() == list(driven.stage.state.grouping.groups())
+    assert any(fact is None for _, fact in driven.log[kept:]), "it waits no more"
+    assert driven.run(*placed(image("b.jpg", "new"))) == ["ended a.png"]
+    assert driven.run((DUPLICATES, "b.jpg", old)) == ["born a.png"]
 
 
 def test_facts_give_the_same_groups_again_whatever_came_in_one_batch(tmp_path):
