@@ -122,6 +122,7 @@ async function takeBack(made, group) {
   if (result.conflicts) return tell(`Not undone: ${result.conflicts[0].who || "somebody"} has said ${inWords(result.conflicts[0])} since.`);
   tell(made.length === 1 ? `Undone: ${inWords(made[0])}.` : `Undone: ${made.length} decisions.`);
   queue.done.delete(group);
+  view.unsaid(made.flatMap((one) => one.images));
   await queue.refresh();
   if (queue.groups.some((one) => one.id === group)) await open(group);
   else count();

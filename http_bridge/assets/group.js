@@ -20,7 +20,7 @@ export class GroupView {
   #others = [];
   #left = null;
   #right = null;
-  // paths that this page has said something of, compared with the left one
+  // what this page has said something of, by pairName
   #said = new Set();
   #byId;
   #viewer;
@@ -58,13 +58,15 @@ export class GroupView {
     const before = this.#right?.relative_path;
     [this.id, this.#group] = [group.id, group];
     const member = (path) => group.members.find((one) => one.relative_path === path);
-    this.#left = (group.id === this.#kept?.group && member(this.#kept.path)) || group.members.find((one) => one.keep) || group.members[0];
-    const outside = [...group.doubtful, ...group.linked.map((one) => one.edge)].map((edge) => ({
-      ...edge.right, relation: edge.relation, outside: true, decided: false, beside: member(edge.left.relative_path),
-    }));
+    const kept = group.id === this.#kept?.group && member(this.#kept.path);
+    this.#left = kept || group.members.find((one) => one.keep) || group.members[0];
+    const beyond = (edge, doubtful) => ({
+      ...edge.right, relation: edge.relation, outside: true, doubtful, decided: false, beside: member(edge.left.relative_path),
+    });
+    const outside = [...group.doubtful.map((edge) => beyond(edge, true)), ...group.linked.map((one) => beyond(one.edge, false))];
     const inside = group.members.filter((one) => one !== this.#left);
     this.#others = [...inside, ...outside].slice(0, MOST_THUMBS);
-    const waiting = this.#others.filter((one) => !one.outside && !one.decided && !this.#said.has(one.relative_path));
+    const waiting = this.#others.filter((one) => this.#waits(one));
     this.#right = this.#others.find((one) => one.relative_path === before && waiting.includes(one)) ?? waiting[0] ?? this.#others[0];
     this.#byId("group").hidden = false;
     this.#draw();
@@ -81,7 +83,9 @@ export class GroupView {
   }
 
   concerns(decision) {
-    return this.id !== null && decision.images.some((one) => this.#group.members.some((member) => member.relative_path === one.relative_path));
+    if (this.id === null) return false;
+    const paths = new Set(this.#group.members.map((one) => one.relative_path));
+    return decision.images.some((one) => paths.has(one.relative_path));
   }
 
   // What an action says; null where it says nothing here.
@@ -103,10 +107,22 @@ export class GroupView {
     this.#group.decisions.unshift(made);
     if (name === "group" || name === "later") return false;
     if (name === "right" && !this.#right.outside) this.#kept = { group: this.id, path: this.#right.relative_path };
-    this.#said.add(name === "right" ? this.#from.relative_path : this.#right.relative_path);
-    const left = this.#group.members.some((one) => !one.decided && one !== this.#left && one !== this.#right && !this.#said.has(one.relative_path));
-    if (left) this.show(this.#group);
-    return left;
+    this.#said.add(name === "right" && !this.#right.outside ? this.#from.relative_path : pairName(this.#right));
+    const more = this.#others.some((one) => one !== this.#right && this.#waits(one));
+    if (more) this.show(this.#group);
+    return more;
+  }
+
+  // Forgets what was said of images, since it was undone.
+  unsaid(images) {
+    const paths = images.map((one) => one.relative_path);
+    this.#said = new Set([...this.#said].filter((name) => !name.split("\n").some((path) => paths.includes(path))));
+    [this.#kept, this.#right] = [null, null];
+  }
+
+  // Whether an image, or a pair that leads out of the group, waits for a word.
+  #waits(one) {
+    return (one.outside ? one.doubtful : !one.decided) && !this.#said.has(pairName(one));
   }
 
   #kept = null;
@@ -140,7 +156,8 @@ export class GroupView {
     const others = group.member_count === 1 ? "1 image" : `${group.member_count.toLocaleString("en")} images`;
     byId("group-title").replaceChildren(html("bdi", {}, group.id));
     const certain = group.score === null ? null : `certainty ${group.score.toFixed(2)}`;
-    const suggested = group.keep ? `${group.chosen ? "chosen" : "suggested"}: ${group.keep}${group.reasons.length ? ` (${group.reasons.join(", ")})` : ""}` : null;
+    const reasons = group.reasons.length ? ` (${group.reasons.join(", ")})` : "";
+    const suggested = group.keep ? `${group.chosen ? "chosen" : "suggested"}: ${group.keep}${reasons}` : null;
     byId("group-says").textContent = [others, relation(group.relation), certain, suggested].filter(Boolean).join(" · ");
     byId("members").replaceChildren(...(this.#others.length > 1 ? this.#others.map((one) => this.#thumb(one)) : []));
     for (const [name] of ACTIONS) byId(`do-${name}`).disabled = !this.#can(name);
@@ -153,7 +170,7 @@ export class GroupView {
   }
 
   #thumb(one) {
-    const words = one.outside ? `another group: ${relation(one.relation)}` : relation(one.relation);
+    const words = one.outside ? `another group: ${one.doubtful ? "doubtful" : relation(one.relation)}` : relation(one.relation);
     const picture = html("img", { src: pictureOf(one.relative_path, THUMB), alt: "", loading: "lazy" });
     const button = html("button", { type: "button", class: "thumb", "aria-pressed": one === this.#right },
       picture, html("bdi", {}, one.relative_path), html("span", { class: "soft" }, one.decided ? `${words}, decided` : words));
@@ -175,6 +192,9 @@ export class GroupView {
     byId("evidence").textContent = words(pair, left, right);
   }
 }
+
+// What tells an image that is compared from the others: a pair that leads out of the group is named by both.
+const pairName = (one) => (one.outside ? `${one.beside?.relative_path}\n${one.relative_path}` : one.relative_path);
 
 // The evidence of a pair, its left side the left path; null where no alert tells of it.
 function evidence(pairs, left, right) {

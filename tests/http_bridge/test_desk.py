@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from imagetools.grouping.records import Choice
-from schemas.group_records import DecisionRecord, GroupRecord, ImageContent, decision_id
+from schemas.group_records import DecisionRecord, GroupEdge, GroupRecord, ImageContent, decision_id
 from streams.config import KafkaConfig
 from streams.topics import DECISIONS, DUPLICATES, GROUPS
 from tests.support.bridging import Bridge, bridge, eventually
@@ -124,6 +124,34 @@ def test_of_a_group_of_three_each_is_compared_with_the_one_to_keep(
     assert ([one.relative_path for one in third.images], third.keep, third.group) == (
         ["x.png", "y.png", "z.png"], ("x.png",), "x.png",
     )  # fmt: skip
+
+
+def test_after_undo_the_same_pair_is_compared_again(service: tuple[KafkaConfig, Bridge], browser: Browser) -> None:
+    _, asked = service
+    put(service, group_of("a.png", "b.png", "c.png"))
+    with opened(browser, asked, "/") as page:
+        pressed = page.locator(".thumb[aria-pressed=true]")
+        expect(pressed).to_contain_text("b.png")
+        page.keyboard.press("r")
+        expect(page.locator(".facts thead th").first).to_have_text("left b.png")
+        page.keyboard.press("u")
+        expect(page.locator(".facts thead th").first).to_contain_text("left a.png")
+        expect(pressed).to_contain_text("b.png")
+
+
+def test_a_doubtful_pair_waits_for_a_word_too(service: tuple[KafkaConfig, Bridge], browser: Browser) -> None:
+    kafka, asked = service
+    left, other = ImageContent("b.png", content_of("b.png")), ImageContent("x.png", content_of("x.png"))
+    put(service, group_of("a.png", "b.png", doubtful=(GroupEdge(left, other, "same", 0.8),)))
+    with opened(browser, asked, "/") as page:
+        expect(page.locator(".thumb[aria-pressed=true]")).to_contain_text("b.png")
+        page.keyboard.press("l")
+        pressed = page.locator(".thumb[aria-pressed=true]")
+        expect(pressed).to_contain_text("another group: doubtful")
+        expect(page.locator(".facts thead th")).to_have_text(["left b.png", "right x.png"])
+        page.keyboard.press("n")
+        expect(page.locator("#none")).to_be_visible()
+    assert [record and record.images for record in decided(kafka)][1] == (left, other)
 
 
 def test_the_pictures_lie_over_each_other_and_are_seen_in_step(
