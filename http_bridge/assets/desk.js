@@ -124,8 +124,7 @@ async function takeBack(made, group) {
   queue.done.delete(group);
   view.unsaid(made.flatMap((one) => one.images));
   await queue.refresh();
-  if (queue.groups.some((one) => one.id === group)) await open(group);
-  else count();
+  await open(queue.groups.some((one) => one.id === group) ? group : view.id);
 }
 
 async function bulk() {
