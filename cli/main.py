@@ -5,7 +5,7 @@ Commands import what they run inside the function, so that `imagetools --help` l
 
 import click
 
-from cli.commands import clients, cluster, groups, jobs, models, processes
+from cli.commands import clients, cluster, dead_letters, groups, jobs, models, processes
 from cli.commands.errors import CommandGroup
 from imagetools.logs import keep_console_clear
 
@@ -30,7 +30,7 @@ def main() -> None:
 
 for _command in (
     jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.watch, clients.status,
-    groups.groups, groups.decide,
+    groups.groups, groups.decide, dead_letters.dead_letters,
     processes.encoder, processes.search, processes.matcher, processes.grouping, processes.bridge, processes.reencode,
     models.train, models.quantize, cluster.kafka, cluster.topics,
 ):  # fmt: skip

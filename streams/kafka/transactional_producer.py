@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
 
+BY_KEY = -1
+"""For a partition: the one that the partitioner chooses by the key, librdkafka's PARTITION_UA."""
+
 
 class TransactionalProducer:
     """Sends and commits one transaction after the other.
@@ -53,13 +56,19 @@ class TransactionalProducer:
         value = None if output.record is None else self._codec.encode(topic, output.record)
         self._produce(topic, output.path.encode(), value, (*headers, *output.headers), output.timestamp)
 
-    def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+    def send_raw(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, partition: int = BY_KEY
+    ) -> None:
         """Produce a message as it is; `topic` without the prefix."""
-        self._produce(self._kafka.topic(topic), key, value, headers, None)
+        self._produce(self._kafka.topic(topic), key, value, headers, None, partition)
 
     def commit(self, offsets: list[TopicPartition], generation: Any) -> None:
         """Commit the messages and the offsets, for a member of the group at that generation."""
         self._until_done(lambda: self._producer.send_offsets_to_transaction(offsets, generation))
+        self._until_done(self._producer.commit_transaction)
+
+    def commit_messages(self) -> None:
+        """Commit the messages of a program that reads in no group."""
         self._until_done(self._producer.commit_transaction)
 
     def abort(self) -> None:
@@ -72,10 +81,16 @@ class TransactionalProducer:
             self._watch.close()
 
     def _produce(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int | None
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp: int | None,
+        partition: int = BY_KEY,
     ) -> None:
         when = {} if timestamp is None else {"timestamp": timestamp}
-        self._producer.produce(topic, value, key, headers=list(headers), **when)  # type: ignore[arg-type]
+        self._producer.produce(topic, value, key, partition=partition, headers=list(headers), **when)  # type: ignore[arg-type]
 
     def _until_done(self, call: Callable[[], object]) -> None:
         """Repeat a call while its error is retriable: librdkafka's rule for transactions."""

@@ -1,0 +1,219 @@
+"""`imagetools dead-letters`: list what was set aside, show one letter, and send letters back."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from cli.json_lines import json_line
+from imagetools.errors import ImageToolsError, MessageError
+from imagetools.paths import printable, shown
+from schemas.codec import codec
+from schemas.records import to_plain
+from streams.config import KafkaConfig
+from streams.exit_codes import EXIT_REFUSED
+from streams.kafka.replay import (
+    DeadLetter,
+    Replayer,
+    name_of,
+    not_replayed,
+    origin_of,
+    read_letters,
+    reason_to_refuse,
+)
+
+FIRST_BYTES: Final = 64
+"""Of a value that is no record, in hex."""
+
+MAX_REFUSALS: Final = 5
+"""Refused letters that are named; the rest are counted."""
+
+Place = tuple[int, int]
+"""A partition of dead-letters, and an offset there."""
+
+
+class NoSuchLetter(ImageToolsError):
+    """There is no dead letter at this offset."""
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Which letters; a field that is None leaves nothing out.
+
+    error_type  such as MissingImage
+    stage       that set them aside
+    since       when they were set aside, at the earliest
+    """
+
+    error_type: str | None = None
+    stage: str | None = None
+    since: datetime | None = None
+
+    def __contains__(self, letter: DeadLetter) -> bool:
+        """Whether the letter is one of them."""
+        return (
+            self.error_type in (None, letter.fields["error_type"])
+            and self.stage in (None, letter.fields["stage"])
+            and (self.since is None or _time(letter) >= self.since)
+        )
+
+
+def show_letters(kafka: KafkaConfig, wanted: LetterFilter, *, as_json: bool) -> None:
+    """Print a line for each letter, the newest last; for people, also how many there are of each type."""
+    types: Counter[str] = Counter()
+    for letter in read_letters(kafka):
+        if letter not in wanted:
+            continue
+        types[letter.fields["error_type"]] += 1
+        if as_json:
+            sys.stdout.buffer.write(json_line({"name": letter.name, **letter.fields, "replayed": letter.replays}))
+        else:
+            click.echo(in_words(letter))
+    if not as_json:
+        by_type = ", ".join(f"{count:,} {printable(name) or 'without a type'}" for name, count in types.most_common())
+        click.echo(f"{_count(types.total())}: {by_type}" if types else "no dead letters")
+
+
+def show_letter(kafka: KafkaConfig, place: Place) -> None:
+    """Print a letter with all its headers and its value. NoSuchLetter, RegistryAway."""
+    (letter,) = _letters_at(kafka, [place])
+    click.echo(in_words(letter))
+    for name, content in letter.headers:
+        click.echo(f"header {printable(name)}: {printable((content or b'').decode('utf-8', 'replace'))}")
+    click.echo(f"key: {'none' if letter.key is None else printable(letter.key.decode('utf-8', 'backslashreplace'))}")
+    click.echo(f"value: {_describe_value(kafka, letter)}")
+
+
+def choose(kafka: KafkaConfig, places: Sequence[Place], wanted: LetterFilter) -> list[DeadLetter]:
+    """Return the letters at these places or, without any, those that the filter wants. NoSuchLetter."""
+    if places:
+        return _letters_at(kafka, places)
+    return [letter for letter in read_letters(kafka) if letter in wanted]
+
+
+def replay(kafka: KafkaConfig, letters: Sequence[DeadLetter], *, dry_run: bool, yes: bool) -> int:
+    """Send letters back, each once; return the exit code.
+
+    dry_run  say what would be sent
+    yes      ask nobody
+    """
+    reasons = [(letter, reason_to_refuse(kafka, letter)) for letter in letters]
+    refused = [(letter, reason) for letter, reason in reasons if reason]
+    for letter, reason in refused[:MAX_REFUSALS]:
+        _say(f"not replayed: {letter.name}: {printable(reason)}")
+    if len(refused) > MAX_REFUSALS:
+        _say(f"not replayed: {len(refused) - MAX_REFUSALS:,} more")
+    code = EXIT_REFUSED if refused else 0
+    sendable = [letter for letter, reason in reasons if not reason]
+    if not sendable:
+        _say("nothing to replay")
+        return code
+    if dry_run:
+        left = _not_replayed(kafka, sendable)
+        for letter in left:
+            click.echo(in_words(letter))
+        _say(f"{_count(len(left))} would be replayed")
+        return code
+    # before the look at what was replayed: no other replay can then come between
+    with closing(Replayer(kafka)) as replayer:
+        left = _not_replayed(kafka, sendable)
+        if left and (len(left) == 1 or yes or _agreed(f"replay {_count(len(left))}?")):
+            _send(replayer, left)
+    return code
+
+
+def in_words(letter: DeadLetter) -> str:
+    """Describe a letter in one line."""
+    said = letter.fields
+    when = _time(letter).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    origin = f"{said['topic']} partition {said['partition']} offset {said['offset']}" if said["topic"] else "nowhere"
+    replays = {0: "", 1: ", replayed once"}.get(letter.replays, f", replayed {letter.replays:,} times")
+    why = f"{said['error_type']}: {said['error_message']}"
+    parts = (letter.name, when, said["stage"], shown(said["relative_path"]), why, f"(from {origin}{replays})")
+    return printable("  ".join(parts))
+
+
+def _letters_at(kafka: KafkaConfig, places: Sequence[Place]) -> list[DeadLetter]:
+    """Return the letter at each place, in order, a place that is named twice once. NoSuchLetter."""
+    starts: dict[int, int] = {}
+    for partition, offset in places:
+        starts[partition] = min(offset, starts.get(partition, offset))
+    found = {(one.partition, one.offset): one for one in read_letters(kafka, starts) if _is_at(one, places)}
+    missing = [place for place in places if place not in found]
+    if missing:
+        names = ", ".join(name_of(*place) for place in missing)
+        raise NoSuchLetter(f"no dead letter at {names}: `imagetools dead-letters list` shows those that there are")
+    return [found[place] for place in dict.fromkeys(places)]
+
+
+def _is_at(letter: DeadLetter, places: Iterable[Place]) -> bool:
+    return (letter.partition, letter.offset) in places
+
+
+def _not_replayed(kafka: KafkaConfig, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    left = not_replayed(kafka, letters)
+    if len(left) < len(letters):
+        _say(f"{_count(len(letters) - len(left))} not sent again: replayed before")
+    return left
+
+
+def _send(replayer: Replayer, letters: Sequence[DeadLetter]) -> None:
+    sent = 0
+    try:
+        for count in replayer.send(letters):
+            sent = count
+    finally:
+        _say(f"{_count(sent)} replayed" if sent == len(letters) else f"{sent:,} of {_count(len(letters))} replayed")
+
+
+def _agreed(question: str) -> bool:
+    click.echo(f"{question} [y/N] ", err=True, nl=False)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise click.UsageError("nobody answered; --yes replays without asking")
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    _say("nothing was replayed")
+    return False
+
+
+def _describe_value(kafka: KafkaConfig, letter: DeadLetter) -> str:
+    """Return a value as JSON; one that is no record of its topic as its size and first bytes."""
+    if letter.value is None:
+        return "none"
+    origin = origin_of(kafka, letter)
+    reason = "its topic is not known"
+    if origin is not None and origin.kind is not None:
+        try:
+            record = codec(kafka.registry).decode(letter.fields["topic"], origin.kind, letter.value)
+            return json_line({origin.kind.__name__: _readable(to_plain(record))}).decode().rstrip()
+        except MessageError as exc:
+            reason = printable(str(exc))
+    first = letter.value[:FIRST_BYTES].hex(" ")
+    return f"{len(letter.value):,} bytes, {'first ' if len(letter.value) > FIRST_BYTES else ''}{first} ({reason})"
+
+
+def _readable(plain: Any) -> Any:
+    """Return plain data with bytes in hex."""
+    if isinstance(plain, bytes):
+        return plain.hex()
+    if isinstance(plain, Mapping):
+        return {name: _readable(value) for name, value in plain.items()}
+    return [_readable(value) for value in plain] if isinstance(plain, (list, tuple)) else plain
+
+
+def _time(letter: DeadLetter) -> datetime:
+    return datetime.fromisoformat(letter.fields["time"])
+
+
+def _count(count: int) -> str:
+    return f"{count:,} dead {'letter' if count == 1 else 'letters'}"
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
