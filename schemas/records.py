@@ -31,7 +31,10 @@ class ImageNew:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A picture inside an image: its box as shares of the image's width and height, and its fingerprint."""
+    """A later frame of an animation, with the whole as its box, or in earlier records a picture inside the image.
+
+    left … bottom  its box, as shares of the image's width and height
+    """
 
     left: float
     top: float

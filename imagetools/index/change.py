@@ -114,10 +114,10 @@ class Change:
     ) -> list[Hit]:
         """Find the nearest images, best first; `nb_neighbors` counts distinct fingerprints.
 
-        Images that are as near by a picture inside them come on top, at most NEIGHBORS_BY_PARTS; then those that share
-        local codes, at most `nb_local` distinct ones. An image that several ways find is a hit of the first.
+        Images that are as near by a later frame of an animation come on top, at most NEIGHBORS_BY_PARTS; then those
+        that share local codes, at most `nb_local` distinct ones. An image that several ways find is a hit of the first.
         digest  of the image searched for: hits with the same bytes are marked
-        parts   fingerprints of the pictures inside it; the nearest NEIGHBORS_BY_PARTS of each come on top, too
+        parts   fingerprints of its later frames; the nearest NEIGHBORS_BY_PARTS of each come on top, too
         IndexMismatch for a fingerprint of another dimension, or one that is not finite.
         """
         whole, *inside = (self._view.check(one) for one in (fingerprint, *parts))
@@ -147,9 +147,9 @@ class Change:
         parts: Sequence[Vector] = (),
         codes: LocalCodes | None = None,
     ) -> None:
-        """Add an image, or replace it; searches find it by the pictures inside it, too.
+        """Add an image, or replace it; searches find it by its later frames, too.
 
-        parts  fingerprints of the pictures inside it
+        parts  fingerprints of its later frames, or in earlier records of pictures inside it
         codes  its local codes; None where unknown. Of images with equal fingerprints one's codes are kept.
         IndexMismatch for a fingerprint of another model or dimension, or one that is not finite.
         """

@@ -61,9 +61,18 @@ def compare_sheets(first: Grey, second: Grey, side: int) -> float | None:
     side  pixels of the longer side on which they are compared, at most
     """
     # the larger one is brought to what the other can show
-    larger, target = sorted((first, second), key=lambda sheet: -max(sheet.shape))
-    target, _ = shrunk(target, side / max(target.shape))
-    source, _ = shrunk(larger, max(target.shape) / max(larger.shape))
+    larger, smaller = sorted((first, second), key=lambda sheet: -max(sheet.shape))
+    smaller, _ = shrunk(smaller, side / max(smaller.shape))
+    larger, _ = shrunk(larger, max(smaller.shape) / max(larger.shape))
+    found = _compare_marks(larger, smaller)
+    if found is None and max(first.shape) == max(second.shape):
+        # a turn blurs thin lines of the one that is turned; of two equally large sheets either may be
+        return _compare_marks(smaller, larger)
+    return found
+
+
+def _compare_marks(source: Grey, target: Grey) -> float | None:
+    """Return the share of ink that agrees where the source is moved over the target, None for other marks."""
     affine = geometry.whole_picture_map(0, source.shape[::-1], target.shape[::-1])
     ours, theirs = _marks(_warped(source, affine, target.shape)), _marks(target)
     if not (ours.any() and theirs.any()):

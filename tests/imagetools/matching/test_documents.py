@@ -17,6 +17,7 @@ from imagetools.edits import Edit, caption
 from imagetools.features.extract import extract
 from imagetools.matching import detail
 from imagetools.matching.config import MatcherConfig
+from imagetools.matching.sheets import compare_sheets
 from imagetools.matching.verify import Verification, verify
 from tests.support.pictures import SAMPLES, photo
 
@@ -89,6 +90,15 @@ def test_one_dot_more_or_another_number_on_a_sheet_is_other_content(
     one, two = (sheet(kind, style, content) for content in contents)
     assert _verify(one, two).gate == "same template, other content"
     assert not _verify(one, scanned(two, 3)).duplicate
+
+
+def test_it_does_not_matter_which_of_two_sheets_with_a_thin_line_is_turned() -> None:
+    page = np.asarray(cv2.line(np.full((1100, 800), 255, np.uint8), (300, 400), (340, 400), (0,), 2), dtype=np.uint8)
+    for degrees in (-0.3, 0.3):
+        turn = cv2.getRotationMatrix2D((400, 550), degrees, 1)
+        turned = np.asarray(cv2.warpAffine(page, turn, (800, 1100), borderValue=(255,)), dtype=np.uint8)
+        assert compare_sheets(page, turned, detail.SIDE) is not None
+        assert compare_sheets(turned, page, detail.SIDE) is not None
 
 
 def test_a_dot_elsewhere_is_told_from_the_kept_pictures() -> None:
