@@ -1,5 +1,6 @@
 """Groups and decisions as their topics have them now."""
 
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -12,7 +13,10 @@ from streams.config import KafkaConfig
 from streams.kafka.admin import require_topics
 from streams.kafka.follower import Follower
 from streams.kafka.messages import path_of_key
+from streams.standing_decisions import check
 from streams.topics import DECISIONS, GROUPS
+
+log = logging.getLogger(__name__)
 
 READ_S = 600.0
 """How long reading both topics may take."""
@@ -48,7 +52,7 @@ class GroupLog:
 def read_groups(kafka: KafkaConfig) -> GroupLog:
     """Read both topics to their ends. PrerequisiteMissing without them, TopicsNotRead."""
     require_topics(kafka, GROUPS, DECISIONS)
-    log = GroupLog()
+    found = GroupLog()
     deadline = time.monotonic() + READ_S
     with closing(Follower(kafka, [GROUPS, DECISIONS], from_beginning=True)) as follower:
         while not follower.caught_up:
@@ -57,10 +61,13 @@ def read_groups(kafka: KafkaConfig) -> GroupLog:
             for seen in follower.read(0.1):
                 try:
                     key = path_of_key(seen.message)
-                except MessageError:
+                    if isinstance(seen.record, DecisionRecord):
+                        check(seen.record)
+                except MessageError as exc:
+                    log.warning("%s, offset %s is skipped: %s", seen.message.topic(), seen.message.offset(), exc)
                     continue
-                _take(log.groups if seen.topic.name == GROUPS.name else log.decisions, key, seen.record)
-    return log
+                _take(found.groups if seen.topic.name == GROUPS.name else found.decisions, key, seen.record)
+    return found
 
 
 def _take(newest: dict[str, Any], key: str, record: Any) -> None:

@@ -1,5 +1,6 @@
 """Groups, their images, the evidence of their pairs, and people's decisions: the newest, and all before."""
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,7 +23,10 @@ from schemas.group_records import DecisionRecord, GroupRecord
 from schemas.records import Duplicates
 from streams.kafka.follower import ConsumedMessage
 from streams.kafka.messages import headers, path_of_key
+from streams.standing_decisions import check
 from streams.topics import DECISIONS, DUPLICATES, GROUPS
+
+log = logging.getLogger(__name__)
 
 WHO_HEADER = "who"
 """Of a decision without a value: who took it back."""
@@ -52,15 +56,17 @@ CREATE TABLE decided_images (path TEXT, number INTEGER, content TEXT, PRIMARY KE
 SCORE_MEMBERS = """
 UPDATE members SET score = nullif(max(
     ifnull((
-        SELECT max(pairs.score) FROM pairs JOIN members AS earlier ON earlier.path = pairs.neighbor
+        SELECT max(pairs.score) FROM pairs CROSS JOIN members AS earlier ON earlier.path = pairs.neighbor
         WHERE pairs.candidate = members.path AND earlier.group_id = members.group_id AND earlier.place < members.place
     ), -1),
     ifnull((
-        SELECT max(pairs.score) FROM pairs JOIN members AS earlier ON earlier.path = pairs.candidate
+        SELECT max(pairs.score) FROM pairs CROSS JOIN members AS earlier ON earlier.path = pairs.candidate
         WHERE pairs.neighbor = members.path AND earlier.group_id = members.group_id AND earlier.place < members.place
     ), -1)
 ), -1) WHERE group_id = ?
 """
+"""CROSS JOIN keeps SQLite at the pairs of each image; it would go through all earlier members of the group first."""
+
 SCORE_GROUP = "UPDATE groups SET score = (SELECT min(score) FROM members WHERE group_id = groups.id) WHERE id = ?"
 SELECT_PUT_OFF = """
 SELECT answer FROM decisions JOIN decided_images USING (number) WHERE in_force AND decision = 'later' AND path = ?
@@ -101,6 +107,8 @@ class GroupTables:
             elif seen.topic.name == GROUPS.name:
                 # a large group may come in many versions, of which the last counts
                 groups[key] = seen
+            elif error := _decision_error(seen):
+                log.warning("decision at offset %s is skipped: %s", seen.message.offset(), error)
             else:
                 touched |= _take_decision(connection, key, seen)
         for key, seen in groups.items():
@@ -120,7 +128,7 @@ class GroupTables:
                 continue
             if seen.topic.name == GROUPS.name:
                 self._on_group(offset, _group_event(key, seen))
-            elif seen.topic.name == DECISIONS.name:
+            elif seen.topic.name == DECISIONS.name and _decision_error(seen) is None:
                 self._on_decision(_decision(key, seen))
 
     def delete_before(self, connection: sqlite3.Connection, time: int) -> None:
@@ -168,6 +176,16 @@ def _take_alert(connection: sqlite3.Connection, alert: Duplicates, time: int) ->
         row = (*pair, *contents, round(found.score, 4), time, _json(pair_answer(alert.candidate, found)))
         connection.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     return _groups_of(connection, [alert.candidate])
+
+
+def _decision_error(seen: ConsumedMessage) -> MessageError | None:
+    """Return why a decision cannot hold: the grouping stage takes none of these either."""
+    try:
+        if isinstance(seen.record, DecisionRecord):
+            check(seen.record)
+    except MessageError as exc:
+        return exc
+    return None
 
 
 def _take_decision(connection: sqlite3.Connection, key: str, seen: ConsumedMessage) -> set[str]:

@@ -19,6 +19,7 @@ from imagetools.errors import PrerequisiteMissing, RegistryAway
 from streams.config import KafkaConfig
 from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
 from streams.kafka.clients import admin_client
+from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class TopicView:
     # on the thread
 
     def _follow(self) -> None:
+        fault = ""
         while not self._closing.is_set():
             try:
                 self._read(reach(self._kafka))
@@ -88,6 +90,13 @@ class TopicView:
                 if trouble != self.trouble:
                     log.warning("view of the topics: %s", trouble)
                 self.trouble = trouble
+                self._closing.wait(RETRY_S)
+            except Exception as exc:
+                # the view does not go on without this thread: say so, and try again
+                self.trouble = f"a fault while reading the topics: {reason_of(exc)}; the log of the bridge has more"
+                if self.trouble != fault:
+                    log.exception("view of the topics")
+                fault = self.trouble
                 self._closing.wait(RETRY_S)
 
     def _read(self, kafka: KafkaConfig) -> None:

@@ -137,3 +137,12 @@ def test_wrong_words_are_refused_before_kafka_is_asked(words: list[str], said: s
     result = run(KafkaConfig("127.0.0.1:1"), "decide", *words)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_message_that_is_no_decision_is_skipped(groups: KafkaConfig) -> None:
+    images = (ImageContent("a.jpg", b"short"), ImageContent("b.jpg", content_of("b.jpg")))
+    bad = DecisionRecord(decision_id(images), Choice.DUPLICATE, images, who="Ann")
+    send(groups, DECISIONS, [(bad.id, bad)])
+    shown = run(groups, "groups", "show", "a.jpg", "--json")
+    assert [one["decisions"] for one in lines(shown)] == [[]]
+    assert run(groups, "decide", "a.jpg", "b.jpg", "undo").exit_code == 2

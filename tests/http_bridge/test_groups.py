@@ -374,3 +374,18 @@ def test_a_view_that_is_read_from_the_beginning_says_the_same(service: Service, 
         for query in ({"prefix": name}, {"prefix": name, "later": "yes"}, {"state": "all"}):
             assert listed(other, **query) == listed(asked, **query)
         assert detail(other, f"{name}/1.jpg") == detail(asked, f"{name}/1.jpg")
+
+
+def test_a_message_that_is_no_decision_is_skipped(service: Service, name: str) -> None:
+    kafka, asked = service
+    a, b = f"{name}/a.jpg", f"{name}/b.jpg"
+    put(service, group_of(a, b))
+    images = (ImageContent(a, b"short"), ImageContent(b, content_of(b)))
+    bad = DecisionRecord(decision_id(images), Choice.DUPLICATE, images, who="Ann")
+    send(kafka, DECISIONS, [(bad.id, bad), (bad.id, None), (bad.id, bad)])
+    # read after them
+    assert decide(asked, pair(a, b, "not_duplicate")).status == 200
+    assert [one["decision"] for one in detail(asked, a)["decisions"]] == ["not_duplicate"]
+    (only,) = asked.get(f"/v1/decisions?path={quote(a)}").json["response"]["decisions"]
+    assert only["decision"] == "not_duplicate"
+    assert "content that is no SHA-256" in asked.log.read_text()

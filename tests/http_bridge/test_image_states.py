@@ -3,7 +3,7 @@
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from local_kafka.ports import free_ports
 from schemas.records import Duplicate, Duplicates, ImageNew, Similar, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics
+from streams.kafka.follower import ConsumedMessage
 from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 from tests.support.bridging import Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
@@ -346,3 +347,28 @@ def test_while_kafka_is_away_it_is_said_and_not_guessed(tmp_path):
         assert (answer.status, answer.json["global_status"]) == (503, 0)
         assert answer.headers["Retry-After"]
         eventually(lambda: "no Kafka answers" in asked.get("/v1/images/a.png").json["error_message"])
+
+
+class FaultyTables(ImageTables):
+    """Tables that refuse every message until they are mended."""
+
+    mended = False
+
+    def take(self, connection: sqlite3.Connection, batch: Sequence[ConsumedMessage]) -> None:
+        if not self.mended:
+            raise ZeroDivisionError("nothing is stored")
+        super().take(connection, batch)
+
+
+def test_a_fault_while_reading_makes_the_view_unready_until_it_is_over(kafka, caplog):
+    send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(5, "a.jpg"))])
+    tables = FaultyTables()
+    with closing(TopicView(kafka, None, [tables])) as topics:
+        topics.start()
+        eventually(lambda: "a fault while reading the topics: nothing is stored" in topics.trouble)
+        with pytest.raises(HttpError, match="nothing is stored"):
+            topics.require_ready()
+        assert "ZeroDivisionError" in caplog.text
+        tables.mended = True
+        eventually(lambda: not topics.trouble)
+        assert state_of(ImageStates(topics, tables), "a.jpg", "waiting").announced
