@@ -28,8 +28,8 @@ class StoppableComparer:
         self._progress = progress
         self._stopped = stopped
 
-    def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
-        """Return what left is to right; nothing once it is stopped."""
+    def __call__(self, left: ImageKey, right: ImageKey) -> Relation | None:
+        """Return what left is to right, None where one cannot be read; nothing once it is stopped."""
         if self._stopped():
             self.skipped += 1
             return Relation.NONE

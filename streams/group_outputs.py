@@ -16,6 +16,9 @@ from streams.topics import GROUPS, MAX_GROUP_BYTES
 MAX_EDGES: Final = 64
 """Doubtful edges and linked groups of one record, as its schema promises."""
 
+MAX_ORIGINS: Final = 64
+"""Groups that the new members of one record come from."""
+
 MEMBER_BYTES: Final = 80
 """Of a member in a record, besides its path and format, at most."""
 
@@ -68,7 +71,7 @@ def record_of(group: Group, event: GroupEvent, state: GroupingState, look: Look)
         tuple(_edge(edge) for edge in group.doubtful[:MAX_EDGES]),
         tuple(GroupLink(link.group.path, _edge(link.edge)) for link in group.linked[:MAX_EDGES]),
         EventKind.CHANGED if event.kind in (EventKind.MERGED, EventKind.ENDED) else event.kind,
-        tuple(origin.path for origin in event.origins),
+        tuple(origin.path for origin in event.origins[:MAX_ORIGINS]),
     )
 
 

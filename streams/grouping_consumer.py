@@ -52,7 +52,6 @@ class GroupingStage(Stage[ImageRecord]):
     kind = DecisionRecord
     also = (EMBEDDINGS, DUPLICATES)
     tombstones = True
-    batch_size = 500
     reads_images = True
     passes_headers = False
     gives_verdicts = False
@@ -196,7 +195,7 @@ class GroupingStage(Stage[ImageRecord]):
 
     # files
 
-    def _compare(self, left: ImageKey, right: ImageKey) -> Relation:
+    def _compare(self, left: ImageKey, right: ImageKey) -> Relation | None:
         return self._comparer(left, right)
 
     def _look(self, image: ImageKey) -> SeenFile | None:

@@ -22,12 +22,11 @@ from imagetools.grouping.records import (
     Undone,
 )
 from imagetools.grouping.relations import Relation
-from imagetools.matching.relation import MIN_WHOLE
 from schemas.group_records import DecisionRecord, FactKind, GroupingFact, ImageContent, SeenFile
 from schemas.records import Duplicate
 from streams.old_pairs import OLD_PAIR, OldPairs
 from streams.pair_comparer import relation_named, relation_of_duplicate
-from streams.pair_evidence import says_covered
+from streams.pair_marks import PLAIN, PairMarks, marks_of
 from streams.standing_decisions import Pair, StandingDecisions, content_of, image_key
 
 
@@ -46,21 +45,6 @@ class KnownImage:
     source: int
 
 
-@dataclass(frozen=True, slots=True)
-class PairMarks:
-    """What an alert says of the quality of its pictures.
-
-    framed   whether something is around the first, and around the second, that the other does not cover
-    covered  something covers part of one of them
-    """
-
-    framed: tuple[bool, bool]
-    covered: bool
-
-
-PLAIN = PairMarks((False, False), covered=False)
-
-
 class GroupingState:
     """Everything known, and the groups. Changes wait until `settle`.
 
@@ -70,7 +54,7 @@ class GroupingState:
     """
 
     def __init__(self, compare: Compare) -> None:
-        """compare: as in `Grouping`; its answers are facts, and no pair is compared twice."""
+        """compare: as in `Grouping`; its answers are facts, and no pair that has one is compared again."""
         self.grouping = Grouping(self._compared)
         self.decisions = StandingDecisions()
         self.images: dict[str, KnownImage] = {}
@@ -83,6 +67,7 @@ class GroupingState:
         self._changes: list[GroupingChange] = []
         self._facts: dict[str, GroupingFact | None] = {}
         self._pairs: dict[Pair, tuple[Edge | None, PairMarks]] = {}
+        self._dividing = False
 
     # changes
 
@@ -115,13 +100,15 @@ class GroupingState:
     def put_pair(self, candidate: ImageKey, other: ImageKey, duplicate: Duplicate) -> None:
         """Take a pair of an alert."""
         relation = relation_of_duplicate(duplicate)
-        self._put_edge(Edge(candidate, other, relation, duplicate.score), _marks_of(duplicate, relation))
+        self._put_edge(Edge(candidate, other, relation, duplicate.score), marks_of(duplicate, relation))
 
     def put_old_pair(self, candidate: str, duplicate: Duplicate) -> None:
         """Take a pair of an alert of an earlier version: it is about the bytes that both paths have, or get first."""
         paths = candidate, duplicate.relative_path
+        if paths[0] == paths[1]:
+            return
         relation = relation_of_duplicate(duplicate)
-        marks = _marks_of(duplicate, relation)
+        marks = marks_of(duplicate, relation)
         fact = GroupingFact(
             _id(OLD_PAIR, *paths), FactKind.EDGE, tuple(ImageContent(path, b"") for path in paths),
             relation=relation, score=duplicate.score, framed=marks.framed, covered=marks.covered,
@@ -208,8 +195,13 @@ class GroupingState:
         self._load_changes()
 
     def divide(self) -> Iterator[None]:
-        """Divide what was loaded into groups, in small steps."""
-        return self.grouping.divide()
+        """Divide what was loaded into groups, in small steps, without comparing anything.
+
+        A pair without an answer had none when the groups were sent, either.
+        """
+        self._dividing = True
+        yield from self.grouping.divide()
+        self._dividing = False
 
     def _load_end(self, fact_id: str) -> None:
         if fact_id.startswith(f"\0{OLD_PAIR}"):
@@ -260,11 +252,11 @@ class GroupingState:
         self._set_marks(pair, PairMarks(marks.framed[::-1], marks.covered) if turned else marks)
         self._changes.append(edge)
 
-    def _compared(self, left: ImageKey, right: ImageKey) -> Relation:
-        """Return the answer of a comparison, which is made once."""
+    def _compared(self, left: ImageKey, right: ImageKey) -> Relation | None:
+        """Return the answer of a comparison, which is made once; None where there is none yet."""
         known = self._answers.get((left, right))
-        if known is None:
-            known = self._answers[left, right] = self._compare(left, right)
+        if known is None and not self._dividing and (known := self._compare(left, right)) is not None:
+            self._answers[left, right] = known
             fact_id, images = _id("a", *left, *right), (content_of(left), content_of(right))
             self._facts[fact_id] = GroupingFact(fact_id, FactKind.ANSWER, images, relation=known)
         return known
@@ -282,14 +274,6 @@ class GroupingState:
     def _forget_look(self, path: str) -> None:
         if (known := self.images.get(path)) is not None:
             self._looks.pop(known.key, None)
-
-
-def _marks_of(duplicate: Duplicate, relation: Relation) -> PairMarks:
-    """Return the marks of the candidate, then of the duplicate."""
-    # a picture of which less is covered than of a whole one has something around it
-    same = relation is Relation.SAME
-    framed = same and duplicate.coverage_candidate < MIN_WHOLE, same and duplicate.coverage_neighbor < MIN_WHOLE
-    return PairMarks(framed, says_covered(duplicate.edit))
 
 
 def _id(kind: str, *parts: str) -> str:

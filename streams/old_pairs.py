@@ -27,11 +27,11 @@ class OldPairs:
         fact = self._facts.pop(fact_id, None)
         if fact is None:
             return False
-        for image in fact.images:
-            waiting = self._of_path[image.relative_path]
+        for path in {image.relative_path for image in fact.images}:
+            waiting = self._of_path[path]
             waiting.remove(fact_id)
             if not waiting:
-                del self._of_path[image.relative_path]
+                del self._of_path[path]
         return True
 
     def known_with(self, path: str, known: Container[str]) -> list[GroupingFact]:

@@ -20,8 +20,8 @@ class PairComparer:
         self._config = config
         self._cache = cache
 
-    def __call__(self, left: ImageKey, right: ImageKey) -> Relation:
-        """Return what left is to right; nothing where they are no duplicates or one cannot be read.
+    def __call__(self, left: ImageKey, right: ImageKey) -> Relation | None:
+        """Return what left is to right; None where one of them cannot be read now.
 
         ImageRootUnavailable.
         """
@@ -30,7 +30,8 @@ class PairComparer:
             features = [self._cache.get(self._images, image.path) for image in (left, right)]
             found = verify(features[0], features[1], self._config, openers)
         except ImageError:
-            return Relation.NONE
+            # the encoder has read these bytes: the file may be back later
+            return None
         return relation_named(found.relation) if found.duplicate else Relation.NONE
 
 

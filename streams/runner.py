@@ -153,7 +153,7 @@ class Runner(Generic[R]):
             if (error := message.error()) is None:
                 self._batch.append(message)
             else:
-                self._check(error)
+                self._check(error, message.topic() or self._source)
             if len(self._batch) >= self.stage.batch_size or self._rebalanced:
                 break
             message = self._consumer.poll(0)
@@ -179,14 +179,17 @@ class Runner(Generic[R]):
         self._rebalanced = True
         self._batch = [message for message in self._batch if place_of(message) not in lost]
 
-    def _check(self, error: KafkaError) -> None:
-        """Raise for an error that the consumer cannot recover from; log others."""
+    def _check(self, error: KafkaError, topic: str) -> None:
+        """Raise for an error that the consumer cannot recover from; log others.
+
+        topic  that it is about, by its name on the cluster
+        """
         match error.code():
             case KafkaError._AUTO_OFFSET_RESET:
-                lost = no_offsets(self.kafka, self.stage.name, self._source)
+                lost = no_offsets(self.kafka, self.stage.name, topic)
                 raise OffsetsLost(f"{lost} ({error.str()})")
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
-                self._client_errors.note(no_topic(self._source))
+                self._client_errors.note(no_topic(topic))
             case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:
                 raise KafkaException(error)
             case _ if error.fatal():

@@ -18,7 +18,7 @@ Pair = tuple[ImageKey, ImageKey]
 class StandingDecision:
     """One decision.
 
-    place  its offset: of several on a pair, the newest holds
+    place  its offset: of several on a pair, the newest holds that says more than "later"
     """
 
     place: int
@@ -56,9 +56,9 @@ class StandingDecisions:
         return {pair: word for pair, said in before.items() if (word := self.word(*pair)) != said}
 
     def word(self, one: ImageKey, two: ImageKey) -> Choice | None:
-        """Return the newest word on a pair; None if there is none."""
+        """Return the newest word on a pair, "later" only where nothing else was said; None if there is none."""
         said = self._words.get((one, two) if one < two else (two, one))
-        return max(said.values())[1] if said else None
+        return max((choice is not Choice.LATER, place, choice) for place, choice in said.values())[2] if said else None
 
     def chosen(self, images: Iterable[ImageKey]) -> frozenset[ImageKey]:
         """Return which of a group's images people want to keep, by the newest decision that says so of any of them."""
@@ -97,7 +97,7 @@ def check(record: DecisionRecord) -> None:
     """Raise MessageError where a decision is none that can hold."""
     paths = [image.relative_path for image in record.images]
     if len(paths) < 2:
-        raise MessageError(f"is a decision on {len(paths)} images; it needs two or more")
+        raise MessageError(f"is a decision on {'one image' if paths else 'no image'}; it needs two or more")
     if len(set(paths)) < len(paths):
         raise MessageError("is a decision that names a path twice")
     if any(len(image.content) != CONTENT_BYTES for image in record.images):

@@ -48,7 +48,8 @@ DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
 VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
 GROUPS = Topic("groups", GroupRecord, 1, {**COMPACTED, "max.message.bytes": str(2 * MAX_GROUP_BYTES)})
 DECISIONS = Topic("decisions", DecisionRecord, 1, COMPACTED)
-GROUPING_STATE = Topic("grouping.state", GroupingFact, 1, COMPACTED)
+# a fact holds a whole decision, which may be as large as the usual limit, and a little more
+GROUPING_STATE = Topic("grouping.state", GroupingFact, 1, {**COMPACTED, "max.message.bytes": str(2 * 2**20)})
 DEAD_LETTERS = Topic("dead-letters", None, 1)
 
 SHORT_LIVED = {"cleanup.policy": "delete", "retention.ms": "300000", "segment.ms": "300000"}

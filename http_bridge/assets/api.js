@@ -1,4 +1,4 @@
-// Asks the bridge; whoever calls shows what went wrong.
+// Asks the bridge; the caller shows what went wrong.
 
 export async function ask(method, path, body) {
   const headers = { Accept: "application/json" };

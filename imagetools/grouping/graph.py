@@ -195,6 +195,8 @@ class PairGraph:
             first, second = sorted((one, two), key=lambda node: node.key)
             relation = self._compare(first.key, second.key)
             self.compared += 1
+            if relation is None:
+                return False
             self._answers.setdefault(first, {})[second] = relation
             self._answers.setdefault(second, {})[first] = relation.turned
         return relation in JOINING

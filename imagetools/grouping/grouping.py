@@ -54,7 +54,8 @@ class Grouping:
     def __init__(self, compare: Compare) -> None:
         """Start without images.
 
-        compare  asked for the pairs that the rule needs and no edge tells of; each at most once while both images stay
+        compare  asked for the pairs that the rule needs and no edge tells of; each until there is an answer, and not
+                 again while both images stay
         """
         self._graph = PairGraph(compare)
         self._published: set[ImageKey] = set()

@@ -78,8 +78,11 @@ class Undone:
 
 GroupingChange = Placed | Gone | Edge | Decision | Undone
 
-Compare = Callable[[ImageKey, ImageKey], Relation]
-"""Looks at two images; returns what the first is to the second, and always the same for the same two."""
+Compare = Callable[[ImageKey, ImageKey], Relation | None]
+"""Looks at two images; returns what the first is to the second, and always the same for the same two.
+
+None where it cannot look now: the images count as different pictures until it is asked again.
+"""
 
 
 class GroupState(StrEnum):

@@ -16,6 +16,7 @@ from streams.stage import Headers, Output
 log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
+POLL_S = 0.1
 
 BY_KEY = -1
 """For a partition: the one that the partitioner chooses by the key, librdkafka's PARTITION_UA."""
@@ -89,8 +90,14 @@ class TransactionalProducer:
         timestamp: int | None,
         partition: int = BY_KEY,
     ) -> None:
-        when = {} if timestamp is None else {"timestamp": timestamp}
-        self._producer.produce(topic, value, key, partition=partition, headers=list(headers), **when)  # type: ignore[arg-type]
+        where = {"partition": partition} if timestamp is None else {"partition": partition, "timestamp": timestamp}
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=list(headers), **where)  # type: ignore[arg-type]
+                return
+            except BufferError:
+                # the client's queue is full: some of it is delivered meanwhile, or fails at the transaction's timeout
+                self._producer.poll(POLL_S)
 
     def _until_done(self, call: Callable[[], object]) -> None:
         """Repeat a call while its error is retriable: librdkafka's rule for transactions."""

@@ -14,12 +14,12 @@ from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.group_records import GroupRecord, ImageContent
 from streams.config import KafkaConfig
-from streams.group_outputs import MAX_EDGES
+from streams.group_outputs import MAX_ORIGINS
 from streams.grouping_consumer import GroupingStage
 from streams.grouping_state import GroupingState
 from streams.stage import Received
-from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, Topic
-from tests.support.grouping_messages import GroupTable, alert, content, decision, embedding, image, key_of
+from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, MAX_GROUP_BYTES, Topic
+from tests.support.grouping_messages import GroupTable, alert, decision, embedding, image, key_of
 from tests.support.streaming import scene
 
 PATHS = ("a.png", "b.jpg", "c.png", "d.png")
@@ -156,10 +156,20 @@ def test_the_newest_decision_on_a_pair_holds_whatever_its_key_and_an_older_one_a
     assert driven.group("a.png").state == "decided"
 
 
+def test_later_takes_back_nothing_that_another_decision_says(driven):
+    driven.run(*placed(A, B, C), reported(B, A), reported(C, A))
+    assert driven.run(decided(Choice.NOT_DUPLICATE, A, B)) == ["split a.png"]
+    later = decision(Choice.LATER, A, B, C)
+    driven.run((DECISIONS, later.id, later))
+    assert [one.relative_path for one in driven.group("a.png").members] == ["a.png", "c.png"]
+    pair = decision(Choice.NOT_DUPLICATE, A, B)
+    assert driven.run((DECISIONS, pair.id, None)) == ["grown a.png"], "then later is all that is said"
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (decision(Choice.DUPLICATE, A), "needs two"),
+        (decision(Choice.DUPLICATE, A), "on one image; it needs two"),
         (decision(Choice.DUPLICATE, A, image("a.png", "2")), "a path twice"),
         (decision(Choice.DUPLICATE, A, ImageContent("b.jpg", b"short")), "SHA-256"),
         (decision(Choice.NOT_DUPLICATE, A, B, C), "more than two"),
@@ -200,6 +210,17 @@ def test_merging_groups_compares_their_earliest_images_and_what_contradicts_is_d
     assert driven.restored() == list(driven.stage.state.grouping.groups()), "the answer is a fact"
 
 
+def test_a_file_that_cannot_be_read_for_a_while_is_compared_when_something_happens_to_its_group(driven, tmp_path):
+    (tmp_path / "c.png").rename(tmp_path / "moved")
+    driven.run(*placed(A, B, C), reported(B, A), reported(C, B))
+    assert set(driven.table.groups) == {"a.png", "c.png"}
+    assert driven.restored() == list(driven.stage.state.grouping.groups())
+    (tmp_path / "moved").rename(tmp_path / "c.png")
+    assert driven.run(*placed(D), reported(D, C), reported(D, B)) == ["merged c.png", "grown a.png"]
+    assert len(driven.group("a.png").members) == 4
+    assert driven.restored() == list(driven.stage.state.grouping.groups())
+
+
 def test_storage_that_is_away_is_waited_for_and_nothing_is_lost(driven, tmp_path):
     batch = [driven.received(*one) for one in (*placed(A, B), reported(B, A))]
     for path in PATHS:
@@ -218,13 +239,24 @@ def test_an_image_that_is_gone_has_no_size_and_is_no_picture_of_another(driven, 
     assert [one.width for one in driven.group("a.png").members][1] == 0
 
 
-def test_five_thousand_copies_are_one_record_that_fits(driven):
-    copies = [image(f"{number:05}.png", "same") for number in range(3000)]
-    driven.run(*placed(*copies[:10]), *(reported(one, copies[0], relation="identical") for one in copies[1:10]))
-    driven.run(*placed(*copies[10:]), *(reported(one, copies[0], relation="identical") for one in copies[10:]))
-    group = driven.group("00000.png")
-    assert group.member_count == len(group.members) == len(copies)
-    assert len(group.doubtful) <= MAX_EDGES
+def test_a_record_of_many_long_paths_fits_and_lists_the_image_to_keep(driven):
+    copies = [image(f"{('f' * 200 + '/') * 15}{number:05}.png", "same") for number in range(2000)]
+    driven.run(*placed(*copies), *(reported(one, copies[0], relation="identical") for one in copies[1:]))
+    kept = copies[-1].relative_path
+    driven.run(decided(Choice.DUPLICATE, copies[-1], copies[0], keep=[kept]))
+    group = driven.group(copies[0].relative_path)
+    assert 1000 < len(group.members) < group.member_count == len(copies)
+    assert sum(len(member.relative_path) for member in group.members) < MAX_GROUP_BYTES
+    assert [member.relative_path for member in group.members if member.keep] == [kept]
+
+
+def test_a_record_names_some_of_the_groups_that_became_one(driven):
+    pairs = [[image(f"{number:03}{side}.png", f"{number}") for side in "ab"] for number in range(1, MAX_ORIGINS + 10)]
+    driven.run(*placed(*(one for pair in pairs for one in pair)))
+    firsts = [one for one, _ in pairs]
+    driven.run(*(reported(two, one, relation="identical") for one, two in pairs))
+    driven.run(*(decided(Choice.DUPLICATE, firsts[0], other) for other in firsts[1:]))
+    assert len(driven.group(firsts[0].relative_path).origins) == MAX_ORIGINS
 
 
 def test_alerts_of_earlier_versions_are_about_the_bytes_that_their_paths_have_or_get(driven):
@@ -237,6 +269,13 @@ def test_alerts_of_earlier_versions_are_about_the_bytes_that_their_paths_have_or
     assert any(fact is None for _, fact in driven.log[kept:]), "it waits no more"
     assert driven.run(*placed(image("b.jpg", "new"))) == ["ended a.png"]
     assert driven.run((DUPLICATES, "b.jpg", old)) == ["born a.png"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_alert_of_an_earlier_version_on_an_image_and_itself_says_nothing(driven, first):
+    itself = DUPLICATES, "a.png", alert(ImageContent("a.png", b""), ImageContent("a.png", b""))
+    assert driven.run(*([itself, *placed(A)] if first else [*placed(A), itself])) == []
+    assert [key for key, _ in driven.log] == ["a.png"]
 
 
 def test_facts_give_the_same_groups_again_whatever_came_in_one_batch(tmp_path):
@@ -264,7 +303,3 @@ def _any_message(rng: random.Random) -> tuple[Topic, str, Any]:
             return decided(rng.choice(list(Choice)), one, two)
         case _:
             return DECISIONS, decision(Choice.LATER, one, two).id, None
-
-
-def test_contents_are_as_long_as_a_digest():
-    assert len(content("a.png")) == 32

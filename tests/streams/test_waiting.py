@@ -1,4 +1,4 @@
-"""Whoever waits is told what for: folders and brokers that go away and come back, in the middle of a job."""
+"""Who waits says what for: folders and brokers that go away and come back, in the middle of a job."""
 
 import json
 import os
