@@ -3,19 +3,20 @@
 import logging
 import time
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
-from imagetools.errors import MessageError
+from imagetools.errors import MessageError, PrerequisiteMissing
 from schemas.group_records import DecisionRecord
 from streams.config import KafkaConfig
-from streams.kafka.errors import NOT_READY, RECONNECTS
+from streams.kafka.errors import NOT_READY, RECONNECTS, BrokerAway, describe, no_topic
 from streams.kafka.log_reader import LogReader
 from streams.standing_decisions import StandingDecisions, check
 from streams.topics import DECISIONS
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
+SILENCE_S = 30.0
+"""Kafka counts as away when a message that must be there has not arrived for this long."""
 
 
 class DecisionsLog:
@@ -31,17 +32,18 @@ class DecisionsLog:
     def read(self) -> StandingDecisions:
         """Return what stands, with every decision that is on the topic when this is called.
 
-        Waits while Kafka is away. KafkaException for other errors, such as a missing topic.
+        PrerequisiteMissing where there is no such topic; BrokerAway where it cannot be read now; KafkaException.
         """
-        while True:
-            try:
-                self._catch_up()
-                return self._decisions
-            except KafkaException as exc:
-                if exc.args[0].code() not in RECONNECTS | NOT_READY:
-                    raise
-                log.warning("matcher: the decisions cannot be read: %s; trying again", exc.args[0].str())
-                time.sleep(RETRY_S)
+        try:
+            self._catch_up()
+        except KafkaException as exc:
+            error: KafkaError = exc.args[0]
+            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise PrerequisiteMissing(no_topic(self._kafka.topic(DECISIONS.name))) from exc
+            if error.code() in RECONNECTS | NOT_READY:
+                raise BrokerAway(f"decisions cannot be read: {describe(self._kafka, error)}") from exc
+            raise
+        return self._decisions
 
     def close(self) -> None:
         """Close the connection."""
@@ -51,11 +53,13 @@ class DecisionsLog:
     def _catch_up(self) -> None:
         if self._reader is None:
             self._reader = LogReader(self._kafka, DECISIONS.name, DecisionRecord, 0)
-        end = self._reader.end()
+        end, heard = self._reader.end(), time.monotonic()
         for received in self._reader.read(self._next, end, patient=True):
             if received is None:
+                if time.monotonic() - heard > SILENCE_S:
+                    raise BrokerAway(f"decisions cannot be read: none has arrived for {SILENCE_S:.0f} s")
                 continue
-            self._next = received.offset + 1
+            self._next, heard = received.offset + 1, time.monotonic()
             try:
                 if received.record is not None:
                     check(received.record)

@@ -25,7 +25,7 @@ from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.dead_letter_limit import DeadLetterLimit
 from streams.kafka.dead_letters import DeadLetterWriter
-from streams.kafka.errors import ErrorLog, OffsetsLost, no_offsets, no_topic
+from streams.kafka.errors import RECONNECTS, BrokerAway, ErrorLog, OffsetsLost, describe, no_offsets, no_topic
 from streams.kafka.messages import Place, headers, place_of, read_message
 from streams.kafka.partitions import Partitions
 from streams.kafka.transactional_producer import TransactionalProducer
@@ -121,11 +121,12 @@ class Runner(Generic[R]):
         generation, batch = self._poll(0 if self._partitions.restoring else POLL_S)
         self._report_state(member=generation is not None)
         if not batch:
+            self._keep_offsets(generation)
             self.stage.idle()
             return
         try:
             self._process(generation, batch)
-        except (ImageRootUnavailable, RegistryAway) as exc:
+        except (ImageRootUnavailable, RegistryAway, BrokerAway) as exc:
             self._pause(str(exc))
 
     def _process(self, generation: Generation, batch: list[Message]) -> None:
@@ -235,8 +236,9 @@ class Runner(Generic[R]):
                 else:
                     for output in outcome:
                         producer.send(output, headers(message) if self.stage.passes_headers else ())
-            ends = {place_of(message): (message.offset() or 0) + 1 for message in batch}
+            ends = self._partitions.further | {place_of(message): (message.offset() or 0) + 1 for message in batch}
             producer.commit([TopicPartition(*place, offset) for place, offset in ends.items()], generation)
+            self._partitions.committed(ends)
         except RegistryAway:
             producer.abort()
             raise
@@ -247,6 +249,11 @@ class Runner(Generic[R]):
             producer.abort()
             return False
         return True
+
+    def _keep_offsets(self, generation: Generation | None) -> None:
+        """Commit the offsets that Kafka would drop, without a batch, where that is due."""
+        if generation is not None and self._partitions.keep_due:
+            self._commit(generation, (), (), ())
 
     # waiting for inputs
 
@@ -263,7 +270,12 @@ class Runner(Generic[R]):
         if self._paused_until is not None and time.monotonic() >= self._paused_until:
             self._paused_until = None
             self._partitions.resume()
-            self._partitions.rewind()
+            try:
+                self._partitions.rewind()
+            except KafkaException as exc:
+                if exc.args[0].code() not in RECONNECTS:
+                    raise
+                self._pause(describe(self.kafka, exc.args[0]))
 
     def _report_state(self, *, member: bool) -> None:
         if self._paused_until is not None:

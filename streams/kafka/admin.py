@@ -67,8 +67,8 @@ def create_topics(
 
     replication      copies of each partition; -1: the broker's default
     only_new_groups  skip a group without offsets whose topic holds messages: it may have lost its offsets, and from
-                     the beginning it would repeat every alert. The grouping stage repeats nothing: it knows what it
-                     has read
+                     the beginning it would repeat every alert. The grouping stage sends no alerts; from the beginning
+                     it takes images of the past for new ones until it has caught up, and sends groups of them meanwhile
     A group that has offsets keeps them, so a second call changes nothing.
     """
     admin = admin_client(kafka)

@@ -5,12 +5,15 @@ librdkafka calls back during the consumer's poll:
    unassigned.
 2. Partitions assigned: each starts at its committed offset, and pauses if the stage has a state to restore. A stage
    that also reads other topics gets all of their partitions together with the only one of its source: librdkafka
-   assigns whatever the callback says, and their offsets belong to the same group and the same transactions.
+   assigns whatever the callback says, and their offsets belong to the same group and the same transactions. Brokers
+   drop offsets of topics that an active group is not subscribed to (KIP-211), a week after their last commit by
+   default: each transaction commits all of these again, and an idle runner does so now and then.
 3. Back from the poll: if the runner's batch still holds messages, the runner discards it and calls `rewind`.
 4. Before each further poll: `restore_step` advances each restore, and resumes the partitions whose restore is done.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,9 @@ from streams.kafka.messages import Place
 from streams.stage import Stage
 
 TIMEOUT_S = 60.0
+
+KEEP_S = 600.0
+"""Offsets of topics that the group is not subscribed to are committed at least this often."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Partitions:
     """Follows the group's rebalances for one consumer; for the thread that polls it.
 
     progress  how far the current restore is, in the stage's words
+    further   committed offsets of the partitions of topics that the group is not subscribed to
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class Partitions:
     ) -> None:
         """on_rebalance: called during the consumer's poll, with the partitions that were taken away."""
         self.progress = ""
+        self.further: dict[Place, int] = {}
+        self._committed_at = time.monotonic()
         self._consumer = consumer
         self._kafka = kafka
         self._stage = stage
@@ -66,6 +75,16 @@ class Partitions:
     def restoring(self) -> bool:
         """Whether any partition waits for the stage's state to be restored."""
         return bool(self._restoring)
+
+    @property
+    def keep_due(self) -> bool:
+        """Whether the offsets in `further` have to be committed again."""
+        return bool(self.further) and time.monotonic() - self._committed_at > KEEP_S
+
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """Note the offsets that a transaction has committed, those in `further` among them."""
+        self.further = {place: offsets[place] for place in self.further}
+        self._committed_at = time.monotonic()
 
     def subscribe(self) -> None:
         """Join the stage's group."""
@@ -94,6 +113,7 @@ class Partitions:
         )
         for start in starts:
             self._consumer.seek(start)
+        self._note_further(starts)
         if self._stage.stale:
             self._begin_restoring(starts)
 
@@ -128,6 +148,7 @@ class Partitions:
             wanted = [*partitions, *self._further_partitions()] if partitions else []
             owned = [self._starting_point(part) for part in consumer.committed(wanted, timeout=TIMEOUT_S)]
             consumer.incremental_assign(owned)
+            self._note_further(owned)
             self._begin_restoring(owned)
         except (KafkaException, OffsetsLost, OSError) as exc:
             self._failure = exc
@@ -138,6 +159,9 @@ class Partitions:
             if found.error is not None:
                 raise KafkaException(found.error)
             yield from (TopicPartition(name, number) for number in found.partitions)
+
+    def _note_further(self, starts: Iterable[TopicPartition]) -> None:
+        self.further |= {(part.topic, part.partition): part.offset for part in starts if part.topic in self._also}
 
     def _begin_restoring(self, owned: Iterable[TopicPartition]) -> None:
         further = [part for part in owned if part.topic != self._topic]
@@ -167,4 +191,6 @@ class Partitions:
         for part in partitions:
             self._restoring.pop(part.partition, None)
             self._stage.released(part.partition)
+        for part in further:
+            self.further.pop((part.topic, part.partition), None)
         consumer.incremental_unassign([*partitions, *further])
