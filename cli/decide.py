@@ -1,6 +1,6 @@
 """`imagetools decide`: a person's word on pairs of images, straight to the topic of decisions."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message
 from cli.announce import FLUSH_S, NotDelivered
 from cli.decisions import PairDecision, read_decisions
 from cli.file_contents import FileContents
-from cli.group_log import GroupLog, read_groups
+from cli.group_log import GroupLog, decisions_between, read_groups
 from cli.groups import in_words
 from cli.sources import root_of
 from imagetools.errors import ImageToolsError
@@ -30,6 +30,15 @@ UNDO: Final = "undo"
 WORDS: Final = {"duplicate": Choice.DUPLICATE, "not-duplicate": Choice.NOT_DUPLICATE, "later": Choice.LATER}
 TOLD: Final = 10
 """Problems that an error names."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """What is said of two images; record None: a decision is undone."""
+
+    key: str
+    images: tuple[ImageContent, ...]
+    record: DecisionRecord | None
 
 
 class CannotDecide(ImageToolsError):
@@ -78,7 +87,7 @@ def _decide(kafka: KafkaConfig, pairs: Sequence[_Pair], speaker: Speaker, images
     log = read_groups(kafka)
     content_of = _contents(kafka, log, images_dir)
     problems: list[str] = []
-    records: list[tuple[str, DecisionRecord | None]] = []
+    records: list[Word] = []
     for left, right, choice, contents, note in pairs:
         digests = contents or (content_of(left), content_of(right))
         unknown = [path for path, digest in zip((left, right), digests, strict=True) if not digest]
@@ -89,14 +98,17 @@ def _decide(kafka: KafkaConfig, pairs: Sequence[_Pair], speaker: Speaker, images
         key = decision_id(images)
         problems += _objections(log, key, images, choice, speaker)
         if choice is None:
-            records.append((key, None))
+            records.append(Word(key, images, None))
         else:
-            records.append((key, DecisionRecord(key, choice, images, speaker.keep, who=speaker.who, note=note)))
+            record = DecisionRecord(key, choice, images, speaker.keep, who=speaker.who, note=note)
+            records.append(Word(key, images, record))
     if problems:
         more = [f"and {len(problems) - TOLD:,} more"] if len(problems) > TOLD else []
         raise CannotDecide("\n".join(["nothing was decided:", *problems[:TOLD], *more]))
-    _send(kafka, records, speaker.who)
+    offsets = _send(kafka, records, speaker.who)
     click.echo(f"{len(records):,} {'decision' if len(records) == 1 else 'decisions'}", err=True)
+    for one in overtaken(decisions_between(kafka, log.next_decision, max(offsets.values())), records, offsets, speaker):
+        click.echo(f"said in the same moment, and replaced: {in_words(one)}", err=True)
 
 
 def _objections(
@@ -106,8 +118,35 @@ def _objections(
     if choice is None and key not in log.decisions:
         return [f"{_names(images)}: there is no decision to undo"]
     touched = [log.decisions[key]] if choice is None else log.touching(images)
-    others = [one for one in touched if one.who != speaker.who and one.decision not in (choice, Choice.LATER)]
+    others = [one for one in touched if _differs(one, choice, speaker)]
     return [f"{in_words(others[-1])}; --replace replaces that"] if others and not speaker.replace else []
+
+
+def _differs(one: DecisionRecord, choice: Choice | None, speaker: Speaker) -> bool:
+    """Return whether another person has said something else, such as another image to keep."""
+    if one.who == speaker.who or one.decision is Choice.LATER:
+        return False
+    return one.decision is not choice or set(one.keep) != set(speaker.keep)
+
+
+def overtaken(
+    between: Iterable[tuple[int, DecisionRecord]], words: Iterable[Word], offsets: Mapping[str, int], speaker: Speaker
+) -> list[DecisionRecord]:
+    """Return the decisions of others that nobody had read when these were sent, and that hold no more.
+
+    between  decisions with their offsets
+    offsets  of the words, by key
+    """
+    return [
+        one
+        for offset, one in between
+        if any(
+            offset < offsets[word.key]
+            and len(set(one.images).intersection(word.images)) >= 2
+            and _differs(one, word.record.decision if word.record else None, speaker)
+            for word in words
+        )
+    ]
 
 
 def _names(images: Iterable[ImageContent]) -> str:
@@ -132,25 +171,29 @@ def _contents(kafka: KafkaConfig, log: GroupLog, images_dir: str | None) -> Call
     return content_of
 
 
-def _send(kafka: KafkaConfig, records: Sequence[tuple[str, DecisionRecord | None]], who: str) -> None:
-    """Send decisions; None undoes one. NotDelivered."""
+def _send(kafka: KafkaConfig, words: Sequence[Word], who: str) -> dict[str, int]:
+    """Send decisions; return their offsets by key. NotDelivered."""
     topic, encode = kafka.topic(DECISIONS.name), codec(kafka.registry).encode
     failed: list[str] = []
+    offsets: dict[str, int] = {}
 
-    def delivered(error: KafkaError | None, _: Message) -> None:
+    def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             failed.append(error.str())
+        else:
+            offsets[(message.key() or b"").decode()] = message.offset() or 0
 
     producer = announcing_producer(kafka)
-    for key, record in records:
-        value = None if record is None else encode(topic, record)
-        headers: list[tuple[str, str | bytes | None]] = [("who", who.encode())] if record is None else []
+    for word in words:
+        value = None if word.record is None else encode(topic, word.record)
+        headers: list[tuple[str, str | bytes | None]] = [("who", who.encode())] if word.record is None else []
         while True:
             try:
-                producer.produce(topic, value, key.encode(), headers=headers, on_delivery=delivered)
+                producer.produce(topic, value, word.key.encode(), headers=headers, on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)
     left = producer.flush(FLUSH_S)
     if failed or left:
         raise NotDelivered(failed[0] if failed else f"{left} decisions were not taken within {FLUSH_S:.0f} s")
+    return offsets

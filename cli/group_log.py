@@ -12,6 +12,7 @@ from schemas.group_records import DecisionRecord, GroupRecord, ImageContent
 from streams.config import KafkaConfig
 from streams.kafka.admin import require_topics
 from streams.kafka.follower import Follower
+from streams.kafka.log_reader import LogReader
 from streams.kafka.messages import path_of_key
 from streams.standing_decisions import check
 from streams.topics import DECISIONS, GROUPS
@@ -28,10 +29,14 @@ class TopicsNotRead(ImageToolsError):
 
 @dataclass
 class GroupLog:
-    """The newest of each group, by id, and of each decision, by its key; in the order in which they changed last."""
+    """The newest of each group, by id, and of each decision, by its key; in the order in which they changed last.
+
+    next_decision  the offset at which the decisions that were not read begin
+    """
 
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     decisions: dict[str, DecisionRecord] = field(default_factory=dict)
+    next_decision: int = 0
 
     def contents(self) -> dict[str, bytes]:
         """Return the content of each image: that in its group or, where it is in none, in what names it last."""
@@ -59,6 +64,8 @@ def read_groups(kafka: KafkaConfig) -> GroupLog:
             if time.monotonic() > deadline:
                 raise TopicsNotRead(f"{kafka.topic(GROUPS.name)} could not be read within {READ_S:.0f} s")
             for seen in follower.read(0.1):
+                if seen.topic.name == DECISIONS.name:
+                    found.next_decision = (seen.message.offset() or 0) + 1
                 try:
                     key = path_of_key(seen.message)
                     if isinstance(seen.record, DecisionRecord):
@@ -68,6 +75,13 @@ def read_groups(kafka: KafkaConfig) -> GroupLog:
                     continue
                 _take(found.groups if seen.topic.name == GROUPS.name else found.decisions, key, seen.record)
     return found
+
+
+def decisions_between(kafka: KafkaConfig, first: int, end: int) -> list[tuple[int, DecisionRecord]]:
+    """Return the decisions from one offset to before another, with their offsets; no undone ones."""
+    with closing(LogReader(kafka, DECISIONS.name, DecisionRecord, 0)) as reader:
+        read = [one for one in reader.read(first, end) if one is not None]
+    return [(one.offset, one.record) for one in read if one.record is not None]
 
 
 def _take(newest: dict[str, Any], key: str, record: Any) -> None:

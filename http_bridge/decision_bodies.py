@@ -37,15 +37,15 @@ class DecisionBody(Struct, forbid_unknown_fields=True):
     decision: Choice | None
     left: ImagePath | None = None
     right: ImagePath | None = None
-    images: Annotated[list[ImageToDecide], Meta(min_length=2)] | None = None
+    images: Annotated[list[ImageToDecide], Meta(min_length=2, max_length=MAX_IMAGES)] | None = None
     group: Annotated[str, Meta(max_length=4096)] = ""
-    keep: list[ImagePath] = []
+    keep: Annotated[list[ImagePath], Meta(max_length=MAX_IMAGES)] = []
     note: Note = ""
     expected: Int64 | None = None
 
 
 class DecisionsBody(Struct, forbid_unknown_fields=True):
-    """Decisions of one person: all are made, or none."""
+    """Decisions of one person: if one of them cannot be made, none is. Each is a message of its own."""
 
     decisions: Annotated[list[DecisionBody], Meta(min_length=1, max_length=MAX_DECISIONS)]
     who: Name = ""
@@ -55,15 +55,15 @@ class DecisionsMade(Struct):
     """Decisions that Kafka has stored.
 
     overtook  decisions of others on the same images that came in the same moment, over another bridge: these hold no
-              more
+              more; null: the bridge has not read the topic so far yet, and does not know
     """
 
     decisions: list[DecisionAnswer]
-    overtook: list[DecisionAnswer]
+    overtook: list[DecisionAnswer] | None
 
 
 class DecidedAnswer(Struct):
-    """The envelope of decisions."""
+    """The envelope of decisions; with global_status 0, of those that are stored while others are not."""
 
     global_status: int
     error_message: str

@@ -6,19 +6,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 from aiohttp import web
 
+from http_bridge.chosen_images import ChosenImages
 from http_bridge.contracts import require_unicode
-from http_bridge.decision_bodies import MAX_IMAGES, DecisionBody, ImageToDecide
+from http_bridge.decision_bodies import DecisionBody, DecisionsMade
 from http_bridge.errors import HttpError
-from http_bridge.group_answers import DecisionAnswer, GroupContents, decision_answer
+from http_bridge.group_answers import DecisionAnswer, decision_answer
 from http_bridge.group_tables import WHO_HEADER, GroupTables
 from http_bridge.groups import read_decision
 from http_bridge.images import Images
 from http_bridge.topic_view import TopicView
-from imagetools.errors import ImageError, ImageRootUnavailable
-from imagetools.grouping.records import Choice
 from imagetools.paths import printable, shown
 from schemas.codec import codec
 from schemas.group_records import DecisionRecord, ImageContent, decision_id
@@ -33,6 +31,9 @@ READ_BACK_S = 3.0
 """How long an answer waits until the bridge has read the decision from its topic."""
 
 POLL_S = 0.01
+
+MAX_DECISION_BYTES = 999_000
+"""Of a decision's message without its key. By default Kafka's client takes 1,000,000 bytes with it, a broker more."""
 
 NEVER = 2**63 - 1
 """More than any decision's number."""
@@ -58,12 +59,25 @@ class Conflict(Exception):
         self.conflicts = conflicts
 
 
+class PartlyStored(Exception):
+    """Kafka has stored some of a request's decisions, and has not confirmed the others."""
+
+    def __init__(self, reason: str, made: DecisionsMade) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.made = made
+
+
 @dataclass(frozen=True)
 class Write:
-    """A message to the topic; record None: the decision with this id is undone."""
+    """A message to the topic.
+
+    record, value  None: the decision with this id is undone
+    """
 
     id: str
-    record: DecisionRecord | None
+    record: DecisionRecord | None = None
+    value: bytes | None = None
     images: tuple[ImageContent, ...] = ()
 
 
@@ -83,82 +97,45 @@ class DecisionDesk:
         self._producer = AsyncProducer(kafka, **ANNOUNCING)
         self._one_at_a_time = asyncio.Lock()
 
-    async def decide(
-        self, bodies: Sequence[DecisionBody], who: str
-    ) -> tuple[list[DecisionAnswer], list[DecisionAnswer]]:
-        """Write decisions; return them, and those of others that they overtook. Conflict, HttpError, BrokerAway."""
+    async def decide(self, bodies: Sequence[DecisionBody], who: str) -> DecisionsMade:
+        """Write decisions, each in a message of its own. Conflict, HttpError, BrokerAway: none is stored; PartlyStored.
+
+        What is stored may be sent again: it is no conflict.
+        """
         require_unicode("who", who)
+        # before the lock: a file that is read for its content takes its time
+        chosen = ChosenImages(self._view, self._images)
+        writes = [await self._prepare(f"decisions[{n}]", body, who, chosen) for n, body in enumerate(bodies)]
         async with self._one_at_a_time:
             seen_up_to = self._tables.next_decision
-            writes = [await self._prepare(f"decisions[{n}]", body, who) for n, body in enumerate(bodies)]
             await asyncio.to_thread(self._require_seen, list(zip(writes, bodies, strict=True)), who)
             return await self._write(writes, who, seen_up_to)
 
-    async def undo(self, decision: str, who: str, expected: int | None) -> list[DecisionAnswer]:
+    async def undo(self, decision: str, who: str, expected: int | None) -> DecisionsMade:
         """Take a decision back, by its id. HttpError 404 if there is none, Conflict if it is not the expected one."""
         async with self._one_at_a_time:
-            write = Write(decision, None)
+            write = Write(decision)
             self._require_expected("id", write, expected)
-            return (await self._write([write], who, self._tables.next_decision))[0]
+            return await self._write([write], who, self._tables.next_decision)
 
     def close(self) -> None:
         """Close the producer."""
         self._producer.close()
 
-    async def _prepare(self, field: str, body: DecisionBody, who: str) -> Write:
+    async def _prepare(self, field: str, body: DecisionBody, who: str, chosen: ChosenImages) -> Write:
         require_unicode(f"{field}.note", body.note)
         require_unicode(f"{field}.group", body.group)
-        images = await self._chosen(field, body)
-        _require_sense(field, body, images)
+        images = await chosen.of(field, body)
         key = decision_id(images)
         if body.decision is None:
-            return Write(key, None, images)
+            return Write(key, images=images)
         record = DecisionRecord(key, body.decision, images, tuple(body.keep), body.group, who, note=body.note)
-        return Write(key, record, images)
-
-    async def _chosen(self, field: str, body: DecisionBody) -> tuple[ImageContent, ...]:
-        """Return the images that are decided on, at the contents that the client or the view knows."""
-        if body.images is not None:
-            named = body.images
-        elif body.left is not None and body.right is not None:
-            named = [ImageToDecide(body.left), ImageToDecide(body.right)]
-        elif body.group:
-            return await asyncio.to_thread(self._members, field, body.group)
-        else:
-            raise HttpError(422, f"{field}: left and right, images, or group are needed")
-        return tuple([await self._with_content(field, one) for one in named])
-
-    def _members(self, field: str, group: str) -> tuple[ImageContent, ...]:
-        rows = self._view.query("SELECT contents, member_count FROM groups WHERE id = ?", [group])
-        if not rows:
-            raise HttpError(404, f"{field}.group: there is no group {shown(group)}")
-        members = msgspec.json.decode(rows[0][0], type=GroupContents).members
-        if len(members) < rows[0][1]:
-            raise HttpError(422, f"{field}.group: it has {rows[0][1]:,} images; name the images that you decide on")
-        return tuple(ImageContent(one.relative_path, bytes.fromhex(one.content)) for one in members)
-
-    async def _with_content(self, field: str, image: ImageToDecide) -> ImageContent:
-        path = require_unicode(f"{field}.{shown(image.relative_path)}", image.relative_path)
-        if image.content is not None:
-            return ImageContent(path, bytes.fromhex(image.content))
-        known = await asyncio.to_thread(self._view.query, "SELECT content FROM members WHERE path = ? LIMIT 1", [path])
-        if known:
-            return ImageContent(path, bytes.fromhex(known[0][0]))
-        try:
-            return ImageContent(path, await self._images.digest(path))
-        except (ImageError, ImageRootUnavailable) as exc:
-            said = await asyncio.to_thread(self._decided_content, path)
-            if said is None:
-                reason = f"{field}: the content of {shown(path)} is not known here; give its SHA-256 as content ({exc})"
-                raise HttpError(422, reason) from exc
-            return ImageContent(path, said)
-
-    def _decided_content(self, path: str) -> bytes | None:
-        """Return the content at which a person decided on an image last."""
-        rows = self._view.query(
-            "SELECT content FROM decided_images WHERE path = ? ORDER BY number DESC LIMIT 1", [path]
-        )
-        return bytes.fromhex(rows[0][0]) if rows else None
+        value = self._encode(self._topic, record)
+        if len(value) > MAX_DECISION_BYTES:
+            reason = f"{field}: it takes {len(value):,} bytes, and a message holds {MAX_DECISION_BYTES:,}"
+            remedy = "divide the images among several decisions, each with the image to keep"
+            raise HttpError(413, f"{reason}; {remedy}")
+        return Write(key, record, value, images)
 
     def _require_seen(self, decided: Sequence[tuple[Write, DecisionBody]], who: str) -> None:
         """Conflict if any of the decisions would replace words that its author has not seen."""
@@ -185,32 +162,51 @@ class DecisionDesk:
         wanted = json.dumps([[one.relative_path, one.content.hex()] for one in write.images])
         return [read_decision(*row) for row in self._view.query(SELECT_TOUCHING, [wanted, first, end])]
 
-    async def _write(
-        self, writes: Sequence[Write], who: str, seen_up_to: int
-    ) -> tuple[list[DecisionAnswer], list[DecisionAnswer]]:
+    async def _write(self, writes: Sequence[Write], who: str, seen_up_to: int) -> DecisionsMade:
         headers = ((WHO_HEADER, who.encode()),)
-        values = [None if one.record is None else self._encode(self._topic, one.record) for one in writes]
         sent = [
-            self._producer.send(self._topic, value, one.id.encode(), headers if value is None else ())
-            for one, value in zip(writes, values, strict=True)
+            self._producer.send(self._topic, one.value, one.id.encode(), headers if one.value is None else ())
+            for one in writes
         ]
-        numbers = await asyncio.gather(*sent)
-        await self._read_back(max(numbers))
-        answers, overtook = [], []
-        for write, number in zip(writes, numbers, strict=True):
-            answers.append(await asyncio.to_thread(self._answer, write, number, who))
-            touching = await asyncio.to_thread(self._touching, write, seen_up_to, number)
-            overtook += [one for one in touching if one.number not in numbers and not _same(one, write)]
-        return answers, overtook
+        results = zip(writes, await asyncio.gather(*sent, return_exceptions=True), strict=True)
+        stored, failed = list[tuple[Write, int]](), list[BaseException]()
+        for write, result in results:
+            if isinstance(result, BaseException):
+                failed.append(result)
+            else:
+                stored.append((write, result))
+        if not stored:
+            raise failed[0]
+        numbers = [number for _, number in stored]
+        read_back = await self._read_back(max(numbers))
+        answers = [await asyncio.to_thread(self._answer, write, number, who) for write, number in stored]
+        overtook = await asyncio.to_thread(self._overtaken, stored, seen_up_to) if read_back else None
+        made = DecisionsMade(answers, overtook)
+        if failed:
+            reason = f"{len(stored):,} of {len(writes):,} decisions are stored, which the answer lists"
+            raise PartlyStored(f"{reason}; send the others again: {failed[0]}", made)
+        return made
 
-    async def _read_back(self, number: int) -> None:
-        """Wait until the view holds the decision, so that the next request sees it."""
+    def _overtaken(self, stored: Sequence[tuple[Write, int]], seen_up_to: int) -> list[DecisionAnswer]:
+        """Return the decisions of others that came after the view was asked for them, and before these."""
+        numbers = {number for _, number in stored}
+        return [
+            one
+            for write, number in stored
+            for one in self._touching(write, seen_up_to, number)
+            if one.number not in numbers and not _same(one, write)
+        ]
+
+    async def _read_back(self, number: int) -> bool:
+        """Wait until the view holds the decision, so that the next request sees it; return whether it does."""
         try:
             async with asyncio.timeout(READ_BACK_S):
                 while self._tables.next_decision <= number:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             log.warning("decision %d is stored, and was not read back within %g s", number, READ_BACK_S)
+            return False
+        return True
 
     def _answer(self, write: Write, number: int, who: str) -> DecisionAnswer:
         rows = self._view.query("SELECT answer, in_force FROM decisions WHERE number = ?", [number])
@@ -219,20 +215,6 @@ class DecisionDesk:
         if write.record is None:
             return DecisionAnswer(number, write.id, None, [], [], "", who, "", "", in_force=False)
         return decision_answer(number, write.id, write.record)
-
-
-def _require_sense(field: str, body: DecisionBody, images: Sequence[ImageContent]) -> None:
-    paths = [one.relative_path for one in images]
-    if len(set(paths)) < len(paths):
-        raise HttpError(422, f"{field}: an image is named twice")
-    if not 2 <= len(paths) <= MAX_IMAGES:
-        raise HttpError(422, f"{field}: {len(paths):,} images; from 2 to {MAX_IMAGES:,} are needed")
-    if body.decision is Choice.NOT_DUPLICATE and len(paths) != 2:
-        raise HttpError(422, f"{field}: not_duplicate is about two images; send a decision for each pair")
-    if body.keep and body.decision is not Choice.DUPLICATE:
-        raise HttpError(422, f"{field}.keep: it goes with the decision duplicate")
-    for path in set(body.keep) - set(paths):
-        raise HttpError(422, f"{field}.keep: {shown(path)} is none of the images")
 
 
 def _same(one: DecisionAnswer, write: Write) -> bool:

@@ -12,14 +12,15 @@ from http_bridge.decision_bodies import (
     DecidedAnswer,
     DecisionsAnswer,
     DecisionsBody,
-    DecisionsMade,
     DecisionsPage,
 )
-from http_bridge.decision_desk import DECISION_DESK, Conflict
+from http_bridge.decision_desk import DECISION_DESK, Conflict, PartlyStored
+from http_bridge.errors import RETRY_AFTER
 from http_bridge.groups import DEFAULT_LIMIT, MAX_LIMIT, YES_OR_NO, read_decision
 from http_bridge.query import Query
 from http_bridge.responses import json_response
 from http_bridge.topic_view import TOPIC_VIEW, TopicView
+from imagetools.paths import shown
 
 PARAMETERS = ("path", "who", "in_force", "limit", "cursor")
 NEWEST = 2**63 - 1
@@ -31,10 +32,14 @@ async def decide(request: web.Request) -> web.Response:
     body = await read_json(request, DecisionsBody)
     request.app[TOPIC_VIEW].require_ready()
     try:
-        made, overtook = await request.app[DECISION_DESK].decide(body.decisions, body.who)
+        made = await request.app[DECISION_DESK].decide(body.decisions, body.who)
     except Conflict as exc:
         return _conflict(exc)
-    return json_response(DecidedAnswer(1, "", DecisionsMade(made, overtook)))
+    except PartlyStored as exc:
+        answer = json_response(DecidedAnswer(0, shown(exc.reason), exc.made), 503)
+        answer.headers.update(RETRY_AFTER)
+        return answer
+    return json_response(DecidedAnswer(1, "", made))
 
 
 async def undo(request: web.Request) -> web.Response:
@@ -47,7 +52,7 @@ async def undo(request: web.Request) -> web.Response:
         made = await request.app[DECISION_DESK].undo(request.match_info["id"], who, expected)
     except Conflict as exc:
         return _conflict(exc)
-    return json_response(DecidedAnswer(1, "", DecisionsMade(made, [])))
+    return json_response(DecidedAnswer(1, "", made))
 
 
 async def decisions(request: web.Request) -> web.Response:

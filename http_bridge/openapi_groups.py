@@ -13,7 +13,7 @@ from http_bridge.groups import (
     GroupAnswer,
     GroupsAnswer,
 )
-from http_bridge.openapi_parts import BODY_ERRORS, ERRORS, Json, content, json_operation, ref, responses
+from http_bridge.openapi_parts import BODY_ERRORS, ERRORS, Failure, Json, content, json_operation, ref, responses
 from http_bridge.query import MAX_CHARS
 
 GROUP_TYPES = [GroupsAnswer, GroupAnswer, DecisionsBody, DecidedAnswer, ConflictAnswer, DecisionsAnswer]
@@ -42,10 +42,13 @@ def group_paths() -> Json:
         "Decide on pairs and groups, or undo it", DecisionsBody, DecidedAnswer, ("404", *BODY_ERRORS, "503"), EXAMPLE
     )
     decide["description"] = (
-        "All decisions are made, or none. Contents that are left out are filled in: those of the group, of the file, "
-        "or of the decision before. A decision that would replace words that `expected` does not cover is refused."
+        "If one of the decisions cannot be made, none is. Each is a message of its own: should Kafka go away between "
+        "them, the answer is 503 and lists those that are stored. Contents that are left out are filled in: those of "
+        "the group, of the file, or of the decision before. A decision that would replace words that `expected` does "
+        "not cover is refused."
     )
-    decide["responses"] |= conflict
+    partly = {"anyOf": [ref(Failure), ref(DecidedAnswer)]}
+    decide["responses"] |= conflict | {"503": content(ERRORS["503"], "application/json", partly)}
     undo: Json = {
         "summary": "Undo a decision",
         "parameters": [

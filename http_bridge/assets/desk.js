@@ -84,8 +84,9 @@ function act(name, expected) {
   return answering(async () => {
     const result = await decisions.say([{ ...decision, expected: expected ?? decision.expected }], id);
     if (result.conflicts) return clash(name, result.conflicts);
-    const other = result.overtook[0];
-    tell(other ? `${other.who || "Somebody"} said ${inWords(other)} in the same moment; yours holds now. U undoes it.` : "");
+    const other = result.overtook?.[0];
+    if (!result.overtook) tell("Stored. Whether somebody said something else in the same moment is not known yet.");
+    else tell(other ? `${other.who || "Somebody"} said ${inWords(other)} in the same moment; yours holds now. U undoes it.` : "");
     if (view.id !== id || view.said(name, result.made[0])) return;
     queue.done.add(id);
     await openNext();
@@ -159,17 +160,22 @@ function listen() {
     const group = JSON.parse(event.data);
     queue.done.delete(group.id);
     refreshSoon();
-    if (group.id !== view.id) return;
-    if (group.event === "merged") tell(`This group is now part of ${group.into}.`);
-    if (group.event === "ended") tell("This group has ended.");
-    doing(() => (group.member_count ? open(view.id) : openNext()));
+    doing(async () => {
+      // another one may be shown by now
+      if (group.id !== view.id) return;
+      if (group.event === "merged") tell(`This group is now part of ${group.into}.`);
+      if (group.event === "ended") tell("This group has ended.");
+      await (group.member_count ? open(view.id) : openNext());
+    });
   });
   source.addEventListener("decision", (event) => {
     const one = JSON.parse(event.data);
     refreshSoon();
-    if (decisions.numbers.has(one.number) || !view.concerns(one)) return;
-    tell(`${one.who || "Somebody"}: ${inWords(one)} (${one.images.map((image) => image.relative_path).join(", ")})`);
-    doing(async () => view.show(await need("GET", `/v1/groups/${inUrl(view.id)}`)));
+    doing(async () => {
+      if (decisions.numbers.has(one.number) || !view.concerns(one)) return;
+      tell(`${one.who || "Somebody"}: ${inWords(one)} (${one.images.map((image) => image.relative_path).join(", ")})`);
+      view.show(await need("GET", `/v1/groups/${inUrl(view.id)}`));
+    });
   });
 }
 

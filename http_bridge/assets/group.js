@@ -13,6 +13,8 @@ const ACTIONS = [
 ];
 const THUMB = 160;
 const MOST_THUMBS = 60;
+// images of one decision
+const MOST_DECIDED = 5000;
 
 export class GroupView {
   id = null;
@@ -96,9 +98,10 @@ export class GroupView {
     const keep = { left: [left], right: [right], both: pair }[name];
     if (keep) return { decision: "duplicate", images: pair, keep: keep.map((one) => one.relative_path), expected };
     if (name === "different") return { decision: "not_duplicate", images: pair, expected };
-    const all = { images: this.#group.members, group: this.id, expected };
+    // of a group that is listed in part the bridge knows the other images
+    const all = { images: this.#listed ? this.#group.members : undefined, group: this.id, expected };
     if (name === "group") return { ...all, decision: "duplicate", keep: [this.#left.relative_path] };
-    return all.images.length > 1 ? { ...all, decision: "later" } : { decision: "later", images: pair, expected };
+    return this.#group.member_count > 1 ? { ...all, decision: "later" } : { decision: "later", images: pair, expected };
   }
 
   // Notes what was said; returns whether another image of the group still waits, which is then compared.
@@ -135,7 +138,13 @@ export class GroupView {
   #can(name) {
     if (name === "undo") return true;
     if (this.id === null || !this.#right) return false;
-    return name !== "group" || (this.#group.members.length > 2 && this.#group.members.length === this.#group.member_count);
+    if (name === "later") return this.#group.member_count <= MOST_DECIDED;
+    return name !== "group" || (this.#group.members.length > 2 && this.#listed);
+  }
+
+  // Whether the answer has all images of the group.
+  get #listed() {
+    return this.#group.members.length === this.#group.member_count;
   }
 
   #step(by) {
@@ -158,7 +167,8 @@ export class GroupView {
     const certain = group.score === null ? null : `certainty ${group.score.toFixed(2)}`;
     const reasons = group.reasons.length ? ` (${group.reasons.join(", ")})` : "";
     const suggested = group.keep ? `${group.chosen ? "chosen" : "suggested"}: ${group.keep}${reasons}` : null;
-    byId("group-says").textContent = [others, relation(group.relation), certain, suggested].filter(Boolean).join(" · ");
+    const large = group.member_count > MOST_DECIDED ? "too large to put off: decide on its pairs" : null;
+    byId("group-says").textContent = [others, relation(group.relation), certain, suggested, large].filter(Boolean).join(" · ");
     byId("members").replaceChildren(...(this.#others.length > 1 ? this.#others.map((one) => this.#thumb(one)) : []));
     for (const [name] of ACTIONS) byId(`do-${name}`).disabled = !this.#can(name);
     byId("do-group").hidden = !this.#can("group");

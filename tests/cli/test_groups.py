@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cli.decide import Speaker, Word, overtaken
+from cli.group_log import decisions_between
 from cli.main import main
 from imagetools.grouping.records import Choice, GroupState
 from schemas.group_records import DecisionRecord, GroupEdge, GroupLink, ImageContent, decision_id
@@ -103,6 +105,36 @@ def test_what_others_said_is_replaced_only_when_asked(groups: KafkaConfig) -> No
     assert len(decisions(groups)) == 1
     assert run(groups, "decide", "a.jpg", "b.jpg", "duplicate", "--who", "Bob", "--replace").exit_code == 0
     assert [record and record.who for record in decisions(groups)] == ["Ann", "Bob"]
+
+
+def test_another_image_to_keep_is_another_word(groups: KafkaConfig) -> None:
+    assert run(groups, "decide", "a.jpg", "b.jpg", "duplicate", "--keep", "b.jpg", "--who", "Ann").exit_code == 0
+    for keep in (["--keep", "a.jpg"], []):
+        refused = run(groups, "decide", "a.jpg", "b.jpg", "duplicate", *keep, "--who", "Bob")
+        assert refused.exit_code == 2
+        assert "Ann: duplicate, keep b.jpg: a.jpg, b.jpg; --replace replaces that" in refused.stderr
+    assert run(groups, "decide", "a.jpg", "b.jpg", "duplicate", "--keep", "b.jpg", "--who", "Bob").exit_code == 0
+
+
+def test_what_others_said_in_the_same_moment_is_found(groups: KafkaConfig) -> None:
+    """Ann's word came after Bob's command had read the topic, and before Bob's."""
+    a, b, c = (ImageContent(path, content_of(path)) for path in ("a.jpg", "b.jpg", "c.jpg"))
+    records = [
+        DecisionRecord(decision_id(images), choice, images, who=who)
+        for choice, images, who in (
+            (Choice.NOT_DUPLICATE, (a, c), "Ann"),
+            (Choice.NOT_DUPLICATE, (a, b), "Ann"),
+            (Choice.LATER, (a, b), "Zoë"),
+            (Choice.NOT_DUPLICATE, (a, b), "Bob"),
+            (Choice.DUPLICATE, (a, b), "Bob"),
+        )
+    ]
+    send(groups, DECISIONS, [(one.id, one) for one in records])
+    between = decisions_between(groups, 1, 4)
+    assert [(offset, one.who) for offset, one in between] == [(1, "Ann"), (2, "Zoë"), (3, "Bob")]
+    word = Word(records[4].id, (a, b), records[4])
+    assert [one.who for one in overtaken(between, [word], {word.key: 4}, Speaker("Bob"))] == ["Ann"]
+    assert overtaken(between, [word], {word.key: 1}, Speaker("Bob")) == []
 
 
 def test_decisions_are_taken_from_a_file_all_or_none(groups: KafkaConfig, tmp_path: Path) -> None:

@@ -239,6 +239,41 @@ def test_all_identical_files_are_decided_at_once(service: tuple[KafkaConfig, Bri
     assert [(record.keep, record.group) for record in made] == [((f"{n}.jpg",), f"{n}.jpg") for n in (1, 2, 4, 5, 6, 7)]
 
 
+def test_identical_files_that_no_single_request_names_are_decided_at_once(
+    service: tuple[KafkaConfig, Bridge], browser: Browser
+) -> None:
+    kafka, asked = service
+    long = "x" * 1000
+    for n in range(3):
+        paths = [f"{n} {copy} {long}.jpg" for copy in range(400)]
+        put(service, group_of(*paths, relations=["identical"] * 400, content=hashlib.sha256(b"same").digest()))
+    with opened(browser, asked, "/") as page:
+        page.get_by_label("Relation").select_option("identical")
+        expect(page.locator("#count")).to_have_text("3 groups waiting")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.locator("#bulk").click()
+        expect(page.locator("#notice")).to_have_text("3 groups decided.")
+    assert [record and len(record.images) for record in decided(kafka)] == [400, 400, 400]
+
+
+def test_a_large_group_is_put_off_whole_or_says_that_it_cannot_be(
+    service: tuple[KafkaConfig, Bridge], browser: Browser
+) -> None:
+    kafka, asked = service
+    put(service, group_of(*[f"a {n}.png" for n in range(600)]), group_of(*[f"b {n}.png" for n in range(5001)]))
+    with opened(browser, asked, "/") as page:
+        expect(title(page)).to_have_text("a 0.png")
+        page.keyboard.press("w")
+        expect(title(page)).to_have_text("b 0.png")
+        expect(page.locator("#do-later")).to_be_disabled()
+        expect(page.locator("#group-says")).to_contain_text("too large to put off")
+        page.keyboard.press("u")
+        expect(page.locator("#notice")).to_have_text("Undone: later.")
+    record, undone = decided(kafka)
+    assert record is not None
+    assert (len(record.images), undone) == (600, None)
+
+
 def test_filters_find_groups_by_path(service: tuple[KafkaConfig, Bridge], browser: Browser) -> None:
     _, asked = service
     put(service, group_of("a.png", "b.png"), group_of("shop/c.png", "shop/d.png"))

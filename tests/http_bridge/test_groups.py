@@ -1,18 +1,28 @@
 """Groups and decisions over HTTP: lists, cursors, words that are filled in, and words that are not replaced unseen."""
 
+import asyncio
 import hashlib
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
+from http_bridge.decision_bodies import DecisionBody, DecisionsMade
+from http_bridge.decision_desk import DecisionDesk, PartlyStored
+from http_bridge.group_tables import GroupTables
+from http_bridge.images import Images
+from http_bridge.topic_view import TopicView
 from imagetools.grouping.records import Choice, EventKind, GroupState
+from imagetools.image_root import ImageRoot
 from schemas.group_records import DecisionRecord, ImageContent, decision_id
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
@@ -301,11 +311,16 @@ def test_undoing(service: Service, name: str) -> None:
         (pair("a", "b", "duplicate", keep=["c"]), "c is none of the images"),
         (pair("a", "b", "duplicate", colour="red"), "colour"),
         ({"decision": "later", "group": "no such"}, "there is no group no such"),
+        (pair("a", "b", "duplicate", keep=["a", "a"]), "decisions[0].keep: an image is named twice"),
+        (pair("a", "b", "duplicate", keep=["a"] * 5001), "decisions[0].keep: Expected `array` of length <= 5000"),
+        ({"decision": "later", "images": ["a"] * 5001}, "decisions[0].images: Expected `array` of length <= 5000"),
     ],
 )
 def test_what_makes_no_sense_is_refused(service: Service, decision: Any, said: str) -> None:
     if "images" in decision:
-        decision = decision | {"images": [_image(path) for path in decision["images"]]}
+        # without contents where there are many, so that the body is not too large
+        image = _image if len(decision["images"]) < 10 else lambda path: {"relative_path": path}
+        decision = decision | {"images": [image(path) for path in decision["images"]]}
     elif "left" in decision:
         rest = {key: value for key, value in decision.items() if key not in ("left", "right")}
         decision = rest | {"images": [_image(decision["left"]), _image(decision["right"])]}
@@ -389,3 +404,65 @@ def test_a_message_that_is_no_decision_is_skipped(service: Service, name: str) -
     (only,) = asked.get(f"/v1/decisions?path={quote(a)}").json["response"]["decisions"]
     assert only["decision"] == "not_duplicate"
     assert "content that is no SHA-256" in asked.log.read_text()
+
+
+def test_a_file_that_is_named_twice_is_refused_before_it_is_read(service: Service) -> None:
+    images = [{"relative_path": "no such file.png"}] * 2
+    answer = decide(service[1], {"decision": "later", "images": images})
+    assert (answer.status, answer.json["error_message"]) == (422, "decisions[0]: an image is named twice")
+
+
+def test_a_decision_that_no_message_holds_is_refused_with_the_remedy(service: Service, name: str) -> None:
+    _, asked = service
+    put(service, group_of(*[f"{name}/{n:04}{'x' * 190}.jpg" for n in range(5000)]), group_of(f"{name}/a", f"{name}/b"))
+    large = {"group": f"{name}/0000{'x' * 190}.jpg", "decision": "duplicate"}
+    answer = decide(asked, pair(f"{name}/a", f"{name}/b", "duplicate"), large)
+    assert (answer.status, answer.headers.get("Retry-After")) == (413, None)
+    assert answer.json["error_message"].startswith("decisions[1]: it takes 1,")
+    assert "divide the images among several decisions" in answer.json["error_message"]
+    # nothing of the other is stored either
+    assert detail(asked, f"{name}/a")["decisions"] == []
+
+
+@asynccontextmanager
+async def unread_desk(kafka: KafkaConfig, folder: Path) -> AsyncIterator[DecisionDesk]:
+    """A desk whose view does not follow the topics."""
+    tables = GroupTables(lambda _, __: None, lambda _: None)
+    with ThreadPoolExecutor(1) as pool, closing(TopicView(kafka, None, [tables])) as view:
+        images = Images(kafka, ImageRoot(folder), pool)
+        desk = DecisionDesk(kafka, view, tables, images)
+        try:
+            yield desk
+        finally:
+            desk.close()
+            images.close()
+
+
+def bodies(name: str, count: int) -> list[DecisionBody]:
+    pairs = [[_image(f"{name}/{n}.jpg"), _image(f"{name}/{n} copy.jpg")] for n in range(count)]
+    return msgspec.convert([{"decision": "later", "images": pair} for pair in pairs], list[DecisionBody])
+
+
+def test_what_was_overtaken_is_not_known_where_the_topic_was_not_read(
+    service: Service, name: str, tmp_path: Path
+) -> None:
+    async def say() -> DecisionsMade:
+        async with unread_desk(service[0], tmp_path) as desk:
+            return await desk.decide(bodies(name, 1), "Ann")
+
+    made = asyncio.run(say())
+    assert (len(made.decisions), made.overtook) == (1, None)
+
+
+def test_what_is_stored_is_said_where_kafka_does_not_take_the_rest(service: Service, name: str, tmp_path: Path) -> None:
+    # the second message finds no place in the producer
+    kafka = replace(service[0], settings={"queue.buffering.max.messages": "1"})
+
+    async def say() -> None:
+        async with unread_desk(kafka, tmp_path) as desk:
+            await desk.decide(bodies(name, 2), "Ann")
+
+    with pytest.raises(PartlyStored, match=r"1 of 2 decisions are stored, .* the others again: too many") as caught:
+        asyncio.run(say())
+    (made,) = caught.value.made.decisions
+    assert [one.relative_path for one in made.images] == [f"{name}/0.jpg", f"{name}/0 copy.jpg"]
