@@ -16,7 +16,7 @@ from schemas.group_records import ImageContent
 from streams.config import KafkaConfig
 from streams.grouping_consumer import GroupingStage
 from streams.kafka.lag import LagSampler
-from streams.topics import DEAD_LETTERS, DECISIONS, DUPLICATES, EMBEDDINGS, GROUPS, VERDICTS, Topic
+from streams.topics import DEAD_LETTERS, DECISIONS, DUPLICATES, EMBEDDINGS, GROUPING_STATE, GROUPS, VERDICTS, Topic
 from tests.imagetools.grouping.oracle import Facts, Oracle
 from tests.streams.test_exactly_once import POINTS, Lives, environ
 from tests.support.grouping_messages import GroupTable, alert, decision, embedding, image, key_of
@@ -175,6 +175,19 @@ def test_a_group_too_large_for_a_usual_message_is_sent(kafka, tmp_path):
         send(kafka, DUPLICATES, alerts)
         reader.until(lambda seen: any(record.member_count == len(copies) for record in seen.seen["groups"]))
     assert max(len(message.value()) for message in reader.messages["groups"]) > 1_300_000
+    reader.close()
+
+
+def test_a_decision_as_large_as_its_topic_takes_is_kept_as_a_fact(kafka, tmp_path):
+    write_pictures(tmp_path)
+    record = decision(Choice.DUPLICATE, image("0.png"), image("4.png"))
+    largest = replace(record, note="n" * (1_048_588 - 330))
+    reader = Reader(kafka, GROUPING_STATE, DEAD_LETTERS)
+    with running(GroupingStage(kafka, MatcherConfig(), ImageRoot(tmp_path)), kafka=kafka):
+        send(kafka, DECISIONS, [(record.id, largest)])
+        reader.until(lambda seen: seen.seen["grouping.state"])
+    assert reader.seen["grouping.state"][0].decision == largest
+    assert not reader.seen["dead-letters"]
     reader.close()
 
 
