@@ -186,7 +186,8 @@ class Partitions:
         return TopicPartition(part.topic, part.partition, low if self._kafka.start_from == "earliest" else high)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        further = [part for part in consumer.assignment() if part.topic in self._also] if partitions else []
+        # not asked of the consumer: while it closes it no longer answers
+        further = [TopicPartition(*place) for place in self.further] if partitions else []
         self._on_rebalance({(part.topic, part.partition) for part in (*partitions, *further)})
         for part in partitions:
             self._restoring.pop(part.partition, None)
