@@ -18,6 +18,7 @@ from imagetools.features.store import FeatureStore
 from imagetools.matching.config import MatcherConfig
 from local_kafka.broker import LocalKafka
 from local_kafka.ports import free_ports
+from streams.topics import READS
 from tests.support.streaming import group_pairs, scene, write_groups
 
 COMMAND = [sys.executable, "-m", "imagetools"]
@@ -191,4 +192,4 @@ def settled(settings: list[str]) -> bool:
     """Whether no stage has anything left to do."""
     status = subprocess.run([*COMMAND, "status", *settings], env=ENVIRON, check=True, capture_output=True, text=True)
     lags = [line.split("│")[4].strip() for line in status.stdout.splitlines() if line.startswith("│")]
-    return lags == ["0", "0", "0"]
+    return lags == ["0"] * len(READS)
