@@ -28,7 +28,7 @@ from streams.kafka.replay import (
 )
 
 FIRST_BYTES: Final = 64
-"""Of a value that is no record, in hex."""
+"""How many bytes of a value to show in hex, where the codec cannot read it."""
 
 MAX_REFUSALS: Final = 5
 """Refused letters that are named; the rest are counted."""
@@ -183,7 +183,7 @@ def _agreed(question: str) -> bool:
 
 
 def _describe_value(kafka: KafkaConfig, letter: DeadLetter) -> str:
-    """Return a value as JSON; one that is no record of its topic as its size and first bytes."""
+    """Return a value as JSON; where the codec cannot read it, its size and first bytes."""
     if letter.value is None:
         return "none"
     origin = origin_of(kafka, letter)

@@ -127,7 +127,7 @@ class SearchStage(Stage[Embedding]):
                 fingerprint, *parts = change.check(
                     request.fingerprint, model=request.model, parts=fingerprints_of(request.parts)
                 )
-                # only an image comes with a digest; what asks with a vector gets as many as it asks for
+                # a request for an image has a digest; one for a vector gets as many neighbors as it names
                 more = more_neighbors(request.codes, self._config) if request.digest else 0
                 hits = change.search(
                     fingerprint,
