@@ -141,6 +141,12 @@ READ_BY = {
     "matcher": OF_STAGES | OF_KAFKA,
     "grouping": OF_STAGES | OF_KAFKA,
     "bridge": OF_KAFKA | OF_BRIDGE - {"BRIDGE_HOST"},
+    "groups": OF_STAGES | OF_KAFKA,
+    "groups show a.png": OF_STAGES | OF_KAFKA,
+    "decide a.png b.png not-duplicate": OF_STAGES | OF_KAFKA,
+    "dead-letters list": OF_STAGES | OF_KAFKA,
+    "dead-letters show 0": OF_STAGES | OF_KAFKA,
+    "dead-letters replay 0": OF_STAGES | OF_KAFKA,
 }
 """What each command reads before it starts or asks anything; the bridge tries its address when it listens."""
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from http_bridge import connections
 from http_bridge.connections import SETTINGS, drop_stalled, factory
+from tests.support import coroutines
 from tests.support.bridging import (
     ENCODER,
     Bridge,
@@ -69,7 +70,7 @@ class TestSlowClients:
             async with serving() as (_, port):
                 assert await client(port) == b""
 
-        asyncio.run(run())
+        coroutines.run(run())
 
     def test_a_client_that_takes_nothing_of_its_answer_is_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connections, "STALLED_S", 1.0)
@@ -91,7 +92,7 @@ class TestSlowClients:
                 for one in (writer, other):
                     one.transport.abort()
 
-        asyncio.run(run())
+        coroutines.run(run())
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """Groups and decisions over HTTP: lists, cursors, words that are filled in, and words that are not replaced unseen."""
 
-import asyncio
 import hashlib
 import json
 import threading
@@ -28,6 +27,7 @@ from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from streams.topics import DECISIONS, DUPLICATES, GROUPS
 from tests.http_bridge.test_event_stream import Listener
+from tests.support import coroutines
 from tests.support.bridging import Bridge, bridge, eventually
 from tests.support.grouping import alert_of, content_of, group_of
 from tests.support.streaming import Reader, scene, send, send_raw
@@ -450,7 +450,7 @@ def test_what_was_overtaken_is_not_known_where_the_topic_was_not_read(
         async with unread_desk(service[0], tmp_path) as desk:
             return await desk.decide(bodies(name, 1), "Ann")
 
-    made = asyncio.run(say())
+    made = coroutines.run(say())
     assert (len(made.decisions), made.overtook) == (1, None)
 
 
@@ -463,6 +463,6 @@ def test_what_is_stored_is_said_where_kafka_does_not_take_the_rest(service: Serv
             await desk.decide(bodies(name, 2), "Ann")
 
     with pytest.raises(PartlyStored, match=r"1 of 2 decisions are stored, .* the others again: too many") as caught:
-        asyncio.run(say())
+        coroutines.run(say())
     (made,) = caught.value.made.decisions
     assert [one.relative_path for one in made.images] == [f"{name}/0.jpg", f"{name}/0 copy.jpg"]

@@ -32,6 +32,7 @@ from streams.requests.server import RequestServer
 from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Received, Stage
 from streams.topics import CANDIDATES, EMBEDDINGS, ENCODE_REQUESTS, IMAGES_NEW, REPLIES
+from tests.support import coroutines
 from tests.support.bridging import answering, eventually
 from tests.support.streaming import Reader, running, send
 
@@ -77,7 +78,7 @@ def with_client(kafka: KafkaConfig, work: Callable[[RequestClient], Awaitable[T]
         finally:
             await asyncio.to_thread(client.close)
 
-    return asyncio.run(asyncio.wait_for(run(), 60))
+    return coroutines.run(asyncio.wait_for(run(), 60))
 
 
 def test_many_at_a_time_get_their_own_replies(kafka: KafkaConfig) -> None:
@@ -214,7 +215,7 @@ def test_an_asker_connects_when_the_topics_come(bootstrap: str, kafka: KafkaConf
         finally:
             await asyncio.to_thread(client.close)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    coroutines.run(asyncio.wait_for(run(), 60))
     delete_topics(later)
 
 
