@@ -26,7 +26,6 @@ from cli.supervisor import Supervisor
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally, find_images
-from imagetools.grouping.keep import KEEP_ORDER, require_order
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.provider import Broker, provide_broker
@@ -55,7 +54,6 @@ def find(
     encoders: int = 1,
     matchers: int = 1,
     decisions: Path | None = None,
-    keep_order: Sequence[str] = KEEP_ORDER,
     console: Console | None = None,
 ) -> FindResults:
     """Run the whole pipeline over `folder`, and write `report` unless it is None.
@@ -63,13 +61,11 @@ def find(
     bootstrap  the Kafka to use, with topics that are removed at the end; None: start one
     environ    settings of the stages, without those that name a live cluster's topics
     decisions  file of decisions that hold for this run
-    keep_order what matters for the image to keep, in that order
     NothingToDo if the folder holds no image; other ImageToolsErrors say what is missing. Failed if a stage or this
     job's own Kafka cannot continue.
     """
     console = console or Console()
     config = check(environ, bootstrap)
-    require_order(keep_order)
     decided = read_decisions(decisions) if decisions is not None else []
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
@@ -81,7 +77,7 @@ def find(
             check_report(report)
         job = FindJob(
             folder, report, FindResults(len(paths)), passed, console,
-            paths=paths, decisions=decided, matcher=config.matcher, keep_order=keep_order,
+            paths=paths, decisions=decided, matcher=config.matcher, keep_order=config.keep_order,
             stopped=lambda: signals.requested,
         )  # fmt: skip
         if away := len(job.decided.paths().difference(paths)):

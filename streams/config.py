@@ -100,6 +100,7 @@ class Config:
     nb_workers         images that the matcher reads at a time, and the most cores that it computes on
     features_dir       where encoders and matchers keep features on disk; None: matchers keep them in memory alone
     features_mb        of disk that they may take
+    keep_order         criteria for the image of a group to keep, the weightiest first
     dead_letter_limit  after this many dead letters in a row a stage checks its inputs; 0: never
     matcher            threshold, the pairs that it leaves out, and the box that images are fitted to
     """
@@ -122,6 +123,7 @@ class Config:
     nb_workers: int = table.NB_WORKERS.default
     features_dir: Path | None = table.FEATURES_DIR.default
     features_mb: int = table.FEATURES_MB.default
+    keep_order: tuple[str, ...] = table.KEEP_ORDER.default
     dead_letter_limit: int = table.DEAD_LETTER_LIMIT.default
     matcher: MatcherConfig = MatcherConfig()
 
@@ -148,6 +150,7 @@ class Config:
             nb_workers=table.NB_WORKERS.read(environ),
             features_dir=table.FEATURES_DIR.read(environ),
             features_mb=table.FEATURES_MB.read(environ),
+            keep_order=table.KEEP_ORDER.read(environ),
             dead_letter_limit=table.DEAD_LETTER_LIMIT.read(environ),
             matcher=MatcherConfig(
                 threshold=table.THRESHOLD.read(environ),

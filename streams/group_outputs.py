@@ -28,8 +28,12 @@ Look = Callable[[ImageKey], SeenFile | None]
 """Returns what the file of an image says; None where it cannot be read."""
 
 
-def outputs_of(events: Iterable[GroupEvent], state: GroupingState, look: Look) -> list[Output]:
+def outputs_of(
+    events: Iterable[GroupEvent], state: GroupingState, look: Look, keep_order: Sequence[str]
+) -> list[Output]:
     """Return a message for each event: first the groups that have ended, whose paths may lead others now.
+
+    keep_order  as `suggest` takes it
 
     What `look` raises is passed on.
     """
@@ -42,18 +46,21 @@ def outputs_of(events: Iterable[GroupEvent], state: GroupingState, look: Look) -
         if group is None:
             ended.append(Output(GROUPS, event.group.path, None, headers=tuple(headers)))
         else:
-            there.append(Output(GROUPS, event.group.path, record_of(group, event, state, look), headers=tuple(headers)))
+            record = record_of(group, event, state, look, keep_order)
+            there.append(Output(GROUPS, event.group.path, record, headers=tuple(headers)))
     return [*ended, *there]
 
 
-def record_of(group: Group, event: GroupEvent, state: GroupingState, look: Look) -> GroupRecord:
+def record_of(
+    group: Group, event: GroupEvent, state: GroupingState, look: Look, keep_order: Sequence[str]
+) -> GroupRecord:
     """Return the record of a group. What `look` raises is passed on."""
     images = [member.image for member in group.members]
     looks = {image: found for image in images if (found := look(image)) is not None}
     chosen = state.decisions.chosen(images)
     kept, reasons = chosen, tuple[str, ...]()
     if not chosen and not group.blank and len(images) > 1:
-        suggestion = suggest(images, _facts(images, looks, state))
+        suggestion = suggest(images, _facts(images, looks, state), keep_order)
         kept, reasons = frozenset({suggestion.keep}), suggestion.reasons
     reference = next((image for image in images if image in kept), images[0])
     members = [

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from imagetools.errors import ImageRootUnavailable, MessageError
 from imagetools.features.cache import FeatureCache
 from imagetools.features.store import FeatureStore
+from imagetools.grouping.keep import KEEP_ORDER
 from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
@@ -57,14 +58,22 @@ class GroupingStage(Stage[ImageRecord]):
     gives_verdicts = False
 
     def __init__(
-        self, kafka: KafkaConfig, config: MatcherConfig, images: ImageRoot, *, store: FeatureStore | None = None
+        self,
+        kafka: KafkaConfig,
+        config: MatcherConfig,
+        images: ImageRoot,
+        *,
+        store: FeatureStore | None = None,
+        keep_order: Sequence[str] = KEEP_ORDER,
     ) -> None:
         """Know nothing yet.
 
-        store  keeps features on disk; the stage closes it
+        store       keeps features on disk; the stage closes it
+        keep_order  criteria for the image of a group to keep, the weightiest first
         """
         self._kafka = kafka
         self._images = images
+        self._keep_order = keep_order
         self._known = KnownImages(images)
         self._cache = FeatureCache(
             config, store=store, max_bytes=MAX_CACHED_BYTES, on_read=lambda _root, path: self._known.note(path)
@@ -185,7 +194,7 @@ class GroupingStage(Stage[ImageRecord]):
 
     def _settle(self) -> list[Output]:
         try:
-            return outputs_of(self.state.settle(), self.state, self._look)
+            return outputs_of(self.state.settle(), self.state, self._look, self._keep_order)
         except ImageRootUnavailable:
             self._away = True
             raise
@@ -207,7 +216,8 @@ class GroupingStage(Stage[ImageRecord]):
 
 def make(config: Config) -> GroupingStage:
     """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
-    return GroupingStage(config.kafka, config.matcher, ImageRoot(config.images_dir), store=open_store(config))
+    images, store = ImageRoot(config.images_dir), open_store(config)
+    return GroupingStage(config.kafka, config.matcher, images, store=store, keep_order=config.keep_order)
 
 
 def main(config: Config | None = None) -> None:

@@ -41,6 +41,21 @@ def one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def some_of(*names: str) -> Callable[[str], tuple[str, ...]]:
+    """One or more of these names, in any order, with commas between."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(name.strip() for name in text.split(","))
+        unknown = [name for name in chosen if name not in names]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not known; it can hold, with commas between: {', '.join(names)}")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"one is named twice; it can hold, with commas between: {', '.join(names)}")
+        return chosen
+
+    return parse
+
+
 def yes_or_no(text: str) -> bool:
     """Yes or no; true and false, on and off, 1 and 0 are understood too."""
     known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}

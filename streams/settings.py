@@ -24,9 +24,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from imagetools.errors import ConfigError
 from imagetools.fingerprint.config import ENGINES, EncoderConfig
+from imagetools.grouping.keep import KEEP_ORDER as ALL_CRITERIA
 from imagetools.index.config import DISTANCE_TYPES, IndexConfig
 from imagetools.matching.config import MatcherConfig
-from streams.parsing import brokers, one_of, port, seconds, share, topic_name, web_addresses, whole, yes_or_no
+from streams.parsing import brokers, one_of, port, seconds, share, some_of, topic_name, web_addresses, whole, yes_or_no
 
 T = TypeVar("T")
 
@@ -97,6 +98,8 @@ class Setting(Generic[T]):
             value = "yes" if self.default else "no"
         else:
             value = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+            if isinstance(self.default, tuple):
+                value = ",".join(self.default)
         return self.without or f"{value} {self.unit}".rstrip() or "none"
 
 
@@ -207,6 +210,10 @@ FEATURES_DIR: Setting[Path | None] = Setting(
 FEATURES_MB = Setting(
     "FEATURES_MB", whole(64, 100_000_000), 8192, "Space for features on disk; 1,000 MB hold some 10,000 images.",
     (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), unit="MB",
+)  # fmt: skip
+KEEP_ORDER = Setting(
+    "KEEP_ORDER", some_of(*ALL_CRITERIA), ALL_CRITERIA,
+    "What matters for the image of a group to keep, the weightiest first, with commas between.", (Reader.GROUPING,),
 )  # fmt: skip
 DEAD_LETTER_LIMIT = Setting(
     "DEAD_LETTER_LIMIT", whole(0, MAX_COUNT), 100,

@@ -21,13 +21,7 @@ from cli.commands import options
     help="Decisions of an earlier run: lines of JSON, or CSV, with left, right and decision (duplicate, not_duplicate "
     "or later). A pair that is not_duplicate is not reported, until one of its files changes.",
 )
-@click.option(
-    "--keep-order",
-    metavar="NAMES",
-    help="What matters for the image to keep, the weightiest first, with commas between.  [default: whole,clean,"
-    "largest,sharpest,finest,earliest]",
-)
-@options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.JOB_FEATURES)
+@options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.GROUPING, *options.JOB_FEATURES)
 def find(
     environ: dict[str, str],
     folder: Path,
@@ -36,7 +30,6 @@ def find(
     encoders: int,
     matchers: int,
     decisions: Path | None,
-    keep_order: str | None,
 ) -> None:
     """Find all duplicates among the images in FOLDER.
 
@@ -50,7 +43,6 @@ def find(
     Ctrl-C ends the job early: the report then holds the results so far and says that it is partial.
     """
     from cli.find import find as run
-    from imagetools.grouping.keep import KEEP_ORDER
 
     run(
         folder,
@@ -60,7 +52,6 @@ def find(
         encoders=encoders,
         matchers=matchers,
         decisions=decisions,
-        keep_order=keep_order.split(",") if keep_order else KEEP_ORDER,
     )
 
 

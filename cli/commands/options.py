@@ -39,6 +39,7 @@ MATCHER = (
     settings.HEIGHT,
     settings.NB_WORKERS,
 )
+GROUPING = (settings.KEEP_ORDER,)
 BRIDGE = tuple(
     row
     for row in settings.SETTINGS

@@ -36,7 +36,7 @@ def shorten_spinning() -> None:
 @options.start_from
 @options.setting_options(
     settings.IMAGES_DIR, options.OWN_KAFKA, *options.KAFKA[1:], *options.MODEL, *options.SEARCH, *options.MATCHER,
-    settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.BRIDGE,
+    *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.BRIDGE,
 )  # fmt: skip
 def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int, start_from: str | None) -> None:
     """Run the whole service and its page until Ctrl-C; started again, it continues where it stopped.

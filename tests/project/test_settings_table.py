@@ -68,7 +68,8 @@ def test_a_config_has_the_default_of_the_table(setting: Setting[Any]) -> None:
 @each
 def test_a_default_can_also_be_spelled_out(setting: Setting[Any]) -> None:
     if setting.default is not None:
-        assert setting.read({setting.name: str(setting.default)}) == setting.default
+        text = ",".join(setting.default) if isinstance(setting.default, tuple) else str(setting.default)
+        assert setting.read({setting.name: text}) == setting.default
 
 
 @pytest.mark.parametrize(("command", "option", "setting"), OPTIONS, ids=[f"{c} {o.name}" for c, o, _ in OPTIONS])

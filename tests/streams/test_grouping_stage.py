@@ -9,6 +9,7 @@ import pytest
 from PIL import ImageFilter
 
 from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError
+from imagetools.grouping.keep import KEEP_ORDER
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
@@ -29,8 +30,8 @@ A, B, C, D = map(image, PATHS)
 class Driven:
     """A stage, the messages that it is sent, and what it says of the groups and of its state."""
 
-    def __init__(self, folder: Path) -> None:
-        self.stage = GroupingStage(KafkaConfig(), MatcherConfig(), ImageRoot(folder))
+    def __init__(self, folder: Path, keep_order: Sequence[str] = KEEP_ORDER) -> None:
+        self.stage = GroupingStage(KafkaConfig(), MatcherConfig(), ImageRoot(folder), keep_order=keep_order)
         self.table = GroupTable()
         self.log: list[tuple[str, Any]] = []
         self.offset = 0
@@ -115,6 +116,15 @@ def test_an_alert_makes_a_group_with_what_its_files_say_and_a_suggestion(driven)
     assert group.reasons[0] == "largest picture"
     assert driven.run(*placed(D), reported(D, A)) == ["grown a.png"]
     assert [one.keep for one in driven.group("a.png").members] == [False, False, False, True]
+
+
+def test_another_order_of_criteria_keeps_another_image(driven, tmp_path):
+    other = Driven(tmp_path, keep_order=("earliest",))
+    for one in (driven, other):
+        one.run(*placed(A, D), reported(D, A))
+    assert [member.keep for member in driven.group("a.png").members] == [False, True]
+    assert [member.keep for member in other.group("a.png").members] == [True, False]
+    assert other.group("a.png").reasons == ("earliest",)
 
 
 def test_groups_wait_for_an_alert_that_comes_before_its_images(driven):

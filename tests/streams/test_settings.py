@@ -49,6 +49,7 @@ VARIABLES = [
     ("NB_WORKERS", "3", lambda c: c.nb_workers, 3),
     ("FEATURES_DIR", "/features", lambda c: c.features_dir, Path("/features")),
     ("FEATURES_MB", "512", lambda c: c.features_mb, 512),
+    ("KEEP_ORDER", "earliest, whole", lambda c: c.keep_order, ("earliest", "whole")),
     ("DEAD_LETTER_LIMIT", "0", lambda c: c.dead_letter_limit, 0),
     ("THRESHOLD", "0.5", lambda c: c.matcher.threshold, 0.5),
     ("ALERT_RECOLOURED", "no", lambda c: c.matcher.alert_recoloured, False),
@@ -86,7 +87,8 @@ def test_an_empty_variable_counts_as_unset(name):
         ("NB_WORKERS", "0"), ("DEAD_LETTER_LIMIT", "-1"), ("THRESHOLD", "1.01"), ("THRESHOLD", "-0.1"),
         ("THRESHOLD", "nan"), ("THRESHOLD", "high"), ("ALERT_RECOLOURED", "maybe"), ("WIDTH", "15"), ("HEIGHT", "tall"),
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),
-        ("KAFKA_GROUP_PROTOCOL", "modern"),
+        ("KAFKA_GROUP_PROTOCOL", "modern"), ("KEEP_ORDER", "prettiest"), ("KEEP_ORDER", "whole,whole"),
+        ("KEEP_ORDER", "whole,"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_variables_name(name, text):
