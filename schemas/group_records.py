@@ -1,7 +1,7 @@
 """The records of groups and decisions; a part of `schemas.records`, which describes the whole."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +30,7 @@ class GroupedImage:
     height: int = 0
     bytes: int = 0
     format: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,4 @@ class GroupingFact:
     covered: bool = False
     decision: DecisionRecord | None = None
     look: SeenFile | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)

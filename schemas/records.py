@@ -3,6 +3,7 @@
 The `.avsc` files beside this one document the fields.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,6 +28,7 @@ class ImageNew:
     request_id: int
     relative_path: str
     alert: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ class Embedding:
     alert: bool = True
     parts: tuple[Part, ...] = ()
     codes: bytes = b""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class NeighborReason(StrEnum):
@@ -87,6 +90,7 @@ class Candidates:
     neighbors: tuple[Neighbor, ...] = ()
     model: str = ""
     content: bytes = b""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Duplicates:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     unreadable: tuple[str, ...] = ()
     content: bytes = b""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class VerdictOutcome(StrEnum):

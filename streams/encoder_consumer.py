@@ -7,11 +7,12 @@ from functools import partial
 
 import cv2
 
-from imagetools.errors import ConfigError, ImageError, MissingImage, ModelError
+from imagetools.errors import ConfigError, ImageError, MessageError, MissingImage, ModelError
 from imagetools.features.config import FeatureConfig
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
+from schemas.metadata import metadata_problem
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
 from streams.embeddings_log import check_log, log_model, newest_paths
@@ -76,17 +77,21 @@ class EncoderStage(Stage[ImageNew]):
         described = self._encoder.describe(self._pool.map(self._read, batch))
         return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
 
-    def _read(self, received: Received[ImageNew]) -> Prepared | ImageError | None:
+    def _read(self, received: Received[ImageNew]) -> Prepared | ImageError | MessageError | None:
         """Look at an image; None where it is gone."""
         if received.record is None:
             return None
+        if problem := metadata_problem(received.record.metadata):
+            return MessageError(f"metadata: {problem}")
         try:
             return self._reader.read_file(received.path, self._known.note)
         except ImageError as exc:
             return exc
 
-    def _outcome(self, received: Received[ImageNew], described: Described | ImageError | None) -> Outcome:
-        if isinstance(described, ImageError):
+    def _outcome(
+        self, received: Received[ImageNew], described: Described | ImageError | MessageError | None
+    ) -> Outcome:
+        if isinstance(described, ImageError | MessageError):
             return described
         embedding, new = None, received.record
         if new is not None and described is not None:
@@ -99,6 +104,7 @@ class EncoderStage(Stage[ImageNew]):
                 new.alert,
                 to_parts(described),
                 described.codes,
+                new.metadata,
             )
         announced_in = (ANNOUNCED_IN, str(received.partition).encode())
         return (Output(EMBEDDINGS, received.path, embedding, received.timestamp, (announced_in,)),)

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from imagetools.grouping.keep import FileFacts, suggest
 from imagetools.grouping.records import Edge, EventKind, Group, GroupEvent, ImageKey
 from imagetools.grouping.relations import Relation
 from schemas.group_records import GroupEdge, GroupedImage, GroupLink, GroupRecord, SeenFile
+from schemas.metadata import metadata_bytes
 from streams.grouping_state import GroupingState
+from streams.image_metadata import ImageMetadata
 from streams.stage import Output
 from streams.standing_decisions import content_of
 from streams.topics import GROUPS, MAX_GROUP_BYTES
@@ -21,6 +24,12 @@ MAX_ORIGINS: Final = 64
 
 MEMBER_BYTES: Final = 80
 """Of a member in a record, besides its path and format, at most."""
+
+MAX_METADATA_BYTES: Final = MAX_GROUP_BYTES // 2
+"""Of the metadata of all members of one record, which comes on top of MAX_GROUP_BYTES."""
+
+ENTRY_BYTES: Final = 4
+"""The lengths of a name and a value in a record, at most."""
 
 NOT_SEEN: Final = SeenFile(0, 0, 0, "")
 
@@ -70,7 +79,7 @@ def record_of(
     return GroupRecord(
         group.id.path,
         group.state,
-        _fitting(members),
+        _with_metadata(_fitting(members), state.metadata),
         len(members),
         group.blank,
         bool(chosen),
@@ -101,6 +110,16 @@ def _fitting(members: Sequence[GroupedImage]) -> tuple[GroupedImage, ...]:
             return (*listed, *[one for one in members[len(listed) :] if one.keep][:1])
         listed.append(member)
     return tuple(listed)
+
+
+def _with_metadata(members: Iterable[GroupedImage], known: ImageMetadata) -> tuple[GroupedImage, ...]:
+    """Add metadata to the members, the earliest first, as long as there is room."""
+    room, found = MAX_METADATA_BYTES, list[GroupedImage]()
+    for member in members:
+        metadata = known.of(member.relative_path)
+        room -= metadata_bytes(metadata) + ENTRY_BYTES * len(metadata)
+        found.append(replace(member, metadata=metadata) if metadata and room >= 0 else member)
+    return tuple(found)
 
 
 def _edge(edge: Edge) -> GroupEdge:

@@ -14,6 +14,7 @@ from imagetools.grouping.records import (
     Compare,
     Decision,
     Edge,
+    EventKind,
     Gone,
     GroupEvent,
     GroupingChange,
@@ -24,6 +25,7 @@ from imagetools.grouping.records import (
 from imagetools.grouping.relations import Relation
 from schemas.group_records import DecisionRecord, FactKind, GroupingFact, ImageContent, SeenFile
 from schemas.records import Duplicate
+from streams.image_metadata import NO_METADATA, ImageMetadata
 from streams.old_pairs import OLD_PAIR, OldPairs
 from streams.pair_comparer import relation_named, relation_of_duplicate
 from streams.pair_marks import PLAIN, PairMarks, marks_of
@@ -51,6 +53,7 @@ class GroupingState:
     grouping   the groups
     decisions  people's decisions
     images     by path, those that there are
+    metadata   theirs
     """
 
     def __init__(self, compare: Compare) -> None:
@@ -58,6 +61,7 @@ class GroupingState:
         self.grouping = Grouping(self._compared)
         self.decisions = StandingDecisions()
         self.images: dict[str, KnownImage] = {}
+        self.metadata = ImageMetadata()
         self._compare = compare
         self._marks: dict[Pair, PairMarks] = {}
         self._answers: dict[Pair, Relation] = {}
@@ -67,12 +71,15 @@ class GroupingState:
         self._changes: list[GroupingChange] = []
         self._facts: dict[str, GroupingFact | None] = {}
         self._pairs: dict[Pair, tuple[Edge | None, PairMarks]] = {}
+        self._described: set[ImageKey] = set()
         self._dividing = False
 
     # changes
 
-    def place(self, path: str, content: bytes, announced: int, source: int) -> None:
-        """Take the bytes that a path has now. What another partition announced later stands."""
+    def place(
+        self, path: str, content: bytes, announced: int, source: int, metadata: Mapping[str, str] = NO_METADATA
+    ) -> None:
+        """Take the bytes that a path has now, and its metadata. What another partition announced later stands."""
         known = self.images.get(path)
         if known is not None and known.source != source and known.announced > announced:
             return
@@ -83,6 +90,8 @@ class GroupingState:
             self._next_place += 1
             self._changes.append(Placed(*image, place))
         self.images[path] = KnownImage(image, place, announced, source)
+        if self.metadata.put(path, metadata):
+            self._described.add(image)
         self._facts[path] = self._image_fact(path)
         for fact in self._old_pairs.known_with(path, self.images):
             self._put_old_pair(fact)
@@ -93,6 +102,7 @@ class GroupingState:
         if known is None or (known.source != source and known.announced > announced):
             return
         self._forget_look(path)
+        self.metadata.forget(path)
         del self.images[path]
         self._changes.append(Gone(path))
         self._facts[path] = None
@@ -136,7 +146,10 @@ class GroupingState:
                 fact = self._edge_fact(pair)
                 self._facts[fact.id] = fact
         self._pairs = {}
-        return events
+        # a group whose images alone have other metadata has not changed otherwise
+        described = {self.grouping.group_of(image) for image in self._described} - {event.group for event in events}
+        self._described = set()
+        return events + [GroupEvent(EventKind.CHANGED, group) for group in sorted(filter(None, described))]
 
     def take_facts(self) -> dict[str, GroupingFact | None]:
         """Return the facts that have changed since the last call, by key; None: one that holds no more."""
@@ -179,6 +192,7 @@ class GroupingState:
                 self.images[image.path] = KnownImage(image, fact.place, fact.announced, fact.source)
                 self._next_place = max(self._next_place, fact.place + 1)
                 self._changes.append(Placed(*image, fact.place))
+                self.metadata.put(image.path, fact.metadata)
                 if fact.look is not None:
                     self._looks[image] = fact.look
             case FactKind.EDGE if not fact.images[0].content:
@@ -210,6 +224,7 @@ class GroupingState:
             # of the others only decisions end
             self._change_words(self.decisions.put(fact_id, 0, None))
         elif self.images.pop(fact_id, None) is not None:
+            self.metadata.forget(fact_id)
             self._changes.append(Gone(fact_id))
         self._load_changes()
 
@@ -223,8 +238,9 @@ class GroupingState:
         known = self.images[path]
         look = self._looks.get(known.key)
         return GroupingFact(
-            path, FactKind.IMAGE, (content_of(known.key),), known.place, known.announced, known.source, look=look
-        )
+            path, FactKind.IMAGE, (content_of(known.key),), known.place, known.announced, known.source, look=look,
+            metadata=self.metadata.of(path),
+        )  # fmt: skip
 
     def _edge_fact(self, pair: Pair) -> GroupingFact:
         edge, marks = self.grouping.edge(*pair), self._marks.get(pair, PLAIN)

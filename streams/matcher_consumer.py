@@ -273,6 +273,7 @@ class MatcherStage(Stage[Candidates]):
                 datetime.now(UTC),
                 tuple(errors),
                 record.content,
+                record.metadata,
             )
             outputs.append(Output(DUPLICATES, record.candidate, alert))
         return outputs

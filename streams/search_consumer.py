@@ -67,7 +67,9 @@ class SearchStage(Stage[Embedding]):
         if record is None:
             return ()
         neighbors = _to_neighbors(change, result.neighbors)
-        candidates = Candidates(record.request_id, received.path, neighbors, record.model, record.digest)
+        candidates = Candidates(
+            record.request_id, received.path, neighbors, record.model, record.digest, record.metadata
+        )
         return (Output(CANDIDATES, received.path, candidates),)
 
     def committed(self, offset: int) -> None:

