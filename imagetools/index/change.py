@@ -7,7 +7,7 @@ from enum import StrEnum
 from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector
 from imagetools.index.graph import Graph
-from imagetools.index.search import Hit, search, search_codes
+from imagetools.index.search import Findings, Hit, search, search_codes
 from imagetools.index.state import Entry, IndexState
 from imagetools.index.view import View
 from imagetools.local_codes import LocalCodes
@@ -33,7 +33,12 @@ class PutResult:
     """What became of an announcement, and the neighbors of an image that was placed, if asked for."""
 
     outcome: PutOutcome
-    neighbors: Sequence[Hit] = ()
+    found: Findings = Findings()
+
+    @property
+    def neighbors(self) -> Sequence[Hit]:
+        """What was found, each image once."""
+        return self.found.hits
 
 
 class Change:
@@ -94,13 +99,13 @@ class Change:
             return PutResult(PutOutcome.UNCHANGED)
         self.check(fingerprint, model=model, parts=parts)
         self.remove(entry.relative_path)
-        hits: Sequence[Hit] = ()
+        found = Findings()
         if nb_neighbors or nb_local:
-            hits = self.search(
+            found = self.find(
                 fingerprint, nb_neighbors, digest=entry.digest, parts=parts, codes=codes, nb_local=nb_local
             )
         self.add(entry, fingerprint, model=model, parts=parts, codes=codes)
-        return PutResult(PutOutcome.PLACED, hits)
+        return PutResult(PutOutcome.PLACED, found)
 
     def search(
         self,
@@ -112,21 +117,36 @@ class Change:
         codes: LocalCodes | None = None,
         nb_local: int = 0,
     ) -> list[Hit]:
+        """Find the nearest images, each once; see `find`."""
+        return self.find(fingerprint, nb_neighbors, digest=digest, parts=parts, codes=codes, nb_local=nb_local).hits
+
+    def find(
+        self,
+        fingerprint: Vector,
+        nb_neighbors: int,
+        *,
+        digest: bytes = b"",
+        parts: Sequence[Vector] = (),
+        codes: LocalCodes | None = None,
+        nb_local: int = 0,
+    ) -> Findings:
         """Find the nearest images, best first; `nb_neighbors` counts distinct fingerprints.
 
-        Images that are as near by a later frame of an animation come on top, at most NEIGHBORS_BY_PARTS; then those
-        that share local codes, at most `nb_local` distinct ones. An image that several ways find is a hit of the first.
+        Images that are as near by a later frame of an animation come on top, at most NEIGHBORS_BY_PARTS; those
+        that share local codes, at most `nb_local` distinct ones, are listed apart.
         digest  of the image searched for: hits with the same bytes are marked
         parts   fingerprints of its later frames; the nearest NEIGHBORS_BY_PARTS of each come on top, too
         IndexMismatch for a fingerprint of another dimension, or one that is not finite.
         """
         whole, *inside = (self._view.check(one) for one in (fingerprint, *parts))
-        hits = search(self._view, whole, nb_neighbors, digest=digest, parts=inside)
+        near = search(self._view, whole, nb_neighbors, digest=digest, parts=inside)
         if codes is None or not nb_local:
-            return hits
-        known = {hit.relative_path for hit in hits}
-        by_codes = search_codes(self._view, codes, nb_local, digest=digest)
-        return hits + [hit for hit in by_codes if hit.relative_path not in known]
+            return Findings(near)
+        return Findings(near, search_codes(self._view, codes, nb_local, digest=digest))
+
+    def note_model(self, model: str) -> None:
+        """Take over the model of an image of the same log that another index holds, where none is known yet."""
+        self._view.model = self._view.model or model or None
 
     def check(self, fingerprint: Vector, *, model: str = "", parts: Sequence[Vector] = ()) -> list[Vector]:
         """Return the fingerprint and those of the parts, each float32 (d,); IndexMismatch where `add` refuses them."""

@@ -4,6 +4,17 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+MAX_PER_NODE: Final = 5
+"""A search returns the earliest image of a node and at most four more: 5,000 copies of one image must not make 12.5
+million pairs, and grouping by the earliest still joins them all."""
+
+NEIGHBORS_BY_PARTS: Final = 3
+"""At most this many nodes are returned for images that stand there by a part, and for each part of the image searched
+for. In a collection of thousands one would do: the nearest node nearly always holds the picture that a part shows."""
+
+SAME_NODE: Final = 1e-4
+"""Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
+
 DISTANCE_TYPES: Final = ("Cosine", "Normalized Cosine", "Angle", "L1", "L2")
 
 

@@ -4,18 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from imagetools.index.config import MAX_PER_NODE, NEIGHBORS_BY_PARTS
 from imagetools.index.distance import Vector
 from imagetools.index.state import Entry
 from imagetools.index.view import View
 from imagetools.local_codes import LocalCodes
-
-MAX_PER_NODE = 5
-"""A search returns the earliest image of a node and at most four more: 5,000 copies of one image must not make 12.5
-million pairs, and grouping by the earliest still joins them all."""
-
-NEIGHBORS_BY_PARTS = 3
-"""At most this many nodes are returned for images that stand there by a part, and for each part of the image searched
-for. In a collection of thousands one would do: the nearest node nearly always holds the picture that a part shows."""
 
 MAX_WIDENING = 8
 """A search looks at up to this many times as many nodes where images that are near by a part crowd out the others."""
@@ -49,6 +42,8 @@ class Hit:
     identical  it has the same bytes
     reason     by what it was found
     rank       its place among those found by fingerprints, or by local codes; 1 is the best
+    order      its place among all changes of the index
+    node       where it was found; images with one fingerprint share a node
     """
 
     relative_path: str
@@ -56,6 +51,26 @@ class Hit:
     identical: bool = False
     reason: Reason = field(default=Reason.FINGERPRINT, compare=False)
     rank: int = field(default=0, compare=False)
+    order: int = field(default=-1, compare=False)
+    node: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a search found.
+
+    near   by fingerprints, best first
+    local  by local codes, best first; an image may be in both
+    """
+
+    near: Sequence[Hit] = ()
+    local: Sequence[Hit] = ()
+
+    @property
+    def hits(self) -> list[Hit]:
+        """Each image once: those of `near`, then the further ones of `local`."""
+        known = {hit.relative_path for hit in self.near}
+        return [*self.near, *(hit for hit in self.local if hit.relative_path not in known)]
 
 
 def search(view: View, whole: Vector, nb_neighbors: int, *, digest: bytes, parts: Sequence[Vector]) -> list[Hit]:
@@ -71,7 +86,7 @@ def search(view: View, whole: Vector, nb_neighbors: int, *, digest: bytes, parts
             if known is None or known.score < score:
                 by_wholes = vector is whole and view.stands_whole(entry, at)
                 found[entry.relative_path] = _hit(
-                    entry, score, digest, Reason.FINGERPRINT if by_wholes else Reason.PART
+                    entry, score, digest, Reason.FINGERPRINT if by_wholes else Reason.PART, at
                 )
     return _ranked(sorted(found.values(), key=lambda hit: -hit.score) if parts else found.values())
 
@@ -81,13 +96,15 @@ def search_codes(view: View, codes: LocalCodes, nb_local: int, *, digest: bytes)
     found = []
     for node, votes in view.with_detail_of(codes, nb_local):
         wholes = [entry for entry in _shown(view, node, digest) if view.stands_whole(entry, node)]
-        found += [_hit(entry, votes / (1 + votes), digest, Reason.LOCAL) for entry in wholes]
+        found += [_hit(entry, votes / (1 + votes), digest, Reason.LOCAL, node) for entry in wholes]
     return _ranked(found)
 
 
-def _hit(entry: Entry, score: float, digest: bytes, reason: Reason) -> Hit:
+def _hit(entry: Entry, score: float, digest: bytes, reason: Reason, node: int) -> Hit:
     identical = bool(digest) and entry.digest == digest
-    return Hit(entry.relative_path, score, identical, Reason.IDENTICAL if identical else reason)
+    return Hit(
+        entry.relative_path, score, identical, Reason.IDENTICAL if identical else reason, order=entry.order, node=node
+    )
 
 
 def _ranked(hits: Iterable[Hit]) -> list[Hit]:

@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imagetools.errors import IndexMismatch
+from imagetools.index.config import SAME_NODE
 from imagetools.index.distance import Vector, cosines, distances, score_of
 from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalChange
 from imagetools.index.state import Entry, IndexState, Placement
 from imagetools.local_codes import LocalCodes
-
-SAME_NODE = 1e-4
-"""Cosine distance within which two fingerprints are one: bfloat16 and the batch size change the last bits."""
 
 
 class View:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from imagetools.checksums import SUMS, seal
 from imagetools.errors import IndexMismatch, SnapshotDamaged
+from imagetools.index.config import MAX_PER_NODE
 from imagetools.index.index import Index
-from imagetools.index.search import MAX_PER_NODE, Hit, Reason
+from imagetools.index.search import Hit, Reason
 from imagetools.index.state import Entry
 from imagetools.local_codes import LocalCodes
 from tests.imagetools.index.local_pictures import KEYPOINTS, both, codes_of, view_of

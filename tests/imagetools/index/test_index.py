@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
-from imagetools.index.config import DISTANCE_TYPES, IndexConfig
+from imagetools.index.config import DISTANCE_TYPES, MAX_PER_NODE, NEIGHBORS_BY_PARTS, IndexConfig
 from imagetools.index.index import Index
-from imagetools.index.search import MAX_PER_NODE, NEIGHBORS_BY_PARTS, Hit
+from imagetools.index.search import Hit
 from imagetools.index.state import Entry
 
 
