@@ -1,6 +1,6 @@
 """The findings of `imagetools find`: edited copies among other photos, from files to alerts.jsonl, with the time.
 
-    python -m bench.find [--photos N] [--others N] [--edits NAME ...] [--folder FOLDER]
+    python -m bench.find [--photos N] [--others N] [--edits NAME ...] [--folder FOLDER] [--immaculate PROGRAM]
 
 The folder holds photos that no weights were trained on, a copy of each under every edit, and other photos. Shuffled
 names put an original before, after or between its copies. A copy is found if reported pairs connect it with its
@@ -10,13 +10,18 @@ A reported pair is true if both files show the same photo: the original, a copy,
 a patch. Files with the same bytes are one photo, and so are those of `SAME_PHOTO`. All other pairs are false, except
 two other photos that `lookalikes.tsv` does not list: the collection may hold a scene twice, so these are counted
 separately. Slices of one tomography (`bench.pairs.SERIES`), each like the one before, are left out.
+
+With --immaculate, that program judges the same folder by its method `sscd_distilled`, a small copy-detection network:
+`pip install 'immaculate[sscd]'`, which needs Python 3.12. It reports groups; all pairs of a group are counted.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -157,12 +162,23 @@ def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
     return hashes, time.monotonic() - began
 
 
+def _peer(program: Path, images: Path) -> tuple[set[Pair], float]:
+    """Return the pairs of another program's groups, and its seconds."""
+    began = time.monotonic()
+    command = [str(program), "--json", "--method", "sscd_distilled", str(images)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    took, said = time.monotonic() - began, json.loads(run.stdout)
+    groups = [[Path(path).name for path in group] for kind in ("exact", "near") for group in said[kind]]
+    return {_pair(*pair) for group in groups for pair in itertools.combinations(group, 2)}, took
+
+
 @click.command()
 @click.option("--photos", type=click.IntRange(1), help="Photos to edit.  [default: all held-out ones]")
 @click.option("--others", default=3000, show_default=True, type=click.IntRange(1), help="Other photos, at most.")
 @click.option("--edits", multiple=True, type=click.Choice(list(EDITS)), help="Edits to make.  [default: all]")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep images and report in a new folder.")
-def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None) -> None:
+@click.option("--immaculate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another program.")
+def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path | None, immaculate: Path | None) -> None:
     """Plant copies, find them, and count."""
     console = Console(width=150)
     source = SHARED if SHARED.is_dir() else SAMPLES
@@ -176,6 +192,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
         shutil.copy(images / next(iter(files)), single)
         alone, took = _find(single, single / "report"), _find(images, report)
         hashes, hashed = _hashes(images, list(files))
+        theirs, judged = _peer(immaculate, images) if immaculate else (set(), 0.0)
         evidence = reported(report / "alerts.jsonl")
     truth = {pair: is_true(files[pair[0]], files[pair[1]], lookalikes) for pair in evidence}
     true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
@@ -186,6 +203,9 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
         "by a pair of their own": lambda one, two: _pair(one, two) in evidence,
         f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
     }
+    if immaculate:
+        joined = UnionFind(theirs)
+        tests["immaculate, sscd_distilled"] = joined.connected
     place = {file.photo: file.name for file in files.values() if file.kind == ORIGINAL}
     originals = {file: place[file.photo] for file in files.values() if file.kind in EDITS}
     console.print(recall(originals, tests))
@@ -197,7 +217,12 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
     console.print(f"look-alikes: {alike} of {len(lookalikes):,} listed pairs reported")
     console.print(listed("false pairs", false, evidence))
     console.print(listed("pairs among the others, not judged", unknown, evidence))
-    for what, seconds in (("whole job", took), ("beyond what one image takes", took - alone), ("pHash", hashed)):
+    times = {"whole job": took, "beyond what one image takes": took - alone, "pHash": hashed}
+    if immaculate:
+        marks = [is_true(files[one], files[two], lookalikes) for one, two in theirs]
+        console.print(f"immaculate: {marks.count(True):,} true pairs and {marks.count(False):,} false ones")
+        times["immaculate"] = judged
+    for what, seconds in times.items():
         console.print(f"{what}: {seconds:.1f} s, {1000 * seconds / len(files):.1f} ms an image")
 
 
