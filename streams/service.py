@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from imagetools.logs import configure
 from streams.config import Config
 from streams.exit_codes import ending
@@ -28,6 +30,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
     """
     configure()
     keep_freed_memory()
+    keep_algebra_in_one_thread()
     with ending():
         config = config or Config.from_env()
         images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
@@ -58,3 +61,13 @@ def keep_freed_memory() -> None:
     are not affected.
     """
     bytearray(KEPT_BYTES)
+
+
+def keep_algebra_in_one_thread() -> None:
+    """Make NumPy's linear algebra compute in the thread that calls it.
+
+    A stage's own threads are the parallelism. OpenBLAS cuts even a dot product into a piece for each core, and its
+    threads spin while they wait for each other. Where all cores are busy, comparing takes a quarter longer by that.
+    Networks bring their own threads, which this leaves alone.
+    """
+    threadpool_limits(1, user_api="blas")
