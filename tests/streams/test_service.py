@@ -40,7 +40,7 @@ def test_linear_algebra_stays_in_the_stages_own_threads() -> None:
         "import numpy, threadpoolctl\n"
         "from streams.service import keep_algebra_in_one_thread\n"
         "keep_algebra_in_one_thread()\n"
-        "print([library['num_threads'] for library in threadpoolctl.threadpool_info() if library['user_api'] == 'blas'])"
+        "print([one['num_threads'] for one in threadpoolctl.threadpool_info() if one['user_api'] == 'blas'])"
     )
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "2"}
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
