@@ -35,6 +35,7 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.paths import printable, shown
 from schemas.alert_json import alert_fields, similar_fields
 from schemas.records import Duplicates, Similar
+from streams.announced_files import AnnouncedFiles
 from streams.kafka.follower import ConsumedMessage
 from streams.pair_comparer import PairComparer, relation_of_duplicate
 
@@ -122,7 +123,7 @@ class FindJob:
         try:
             # the stages' store has features by the real folder
             cache = FeatureCache(self.matcher, store=store)
-            compare = PairComparer(ImageRoot(self.folder.resolve()), self.matcher, cache)
+            compare = PairComparer(AnnouncedFiles(ImageRoot(self.folder.resolve())), self.matcher, cache)
             comparer = StoppableComparer(compare, progress, self.stopped)
             alerts = self.results.alerts
             return group_alerts(alerts, self.contents, self.decided, places, comparer, progress), comparer.skipped

@@ -6,17 +6,26 @@ from imagetools.errors import ImageError
 from imagetools.features.cache import FeatureCache
 from imagetools.formats import open_image
 from imagetools.grouping.quality import quantization_step, sharpness
-from imagetools.image_root import ImageRoot
+from imagetools.grouping.records import ImageKey
 from imagetools.paths import shown
 from schemas.group_records import SeenFile
+from streams.announced_files import AnnouncedFiles
 
 
-def look_at(images: ImageRoot, cache: FeatureCache, path: str) -> SeenFile | None:
-    """Return size, format, compression and sharpness; None where the file cannot be read. ImageRootUnavailable."""
+def look_at(files: AnnouncedFiles, cache: FeatureCache, image: ImageKey) -> SeenFile | None:
+    """Return size, format, compression and sharpness; None where the file cannot be read, or has other bytes now.
+
+    ImageRootUnavailable.
+    """
     try:
-        data = images.read(path)
-        features = cache.get(images, path)
-        header = open_image(data, shown(path))
+        data = files.read(image)
+        if data is None:
+            return None
+        features = cache.get(files.images, image.path)
+        header = open_image(data, shown(image.path))
+        # features are those of the file as it is now
+        if not files.unchanged(image):
+            return None
     except ImageError:
         return None
     width, height = features.original

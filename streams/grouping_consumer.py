@@ -18,6 +18,7 @@ from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.group_records import DecisionRecord, GroupingFact, SeenFile
 from schemas.records import Duplicates, Embedding, ImageRecord
+from streams.announced_files import AnnouncedFiles
 from streams.config import Config, KafkaConfig
 from streams.feature_store import open_store
 from streams.file_look import look_at
@@ -72,13 +73,13 @@ class GroupingStage(Stage[ImageRecord]):
         keep_order  criteria for the image of a group to keep, the weightiest first
         """
         self._kafka = kafka
-        self._images = images
         self._keep_order = keep_order
         self._known = KnownImages(images)
         self._cache = FeatureCache(
             config, store=store, max_bytes=MAX_CACHED_BYTES, on_read=lambda _root, path: self._known.note(path)
         )
-        self._comparer = PairComparer(images, config, self._cache)
+        self._files = AnnouncedFiles(images)
+        self._comparer = PairComparer(self._files, config, self._cache)
         self.state = GroupingState(self._compare)
         self._changed = False
         self._stale = False
@@ -209,7 +210,7 @@ class GroupingStage(Stage[ImageRecord]):
 
     def _look(self, image: ImageKey) -> SeenFile | None:
         known = self.state.look(image)
-        if known is None and (known := look_at(self._images, self._cache, image.path)) is not None:
+        if known is None and (known := look_at(self._files, self._cache, image)) is not None:
             self.state.set_look(image, known)
         return known
 

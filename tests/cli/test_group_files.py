@@ -1,6 +1,7 @@
 """Groups as `find` writes them: what to keep, what is extra, and never a link as a copy."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.records import Duplicate
+from streams.announced_files import AnnouncedFiles
 from streams.pair_comparer import PairComparer, relation_of_duplicate
 from tests.support.reporting import write_plain_report
 from tests.support.streaming import scene
@@ -154,11 +156,16 @@ def test_an_older_record_has_its_relation_from_the_coverage(duplicate, relation)
     assert relation_of_duplicate(duplicate) is relation
 
 
+def key_of(images, name):
+    return ImageKey(name, hashlib.sha256((images.folder / name).read_bytes()).hexdigest())
+
+
 def test_files_are_compared_as_the_matcher_would(tmp_path, images):
-    compare = PairComparer(images, MatcherConfig(), FeatureCache(MatcherConfig()))
+    compare = PairComparer(AnnouncedFiles(images), MatcherConfig(), FeatureCache(MatcherConfig()))
     scene(1).crop((0, 0, 150, 120)).save(images.folder / "crop.png")
     scene(2).save(images.folder / "other.png")
-    keys = {name: ImageKey(name, name) for name in ("a.png", "large.png", "crop.png", "other.png", "gone.png")}
+    keys = {name: key_of(images, name) for name in ("a.png", "large.png", "crop.png", "other.png")}
+    keys["gone.png"] = ImageKey("gone.png", keys["a.png"].content)
     assert compare(keys["a.png"], keys["large.png"]) is Relation.SAME
     assert compare(keys["crop.png"], keys["a.png"]) is Relation.CROP
     assert compare(keys["a.png"], keys["crop.png"]) is Relation.CONTAINS
@@ -166,12 +173,33 @@ def test_files_are_compared_as_the_matcher_would(tmp_path, images):
     assert compare(keys["a.png"], keys["gone.png"]) is None, "it may come back"
 
 
+def test_a_file_that_has_other_bytes_than_were_announced_is_not_compared(images):
+    announced = AnnouncedFiles(images)
+    compare = PairComparer(announced, MatcherConfig(), FeatureCache(MatcherConfig()))
+    keys = [key_of(images, name) for name in ("a.png", "large.png")]
+    assert compare(*keys) is Relation.SAME
+    scene(2).save(images.folder / "a.png")
+    assert compare(*keys) is None
+    assert compare(key_of(images, "a.png"), keys[1]) is Relation.NONE
+
+
+def test_a_file_that_changes_while_it_is_compared_gives_no_answer(images):
+    keys = [key_of(images, name) for name in ("a.png", "large.png")]
+
+    def change(root, path):
+        if path == "large.png":
+            scene(2).save(images.folder / "a.png")
+
+    cache = FeatureCache(MatcherConfig(), on_read=change)
+    assert PairComparer(AnnouncedFiles(images), MatcherConfig(), cache)(*keys) is None
+
+
 def test_later_frames_of_animations_are_compared_in_detail(images):
     forms = [document("form", 2, number) for number in (2, 3)]
     pages = [[scene(1, form.size), form] for form in forms]
     for name, frames in (("first.png", pages[0]), ("other.png", pages[1]), ("again.webp", pages[0])):
         (images.folder / name).write_bytes(animations.packed(frames, "WEBP" if "webp" in name else "PNG"))
-    compare = PairComparer(images, MatcherConfig(), FeatureCache(MatcherConfig()))
-    first, other, again = (ImageKey(name, name) for name in ("first.png", "other.png", "again.webp"))
+    compare = PairComparer(AnnouncedFiles(images), MatcherConfig(), FeatureCache(MatcherConfig()))
+    first, other, again = (key_of(images, name) for name in ("first.png", "other.png", "again.webp"))
     assert compare(first, other) is Relation.NONE
     assert compare(first, again) is Relation.SAME

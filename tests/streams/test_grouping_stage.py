@@ -1,7 +1,8 @@
 """The grouping stage without Kafka: what messages make of the groups, and facts that give the same state again."""
 
+import io
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,25 @@ from streams.grouping_consumer import GroupingStage
 from streams.grouping_state import GroupingState
 from streams.stage import Received
 from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, GROUPS, MAX_GROUP_BYTES, Topic
+from tests.support.grouping_files import content_of, png, write
 from tests.support.grouping_messages import GroupTable, alert, decision, embedding, image, key_of
 from tests.support.streaming import scene
 
-PATHS = ("a.png", "b.jpg", "c.png", "d.png")
-A, B, C, D = map(image, PATHS)
+
+def _files() -> dict[str, bytes]:
+    """Four files of one scene: the second is blurred, the third small, the fourth large."""
+    blurred = io.BytesIO()
+    scene(1).filter(ImageFilter.GaussianBlur(2)).save(blurred, "JPEG", quality=85)
+    return {
+        "a.png": png(scene(1)),
+        "b.jpg": blurred.getvalue(),
+        "c.png": png(scene(1).resize((120, 90))),
+        "d.png": png(scene(1).resize((480, 360))),
+    }
+
+
+FILES = _files()
+A, B, C, D = (ImageContent(path, content_of(data)) for path, data in FILES.items())
 
 
 class Driven:
@@ -106,11 +121,8 @@ def decided(choice: Choice, *images: ImageContent, keep: Sequence[str] = ()) -> 
 
 @pytest.fixture
 def driven(tmp_path: Path) -> Driven:
-    """Four files of one scene: the second is blurred, the third small."""
-    scene(1).save(tmp_path / "a.png")
-    scene(1).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "b.jpg", quality=85)
-    scene(1).resize((120, 90)).save(tmp_path / "c.png")
-    scene(1).resize((480, 360)).save(tmp_path / "d.png")
+    for path, data in FILES.items():
+        (tmp_path / path).write_bytes(data)
     return Driven(tmp_path)
 
 
@@ -221,13 +233,12 @@ def test_an_older_announcement_of_another_partition_changes_nothing(driven):
 
 
 def test_merging_groups_compares_their_earliest_images_and_what_contradicts_is_doubtful(driven, tmp_path):
-    scene(2).save(tmp_path / "c.png")
-    scene(2).save(tmp_path / "d.png")
-    driven.run(*placed(A, B, C, D), reported(B, A), reported(D, C))
+    other, copy = (write(tmp_path, path, png(scene(2))) for path in ("c.png", "d.png"))
+    driven.run(*placed(A, B, other, copy), reported(B, A), reported(copy, other))
     assert set(driven.table.groups) == {"a.png", "c.png"}
-    assert driven.run(reported(D, B)) == ["changed a.png", "changed c.png"]
+    assert driven.run(reported(copy, B)) == ["changed a.png", "changed c.png"]
     (edge,) = driven.group("a.png").doubtful
-    assert (key_of(edge.left), key_of(edge.right)) == (key_of(B), key_of(D))
+    assert (key_of(edge.left), key_of(edge.right)) == (key_of(B), key_of(copy))
     assert driven.restored() == list(driven.stage.state.grouping.groups()), "the answer is a fact"
 
 
@@ -242,9 +253,20 @@ def test_a_file_that_cannot_be_read_for_a_while_is_compared_when_something_happe
     assert driven.restored() == list(driven.stage.state.grouping.groups())
 
 
+def test_a_file_that_has_changed_since_it_was_announced_is_not_looked_at(driven, tmp_path):
+    new = write(tmp_path, "c.png", png(scene(2)))
+    driven.run(*placed(A, B, C), reported(B, A), reported(C, B))
+    assert set(driven.table.groups) == {"a.png", "c.png"}
+    assert not driven.group("c.png").members[0].width
+    driven.run(*placed(new), reported(new, B))
+    (edge,) = driven.group("a.png").doubtful
+    assert key_of(edge.right) == key_of(new), "compared at the bytes that it has"
+    assert driven.group("c.png").members[0].width == 240
+
+
 def test_storage_that_is_away_is_waited_for_and_nothing_is_lost(driven, tmp_path):
     batch = [driven.received(*one) for one in (*placed(A, B), reported(B, A))]
-    for path in PATHS:
+    for path in FILES:
         (tmp_path / path).rename(tmp_path.parent / path)
     with pytest.raises(ImageRootUnavailable):
         driven.stage.run(batch)
@@ -300,12 +322,13 @@ def test_an_alert_of_an_earlier_version_on_an_image_and_itself_says_nothing(driv
 
 
 def test_facts_give_the_same_groups_again_whatever_came_in_one_batch(tmp_path):
+    files = {(number, version): png(scene(number % 2), version) for number in range(6) for version in "12"}
     for number in range(6):
-        scene(number % 2).save(tmp_path / f"{number}.png")
+        write(tmp_path, f"{number}.png", files[number, "1"])
     rng = random.Random(4)
     driven = Driven(tmp_path)
     for _ in range(12):
-        driven.run(*(_any_message(rng) for _ in range(30)))
+        driven.run(*(_any_message(rng, files) for _ in range(30)))
         assert driven.restored() == list(driven.stage.state.grouping.groups())
     assert len(driven.log) > 100
 
@@ -349,9 +372,10 @@ def test_metadata_that_does_not_fit_into_a_record_is_left_out_from_the_end(drive
     assert len(codec().encode("groups", group)) < int(GROUPS.config["max.message.bytes"])
 
 
-def _any_message(rng: random.Random) -> tuple[Topic, str, Any]:
+def _any_message(rng: random.Random, files: Mapping[tuple[int, str], bytes]) -> tuple[Topic, str, Any]:
     paths = rng.sample(range(6), 2)
-    one, two = (image(f"{number}.png", f"{number}{rng.choice('112')}") for number in paths)
+    versions = [files[number, rng.choice("112")] for number in paths]
+    one, two = (ImageContent(f"{n}.png", content_of(data)) for n, data in zip(paths, versions, strict=True))
     match rng.choice("pppprrrrgdu"):
         case "p":
             return described(one, **rng.choice([{}, {"sku": rng.choice("12")}]))

@@ -19,19 +19,26 @@ from streams.kafka.lag import LagSampler
 from streams.topics import DEAD_LETTERS, DECISIONS, DUPLICATES, EMBEDDINGS, GROUPING_STATE, GROUPS, VERDICTS, Topic
 from tests.imagetools.grouping.oracle import Facts, Oracle
 from tests.streams.test_exactly_once import POINTS, Lives, environ
+from tests.support.grouping_files import content_of, png, write
 from tests.support.grouping_messages import GroupTable, alert, decision, embedding, image, key_of
 from tests.support.streaming import Reader, running, scene, send
 
 PATHS = [f"{number}.png" for number in range(12)]
+VERSIONS = "12"
 MESSAGES, BURST = 480, 40
 RELATIONS = ("same", "same", "same", "identical", "crop", "overlap", "blank")
 
 
+FILES = {(path, v): png(scene(n % 4), v) for n, path in enumerate(PATHS) for v in VERSIONS}
+"""Four scenes, each three times, by path and version."""
+DATA = {content_of(data): data for data in FILES.values()}
+
+
 def write_pictures(folder: Path) -> None:
-    """Four scenes, each three times."""
+    """Write the first version of each file."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(PATHS):
-        scene(number % 4).save(folder / path)
+    for path in PATHS:
+        write(folder, path, FILES[path, VERSIONS[0]])
 
 
 def compare(left: tuple[str, str], right: tuple[str, str]) -> str:
@@ -40,10 +47,14 @@ def compare(left: tuple[str, str], right: tuple[str, str]) -> str:
 
 
 class Storm:
-    """Sends messages at random, and notes what they say, for plain loops to work out the groups."""
+    """Sends messages at random, and notes what they say, for plain loops to work out the groups.
 
-    def __init__(self, kafka: KafkaConfig, seed: int) -> None:
+    A file has its new bytes before they are announced, as those of a producer have.
+    """
+
+    def __init__(self, kafka: KafkaConfig, folder: Path, seed: int) -> None:
         self.kafka = kafka
+        self.folder = folder
         self.rng = random.Random(seed)
         self.facts = Facts()
         self.place = 0
@@ -51,7 +62,7 @@ class Storm:
 
     def image(self) -> ImageContent:
         path = self.rng.choice(PATHS)
-        return image(path, path + self.rng.choice("1112"))
+        return ImageContent(path, content_of(FILES[path, self.rng.choice("1112")]))
 
     def pair(self) -> tuple[ImageContent, ImageContent]:
         one, two = self.image(), self.image()
@@ -72,6 +83,7 @@ class Storm:
     def announce(self) -> None:
         one = self.image()
         path, content = key_of(one)
+        write(self.folder, path, DATA[one.content])
         self.add(EMBEDDINGS, path, embedding(one))
         self.place += 1
         if self.facts.images.get(path, ("", 0))[0] != content:
@@ -140,7 +152,7 @@ def test_whatever_is_killed_the_groups_are_those_of_plain_loops_over_what_was_sa
     write_pictures(folder)
     plan = [(point, 1 + number % 2) for number, point in enumerate((*POINTS, *POINTS))]
     life = Lives("grouping", environ(kafka, folder, tmp_path, "grouping"), tmp_path / "grouping.log", plan)
-    storm = Storm(kafka, 7)
+    storm = Storm(kafka, folder, 7)
     reader = Reader(kafka, GROUPS, DEAD_LETTERS, VERDICTS)
     deadline, sent = time.monotonic() + 300, 0
     try:
@@ -196,7 +208,7 @@ def test_a_stand_by_has_nothing_and_takes_over_all(kafka, tmp_path, protocol):
     write_pictures(tmp_path)
     kafka = replace(kafka, member=None, group_protocol=protocol)
     stages = [GroupingStage(kafka, MatcherConfig(), ImageRoot(tmp_path)) for _ in range(2)]
-    storm = Storm(kafka, 3)
+    storm = Storm(kafka, tmp_path, 3)
     with running(stages[0], kafka=kafka) as (first,):
         storm.send(60)
         until_read(kafka)
