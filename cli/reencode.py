@@ -3,6 +3,8 @@
 import re
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from rich.console import Console
@@ -15,12 +17,20 @@ from schemas.records import Embedding
 from streams.config import EMBEDDINGS_TOPIC, Config, KafkaConfig
 from streams.embeddings_log import log_model
 from streams.encoding import load_encoder
-from streams.kafka.admin import GroupOffsets, commit_first_offsets, create_topics, end_offsets, reach
+from streams.kafka.admin import (
+    GroupOffsets,
+    commit_first_offsets,
+    create_topics,
+    end_offsets,
+    has_grouped,
+    reach,
+    switch_mark,
+)
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
 from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import Runner
-from streams.topics import EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
+from streams.topics import DECISIONS, EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
 
 LOOK_S = 0.5
 SETTLED_S = TRANSACTION_TIMEOUT_MS / 1000 + 1
@@ -29,9 +39,9 @@ was just started has joined its group."""
 
 
 def reencode(config: Config, target: str, *, switch: bool) -> None:
-    """Bring the second log up to the first; with `switch`, make search continue from its end.
+    """Bring the second log up to the first; with `switch`, make search and grouping continue from its end.
 
-    ConfigError if the name cannot be the second log's, or if encoders still run at the switch; ModelError if the model
+    ConfigError if the name cannot be the second log's, or as `obstacle` says at the switch; ModelError if the model
     is that of the first log, or not that of the second.
     """
     kafka = reach(config.kafka)
@@ -56,13 +66,15 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     if not switch:
         console.print(Text(f"{target} has caught up. Stop the encoders, then run the same with --switch; it can wait."))
         return
-    offsets = GroupOffsets(second, "search")
-    try:
-        offsets.set(end_offsets(admin, second.topic(EMBEDDINGS.name)))
-    finally:
-        offsets.close()
+    end = end_offsets(admin, second.topic(EMBEDDINGS.name))
+    marks = [GroupOffsets(second, "search")]
+    if has_grouped(admin, kafka):
+        marks.append(switch_mark(second, "grouping"))
+    for offsets in marks:
+        with closing(offsets):
+            offsets.set(end)
     words = f"MODELS_NAME={config.models_name} EMBEDDINGS_TOPIC={target}"
-    console.print(Text(f"Switched. Stop search, and start encoders and search with {words}", style="bold"))
+    console.print(Text(f"Switched. Stop search and grouping, and start everything with {words}", style="bold"))
 
 
 def _checked(kafka: KafkaConfig, target: str) -> Topic:
@@ -78,7 +90,8 @@ def _follow(
     """Run until the first log's end; KeyboardInterrupt ends it after the current batch."""
     name = stage_name(topic)
     # the encoders first: the lags sampled after them then include what the last encoder wrote
-    sampler = LagSampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS})
+    sampler = LagSampler(kafka, {"encoder": IMAGES_NEW, name: EMBEDDINGS, "search": EMBEDDINGS, "grouping": DECISIONS})
+    grouped = has_grouped(admin_client(kafka), kafka)
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -92,19 +105,19 @@ def _follow(
     try:
         thread.start()
         with Progress(*columns, console=console) as progress:
-            waiting = f"{topic.name}, until search has seen all" if to_the_switch else topic.name
+            waiting = f"{topic.name}, until search and grouping have seen all" if to_the_switch else topic.name
             bar = progress.add_task(waiting, total=None)
             most, began = 0, time.monotonic()
             while thread.is_alive():
                 settled = time.monotonic() - began > SETTLED_S
-                encoders, ours, search = sampler.sample()
+                encoders, ours, search, grouping = sampler.sample()
+                followers = [search, *([grouping] if grouped else [])]
                 most = max(most, ours.lag)
                 progress.update(bar, total=most, completed=most - ours.lag)
-                if to_the_switch and encoders.members:
-                    raise ConfigError(f"the encoder still runs ({_processes(encoders)}): stop it before the switch")
-                if to_the_switch and settled and not search.members:
-                    raise ConfigError(f"no search follows {kafka.topic(EMBEDDINGS.name)}: it has to, until the switch")
-                if not ours.lag and (not to_the_switch or (settled and not search.lag)):
+                if to_the_switch and (reason := obstacle(kafka, encoders, followers if settled else [])):
+                    raise ConfigError(reason)
+                seen = settled and not any(one.lag for one in followers)
+                if not ours.lag and (not to_the_switch or seen):
                     break
                 time.sleep(LOOK_S)
     finally:
@@ -113,6 +126,20 @@ def _follow(
         sampler.close()
     if failed:
         raise failed[0]
+
+
+def obstacle(kafka: KafkaConfig, encoders: StageLag, followers: Sequence[StageLag]) -> str:
+    """Return what must be put right before the switch; empty where nothing has to be.
+
+    followers  stages that have to see all of the first log, except those that may just have been started
+    """
+    if encoders.members:
+        return f"the encoder still runs ({_processes(encoders)}): stop it before the switch"
+    for one in followers:
+        # a grouping without a process may have seen all, while search has to say so until the end
+        if not one.members and (one.lag or one.stage == "search"):
+            return f"no {one.stage} follows {kafka.topic(EMBEDDINGS.name)}: it has to, until the switch"
+    return ""
 
 
 def _processes(standing: StageLag) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.scratch import sweep
-from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config
+from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.embeddings_log import check_log
 from streams.exit_codes import Failed
 from streams.kafka.admin import create_topics, reach
 from streams.kafka.pulse import Pulse
+from streams.kafka.topic_limits import raise_limits
 from streams.states import StateSender, StateStream
 
 CHECK_EVERY_S = 0.5
@@ -84,7 +85,7 @@ def up(
         kafka = reach(Config.from_env(settings).kafka)
         # a second log must exist; a typing error must not create one
         check_log(replace(config, kafka=kafka))
-        create_topics(kafka, only_new_groups=True)
+        _prepare_topics(kafka, say)
         sender = StateSender(kafka)
         stack.callback(sender.close)
         options = ("--from", start_from) if start_from else ()
@@ -119,6 +120,12 @@ def up(
             # no batch can be finished without Kafka
             supervisor.stop_s = 0.0
         console.print(Text("Stopping …"))
+
+
+def _prepare_topics(kafka: KafkaConfig, say: Callable[[str], None]) -> None:
+    made = create_topics(kafka, only_new_groups=True)
+    for sentence in raise_limits(kafka, made):
+        say(sentence)
 
 
 def _check(config: Config, bridge: BridgeConfig) -> None:

@@ -117,6 +117,7 @@ class Runner(Generic[R]):
     def step(self) -> None:
         """Take at most one batch through the stage and into one transaction."""
         self._partitions.restore_step()
+        self._partitions.take_added()
         self._resume_if_due()
         generation, batch = self._poll(0 if self._partitions.restoring else POLL_S)
         self._report_state(member=generation is not None)

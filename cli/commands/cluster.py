@@ -53,12 +53,20 @@ def topics() -> None:
 @click.option("--replication", default=-1, help="Copies of each partition; -1: the broker's default.", type=int)
 @options.setting_options(*options.KAFKA)
 def create(environ: dict[str, str], replication: int) -> None:
-    """Create the missing topics, and the groups' first offsets. Running it again changes nothing."""
+    """Create the missing topics, and the groups' first offsets. Running it again changes nothing.
+
+    A topic of an earlier version that takes too small messages is put right.
+    """
     from streams.config import Config
     from streams.kafka.admin import create_topics, reach
+    from streams.kafka.topic_limits import raise_limits
 
-    created = create_topics(reach(Config.from_env(environ).kafka), replication=replication)
+    kafka = reach(Config.from_env(environ).kafka)
+    created = create_topics(kafka, replication=replication)
     for name in created:
         click.echo(name)
-    if not created:
+    raised = raise_limits(kafka, created)
+    for sentence in raised:
+        click.echo(sentence, err=True)
+    if not created and not raised:
         click.echo("all there", err=True)

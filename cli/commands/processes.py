@@ -116,8 +116,8 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
        it and run it again; meanwhile the service works with the old model.
     2. Stop the encoders (of `up`: start it again with --encoders 0). Announcements wait in images.new.
     3. imagetools reencode --to embeddings.2 --models-name NEW --switch
-       copies what has arrived since, once search has read all of the first log.
-    4. Stop search, and start everything with MODELS_NAME=NEW and EMBEDDINGS_TOPIC=embeddings.2.
+       copies what has arrived since, once search and grouping have read all of the first log.
+    4. Stop both, run `topics create`, and start everything with MODELS_NAME=NEW and EMBEDDINGS_TOPIC=embeddings.2.
 
     No alert is repeated and none is lost.
     """  # noqa: D301 - click's mark for lines to keep as they are

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from streams.config import KafkaConfig
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
-from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, READS, TOPICS, Topic, requests_group
+from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
 
 T = TypeVar("T")
 
@@ -67,8 +68,8 @@ def create_topics(
 
     replication      copies of each partition; -1: the broker's default
     only_new_groups  skip a group without offsets whose topic holds messages: it may have lost its offsets, and from
-                     the beginning it would repeat every alert. The grouping stage sends no alerts; from the beginning
-                     it takes images of the past for new ones until it has caught up, and sends groups of them meanwhile
+                     the beginning it would repeat every alert. That of the grouping stage
+                     is new as long as there is no state, though its topics may hold messages of earlier versions
     A group that has offsets keeps them, so a second call changes nothing.
     """
     admin = admin_client(kafka)
@@ -78,12 +79,40 @@ def create_topics(
         # in a second log that already exists, `reencode --switch` sets where search begins
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
-            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new_groups and stage not in ALSO_READS)
-    for stage, further in ALSO_READS.items():
-        for topic in further:
-            if topic in wanted:
-                commit_first_offsets(admin, kafka, stage, topic)
+            only_new = only_new_groups and (stage not in ALSO_READS or has_grouped(admin, kafka))
+            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new)
+    for stage, topic in ((stage, topic) for stage, further in ALSO_READS.items() for topic in further):
+        if topic is EMBEDDINGS and kafka.in_second_log and topic in wanted:
+            _begin_in_second_log(admin, kafka, stage)
+        elif topic in wanted:
+            only_new = only_new_groups and has_grouped(admin, kafka)
+            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new)
     return made
+
+
+def has_grouped(admin: AdminClient, kafka: KafkaConfig) -> bool:
+    """Return whether the grouping stage has a state. KafkaException when its topic is missing."""
+    return any(_retry(lambda: end_offsets(admin, kafka.topic(GROUPING_STATE.name))).values())
+
+
+def switch_mark(kafka: KafkaConfig, stage: str) -> "GroupOffsets":
+    """Return the group in which `reencode --switch` notes where a stage with one group for both logs goes on.
+
+    The stage's own group has members at that time, so that nobody else can commit for it.
+    kafka  with the second log
+    """
+    return GroupOffsets(kafka, f"{stage}.{kafka.embeddings}", EMBEDDINGS)
+
+
+def _begin_in_second_log(admin: AdminClient, kafka: KafkaConfig, stage: str) -> None:
+    """Commit a stage's first offsets in the second log: where the switch says, or its beginning without a state."""
+    mark = switch_mark(kafka, stage)
+    try:
+        begin = _retry(mark.read)
+    finally:
+        mark.close()
+    if begin or not has_grouped(admin, kafka):
+        commit_first_offsets(admin, kafka, stage, EMBEDDINGS, begin=begin)
 
 
 def _create_missing(admin: AdminClient, kafka: KafkaConfig, wanted: Iterable[Topic], replication: int) -> list[str]:
@@ -103,17 +132,24 @@ def _create_missing(admin: AdminClient, kafka: KafkaConfig, wanted: Iterable[Top
 
 
 def commit_first_offsets(
-    admin: AdminClient, kafka: KafkaConfig, stage: str, topic: Topic, *, only_new: bool = False
+    admin: AdminClient,
+    kafka: KafkaConfig,
+    stage: str,
+    topic: Topic,
+    *,
+    only_new: bool = False,
+    begin: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Commit the topic's first offsets for a stage's group where it has none.
 
     only_new  as only_new_groups of `create_topics`
+    begin     instead of the first offset, by partition
     """
     group = GroupOffsets(kafka, stage, topic)
     try:
         known = _retry(group.read)
         firsts = _retry(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
-        missing = {number: first for number, first in firsts.items() if number not in known}
+        missing = {number: begin.get(number, first) for number, first in firsts.items() if number not in known}
         if only_new and not known and firsts != _retry(lambda: end_offsets(admin, kafka.topic(topic.name))):
             return
         if missing:
@@ -129,6 +165,7 @@ def delete_topics(kafka: KafkaConfig) -> None:
     """
     admin = admin_client(kafka)
     groups = [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
+    groups += [kafka.group(f"{stage}.{kafka.embeddings}") for stage in ALSO_READS]
     _retry(lambda: _delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)

@@ -6,7 +6,7 @@ import time
 from confluent_kafka import KafkaError, KafkaException
 
 from imagetools.errors import PrerequisiteMissing
-from streams.config import KafkaConfig
+from streams.config import EMBEDDINGS_TOPIC, KafkaConfig
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,14 @@ def no_topic(name: str) -> str:
 def no_offsets(kafka: KafkaConfig, stage: str, topic: str) -> str:
     """Say that a stage's group has no offset in a topic that it reads, by its name on the cluster, and what to do."""
     lost = f"group {kafka.group(stage)} has no committed offset in {topic}"
-    if stage == "search" and kafka.in_second_log:
+    if kafka.in_second_log and topic == kafka.topic(EMBEDDINGS_TOPIC):
         return f"{lost}: `imagetools reencode --switch` says where to begin"
+    earliest = "repeats every alert"
+    if stage == "grouping":
+        earliest = "takes images of the past for new ones until it has caught up"
     return (
         f"{lost}: run `imagetools topics create` if it is new; if it had one, say where to go on with --from earliest "
-        "(which repeats every alert) or --from latest"
+        f"(which {earliest}) or --from latest"
     )
 
 

@@ -10,21 +10,32 @@ librdkafka calls back during the consumer's poll:
    default: each transaction commits all of these again, and an idle runner does so now and then.
 3. Back from the poll: if the runner's batch still holds messages, the runner discards it and calls `rewind`.
 4. Before each further poll: `restore_step` advances each restore, and resumes the partitions whose restore is done.
+
+Partitions that are added to a topic of the group come by a rebalance. Of further topics nobody tells the process: it
+asks now and then, and reads the new ones from their beginning.
 """
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
-from streams.kafka.errors import OffsetsLost, no_offsets
+from streams.kafka.errors import NOT_READY, RECONNECTS, OffsetsLost, no_offsets
 from streams.kafka.messages import Place
 from streams.stage import Stage
 
+log = logging.getLogger(__name__)
+
 TIMEOUT_S = 60.0
+
+LOOK_S = 30.0
+"""How often to look for partitions that were added to topics that the group is not subscribed to."""
+
+LOOK_TIMEOUT_S = 5.0
 
 KEEP_S = 600.0
 """Offsets of topics that the group is not subscribed to are committed at least this often."""
@@ -60,6 +71,7 @@ class Partitions:
         self.progress = ""
         self.further: dict[Place, int] = {}
         self._committed_at = time.monotonic()
+        self._looked_at = time.monotonic()
         self._consumer = consumer
         self._kafka = kafka
         self._stage = stage
@@ -102,15 +114,36 @@ class Partitions:
                 if not self._paused:
                     self._consumer.resume(restore.held)
 
+    def take_added(self) -> None:
+        """Read partitions that were added to further topics, where it is time to look for any. KafkaException."""
+        if not self.further or self._restoring or self._paused or time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            found = self._further_partitions(LOOK_TIMEOUT_S)
+            added = [part for part in found if (part.topic, part.partition) not in self.further]
+            if not added:
+                return
+            committed = self._consumer.committed(added, timeout=LOOK_TIMEOUT_S)
+            starts = [self._starting_point(part, added=True) for part in committed]
+        except KafkaException as exc:
+            if exc.args[0].code() not in RECONNECTS | NOT_READY:
+                raise
+            # nothing has changed: the next look finds them
+            log.debug("%s: no look for more partitions: %s", self._stage.name, exc.args[0].str())
+            return
+        self._consumer.incremental_assign(starts)
+        self._note_further(starts)
+        names = ", ".join(f"{part.topic} {part.partition}" for part in starts)
+        log.info("%s: reads partitions that were added: %s", self._stage.name, names)
+
     def rewind(self) -> None:
         """Go back to the committed offsets, and restore the stage's state if it is stale.
 
         A seek that fails ends the process: no message may be skipped.
         """
         owned = self._consumer.assignment()
-        starts = (
-            [self._starting_point(part) for part in self._consumer.committed(owned, timeout=TIMEOUT_S)] if owned else []
-        )
+        starts = self._starting_points(self._consumer.committed(owned, timeout=TIMEOUT_S)) if owned else []
         for start in starts:
             self._consumer.seek(start)
         self._note_further(starts)
@@ -146,16 +179,16 @@ class Partitions:
             return
         try:
             wanted = [*partitions, *self._further_partitions()] if partitions else []
-            owned = [self._starting_point(part) for part in consumer.committed(wanted, timeout=TIMEOUT_S)]
+            owned = self._starting_points(consumer.committed(wanted, timeout=TIMEOUT_S))
             consumer.incremental_assign(owned)
             self._note_further(owned)
             self._begin_restoring(owned)
         except (KafkaException, OffsetsLost, OSError) as exc:
             self._failure = exc
 
-    def _further_partitions(self) -> Iterator[TopicPartition]:
+    def _further_partitions(self, timeout_s: float = TIMEOUT_S) -> Iterator[TopicPartition]:
         for name in self._also:
-            found = self._consumer.list_topics(name, timeout=TIMEOUT_S).topics[name]
+            found = self._consumer.list_topics(name, timeout=timeout_s).topics[name]
             if found.error is not None:
                 raise KafkaException(found.error)
             yield from (TopicPartition(name, number) for number in found.partitions)
@@ -174,12 +207,27 @@ class Partitions:
                 self._consumer.pause(restore.held)
                 self._restoring[part.partition] = restore
 
-    def _starting_point(self, part: TopicPartition) -> TopicPartition:
-        """Return the partition at its committed offset, or where `start_from` says. OffsetsLost without either."""
+    def _starting_points(self, parts: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Return the partitions at their committed offsets, or where else to begin. OffsetsLost, KafkaException.
+
+        Each transaction commits the offsets of all further partitions. So one without any, of a topic of which others
+        have theirs, was added since, and nobody has read it.
+        """
+        known = {part.topic for part in parts if part.topic in self._also and part.offset >= 0}
+        return [self._starting_point(part, added=part.topic in known) for part in parts]
+
+    def _starting_point(self, part: TopicPartition, *, added: bool) -> TopicPartition:
+        """Return the partition at its committed offset, or where `start_from` says; one that was added, at its start.
+
+        OffsetsLost for another one.
+        """
         if part.error is not None:
             raise KafkaException(part.error)
         if part.offset >= 0:
             return part
+        if added:
+            low, _ = self._consumer.get_watermark_offsets(part, timeout=TIMEOUT_S)
+            return TopicPartition(part.topic, part.partition, low)
         if self._kafka.start_from is None:
             raise OffsetsLost(no_offsets(self._kafka, self._stage.name, part.topic))
         low, high = self._consumer.get_watermark_offsets(part, timeout=TIMEOUT_S)

@@ -11,11 +11,14 @@ from confluent_kafka.admin import AdminClient
 
 from cli.announce import announce
 from local_kafka.ports import free_ports
+from schemas.group_records import FactKind, GroupingFact
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
 from streams.kafka.admin import GroupOffsets, create_topics
+from streams.kafka.errors import no_offsets
 from streams.states import read_states
-from streams.topics import DUPLICATES, IMAGES_NEW, VERDICTS
+from streams.topics import DUPLICATES, EMBEDDINGS, GROUPING_STATE, IMAGES_NEW, VERDICTS
+from tests.support.grouping_messages import embedding, image
 from tests.support.processes import Running, broken, kafka_of, start
 from tests.support.streaming import Reader, group_pairs, pairs_of, scene, send, write_groups
 
@@ -172,6 +175,27 @@ def test_a_group_that_has_lost_its_offsets_is_left_alone_where_that_is_asked_for
     assert offsets_after(1, only_new_groups=True) == {}
     create_topics(kafka)
     assert offsets_after(0, only_new_groups=False) == firsts
+
+
+def test_a_grouping_that_has_lost_its_offsets_is_left_alone_once_it_has_a_state(kafka):
+    admin = AdminClient(kafka.client())
+    group = kafka.group("grouping")
+    send(kafka, EMBEDDINGS, [("a.png", embedding(image("a.png")))])
+
+    def offsets() -> dict[int, int]:
+        admin.delete_consumer_groups([group], request_timeout=30)[group].result()
+        create_topics(kafka, only_new_groups=True)
+        offsets = GroupOffsets(kafka, "grouping", EMBEDDINGS)
+        try:
+            return offsets.read()
+        finally:
+            offsets.close()
+
+    assert offsets() == {0: 0}, "a service of a version without groups gets them for all of its images"
+    fact = GroupingFact("a.png", FactKind.IMAGE, (image("a.png"),))
+    send(kafka, GROUPING_STATE, [(fact.id, fact)])
+    assert offsets() == {}
+    assert "takes images of the past for new ones" in no_offsets(kafka, "grouping", "embeddings")
 
 
 def test_a_port_in_use_ends_a_bridge_with_the_flag_that_names_another(tmp_path):

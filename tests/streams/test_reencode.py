@@ -1,21 +1,23 @@
 """A collection moves to another model on a real Kafka: nothing is announced again, and no alert is repeated or lost."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cli.reencode import reencode
+from cli.reencode import obstacle, reencode
 from imagetools.errors import ConfigError, ModelError
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import Encoder
 from schemas.records import ImageNew
-from streams import encoder_consumer, search_consumer
+from streams import encoder_consumer, grouping_consumer, search_consumer
 from streams.config import Config, KafkaConfig
-from streams.kafka.admin import create_topics, delete_topics
+from streams.kafka.admin import GroupOffsets, create_topics, delete_topics
 from streams.kafka.errors import OffsetsLost
+from streams.kafka.lag import StageLag
 from streams.reencoding import second_log
 from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW
 from tests.support.streaming import Reader, running, scene, send
@@ -54,7 +56,8 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         assert len(candidates.seen["candidates"]) == count
         return [n.relative_path for n in candidates.seen["candidates"][-1].neighbors]
 
-    with running(encoder_consumer.make(old), kafka=kafka), running(search_consumer.make(old), kafka=kafka):
+    stages = encoder_consumer.make(old), search_consumer.make(old), grouping_consumer.make(old)
+    with running(*stages, kafka=kafka):
         for seed in range(6):
             announce(f"{seed}.jpg", seed, alert=seed % 2 == 0)
         announce("gone.jpg", 7)
@@ -81,8 +84,14 @@ def test_a_collection_moves_to_another_model(kafka, tmp_path, other_model, annou
         with pytest.raises(OffsetsLost), running(search_consumer.make(new), kafka=new.kafka):
             candidates.settled(5)
 
-    with running(search_consumer.make(old), kafka=kafka):
+    with running(search_consumer.make(old), grouping_consumer.make(old), kafka=kafka):
         reencode(moving, "embeddings.2", switch=True)
+    second = Reader(new.kafka, EMBEDDINGS).settled(1)
+    end = second.messages["embeddings"][-1].offset()
+    second.close()
+    create_topics(new.kafka)
+    with closing(GroupOffsets(new.kafka, "grouping", EMBEDDINGS)) as offsets:
+        assert offsets.read()[0] > end, "grouping has seen all of it in the first log"
     with pytest.raises(ModelError, match=r"resnet18.th:.* holds|embeddings.2 holds"):
         encoder_consumer.make(replace(new, models_name=old.models_name))
     with running(encoder_consumer.make(new), kafka=new.kafka), running(search_consumer.make(new), kafka=new.kafka):
@@ -128,6 +137,18 @@ def test_names_and_models_that_cannot_be(kafka, tmp_path, other_model, announce)
         reencode(config, "embeddings.2", switch=False)
     with pytest.raises(ModelError, match="holds those of resnet18"):
         encoder_consumer.make(replace(config, models_name="other.th"))
+
+
+def test_the_switch_waits_for_who_has_not_seen_all(kafka):
+    def stage(name: str, *, lag: int, members: int) -> StageLag:
+        return StageLag(name, "embeddings", lag, 0.0, members)
+
+    idle, search = stage("encoder", lag=3, members=0), stage("search", lag=2, members=1)
+    assert obstacle(kafka, idle, [search, stage("grouping", lag=5, members=1)]) == ""
+    assert "no grouping follows" in obstacle(kafka, idle, [search, stage("grouping", lag=5, members=0)])
+    assert obstacle(kafka, idle, [search, stage("grouping", lag=0, members=0)]) == ""
+    assert "no search follows" in obstacle(kafka, idle, [stage("search", lag=0, members=0)])
+    assert "the encoder still runs" in obstacle(kafka, stage("encoder", lag=0, members=1), [])
 
 
 def test_the_second_log_is_kept_like_the_first():

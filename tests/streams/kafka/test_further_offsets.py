@@ -1,18 +1,22 @@
 """Offsets of topics that a group is not subscribed to, which Kafka drops where they are not committed again."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
+from schemas.group_records import ImageContent
 from streams.grouping_consumer import GroupingStage
-from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS
+from streams.kafka.admin import GroupOffsets, end_offsets
+from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, GROUPS
 from tests.support.bridging import eventually
-from tests.support.grouping_messages import decision, embedding, image
-from tests.support.streaming import running, send
+from tests.support.grouping_messages import alert, decision, embedding, image
+from tests.support.streaming import Reader, running, scene, send
 
 
 @pytest.fixture
@@ -30,6 +34,37 @@ def producer(commits):
             super().send_offsets_to_transaction(positions, *args, **more)
 
     return Noting
+
+
+def test_partitions_that_are_added_to_a_further_topic_are_read_from_their_beginning(kafka, tmp_path, monkeypatch):
+    monkeypatch.setattr("streams.kafka.partitions.LOOK_S", 0.2)
+    one, two, three = (image(path, "same") for path in ("a.png", "b.png", "c.png"))
+    # an empty folder counts as away
+    scene(1).save(tmp_path / "a.png")
+    name, added = kafka.topic(DUPLICATES.name), DUPLICATES.partitions
+    reader = Reader(kafka, GROUPS)
+
+    def sent(candidate: ImageContent) -> None:
+        record = alert(candidate, one, relation="identical")
+        send(kafka, DUPLICATES, [(candidate.relative_path, record)], partition=added)
+
+    def offset() -> int | None:
+        with closing(GroupOffsets(kafka, "grouping", DUPLICATES)) as offsets:
+            return offsets.read().get(added)
+
+    with running(GroupingStage(kafka, MatcherConfig(), ImageRoot(tmp_path)), kafka=kafka):
+        send(kafka, EMBEDDINGS, [(path.relative_path, embedding(path)) for path in (one, two, three)])
+        admin = AdminClient(kafka.client())
+        admin.create_partitions([NewPartitions(name, added + 1)])[name].result(30)
+        eventually(lambda: len(end_offsets(admin, name)) == added + 1)
+        sent(two)
+        reader.until(lambda r: r.seen["groups"])
+        eventually(lambda: offset() == 1, 20)
+    with running(GroupingStage(kafka, MatcherConfig(), ImageRoot(tmp_path)), kafka=kafka):
+        sent(three)
+        reader.until(lambda r: len(r.seen["groups"]) == 2)
+    assert [record.event for record in reader.seen["groups"]] == ["born", "grown"]
+    reader.close()
 
 
 def test_each_transaction_commits_them_all_and_an_idle_stage_does_now_and_then(
