@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import msgspec
 from aiohttp import web
 from confluent_kafka import KafkaException
 
+from http_bridge.background import RETRY_S, Background
 from http_bridge.group_answers import DecisionAnswer, GroupEventAnswer
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
 from schemas.alert_json import alert_fields
@@ -40,7 +40,6 @@ ALERT, DEAD_LETTER, GROUP, DECISION = "alert", "dead-letter", "group", "decision
 KINDS = (ALERT, DEAD_LETTER, GROUP, DECISION)
 OTHER_LABEL = "other"
 POLL_S = 0.1
-RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,13 @@ class AlertFeed:
         self.count = 0
         self.dead: Counter[tuple[str, str]] = Counter()
         self.newest: deque[dict[str, str]] = deque(maxlen=MAX_NEWEST)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="alerts")
-        self._thread.start()
+        self._background = Background("following alerts", self._follow)
+        self._background.start()
+
+    @property
+    def fault(self) -> str:
+        """What went wrong on the thread; empty while it works."""
+        return self._background.fault
 
     @contextmanager
     def subscribe(self, last_id: str | None, recent: int) -> Iterator[Subscription]:
@@ -112,8 +115,7 @@ class AlertFeed:
 
     def close(self) -> None:
         """Stop the thread and close the connection."""
-        self._closing.set()
-        self._thread.join()
+        self._background.close()
 
     def _past(self, last_id: str | None, recent: int) -> list[Event]:
         kept = sorted(chain.from_iterable(self._kept.values()), key=itemgetter(0))
@@ -146,21 +148,21 @@ class AlertFeed:
     # on the thread
 
     def _follow(self) -> None:
-        while not self._closing.is_set():
-            try:
-                follower = Follower(reach(self._kafka), [DUPLICATES, DEAD_LETTERS], last=MAX_KEPT, patient=True)
-            except (PrerequisiteMissing, KafkaException) as exc:
-                log.info("no alerts at the moment: %s", exc)
-                self._closing.wait(RETRY_S)
-                continue
-            try:
-                while not self._closing.is_set():
-                    self._read(follower)
-            except (KafkaException, RegistryAway) as exc:
-                log.warning("alerts: %s", reason_of(exc))
-                self._closing.wait(RETRY_S)
-            finally:
-                follower.close()
+        try:
+            follower = Follower(reach(self._kafka), [DUPLICATES, DEAD_LETTERS], last=MAX_KEPT, patient=True)
+        except (PrerequisiteMissing, KafkaException) as exc:
+            log.info("no alerts at the moment: %s", exc)
+            self._background.wait(RETRY_S)
+            return
+        try:
+            while not self._background.closing:
+                self._read(follower)
+                self._background.working()
+        except (KafkaException, RegistryAway) as exc:
+            log.warning("alerts: %s", reason_of(exc))
+            self._background.wait(RETRY_S)
+        finally:
+            follower.close()
 
     def _read(self, follower: Follower) -> None:
         for seen in follower.read(POLL_S):

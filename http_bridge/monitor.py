@@ -1,7 +1,6 @@
 """The state of Kafka and the stages, sampled every two seconds on a thread; /v1/status, /healthz and /readyz."""
 
 import logging
-import threading
 from contextlib import closing
 
 from aiohttp import web
@@ -9,9 +8,11 @@ from confluent_kafka import KafkaException
 from msgspec import Struct
 
 from http_bridge.alert_feed import ALERT_FEED
+from http_bridge.background import Background
 from http_bridge.errors import kafka_trouble
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
+from http_bridge.topic_view import TOPIC_VIEW
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -96,33 +97,31 @@ class Monitor:
         self._trouble = "not connected yet"
         self.stages: list[StageLag] = []
         self.processes: list[StageState] = []
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="monitor")
-        self._thread.start()
+        self._background = Background("watching the stages", self._watch)
+        self._background.start()
 
     @property
     def trouble(self) -> str:
-        """Why Kafka cannot be used; empty when it can."""
-        return self._client.trouble or self._trouble
+        """Why Kafka cannot be used, or what went wrong on the thread; empty when all is well."""
+        return self._client.trouble or self._background.fault or self._trouble
 
     def close(self) -> None:
         """Stop the thread and close the connections."""
-        self._closing.set()
-        self._thread.join()
+        self._background.close()
 
     def _watch(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._sample(reach(self._kafka))
-            except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
-                self._note(exc)
-                self._closing.wait(SAMPLE_S)
+        try:
+            self._sample(reach(self._kafka))
+        except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
+            self._note(exc)
+            self._background.wait(SAMPLE_S)
 
     def _sample(self, kafka: KafkaConfig) -> None:
         with closing(LagSampler(kafka)) as sampler, closing(StateFollower(kafka)) as states:
-            while not self._closing.is_set():
+            while not self._background.closing:
                 self.stages, self.processes, self._trouble = sampler.sample(), states.now(), ""
-                self._closing.wait(SAMPLE_S)
+                self._background.working()
+                self._background.wait(SAMPLE_S)
 
     def _note(self, exc: Exception) -> None:
         trouble = kafka_trouble(self._kafka, exc)
@@ -165,6 +164,6 @@ async def alive(_: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Handle GET /readyz: Kafka and the topics can be reached."""
-    trouble = request.app[MONITOR].trouble
+    """Handle GET /readyz: Kafka and the topics can be reached, and all threads work."""
+    trouble = request.app[MONITOR].trouble or request.app[ALERT_FEED].fault or request.app[TOPIC_VIEW].fault
     return json_response({"status": trouble or "ready"}, 503 if trouble else 200)

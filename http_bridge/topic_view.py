@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -13,19 +12,18 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from http_bridge.background import RETRY_S, Background
 from http_bridge.errors import HttpError, kafka_trouble
 from http_bridge.view_file import ViewFile, ViewPart
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from streams.config import KafkaConfig
 from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
 from streams.kafka.clients import admin_client
-from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-RETRY_S = 1.0
 CHECK_EVERY_S = 60.0
 """How often to check whether a topic was deleted and created again, and to delete rows that the topics forgot."""
 
@@ -33,10 +31,7 @@ RETRY_AFTER = {"Retry-After": "2"}
 
 
 class TopicView:
-    """Follows the topics of its parts on a thread; any thread may query.
-
-    trouble  why the view cannot be used, with the progress of reading; empty when it is up to date
-    """
+    """Follows the topics of its parts on a thread; any thread may query."""
 
     def __init__(self, kafka: KafkaConfig, folder: Path | None, parts: Sequence[ViewPart]) -> None:
         """folder: keeps the view across restarts; None: nothing does. ConfigError if it cannot be written."""
@@ -44,13 +39,22 @@ class TopicView:
         self._parts = parts
         self._topics = list({topic.name: topic for part in parts for topic in part.topics}.values())
         self._file = ViewFile(folder, parts)
-        self.trouble = "the topics have not been read yet"
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="view")
+        self._trouble = "the topics have not been read yet"
+        self._background = Background("reading the topics", self._follow)
+
+    @property
+    def trouble(self) -> str:
+        """Why the view cannot be used, with the progress of reading; empty when it is up to date."""
+        return self._background.fault or self._trouble
+
+    @property
+    def fault(self) -> str:
+        """What went wrong on the thread; empty while it works."""
+        return self._background.fault
 
     def start(self) -> None:
         """Begin to follow the topics."""
-        self._thread.start()
+        self._background.start()
 
     def require_ready(self) -> None:
         """HttpError 503 while the view is not up to date."""
@@ -70,34 +74,23 @@ class TopicView:
 
     def close(self) -> None:
         """Stop the thread, and close the connections and the file."""
-        self._closing.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._background.close()
         self._file.close()
 
     # on the thread
 
     def _follow(self) -> None:
-        fault = ""
-        while not self._closing.is_set():
-            try:
-                self._read(reach(self._kafka))
-            except sqlite3.DatabaseError as exc:
-                self.trouble = "the topics are being read again"
-                self._file.recreate(exc)
-            except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
-                trouble = kafka_trouble(self._kafka, exc)
-                if trouble != self.trouble:
-                    log.warning("view of the topics: %s", trouble)
-                self.trouble = trouble
-                self._closing.wait(RETRY_S)
-            except Exception as exc:
-                # the view does not go on without this thread: say so, and try again
-                self.trouble = f"a fault while reading the topics: {reason_of(exc)}; the log of the bridge has more"
-                if self.trouble != fault:
-                    log.exception("view of the topics")
-                fault = self.trouble
-                self._closing.wait(RETRY_S)
+        try:
+            self._read(reach(self._kafka))
+        except sqlite3.DatabaseError as exc:
+            self._trouble = "the topics are being read again"
+            self._file.recreate(exc)
+        except (PrerequisiteMissing, KafkaException, RegistryAway) as exc:
+            trouble = kafka_trouble(self._kafka, exc)
+            if trouble != self._trouble:
+                log.warning("view of the topics: %s", trouble)
+            self._trouble = trouble
+            self._background.wait(RETRY_S)
 
     def _read(self, kafka: KafkaConfig) -> None:
         """Read until a topic is created again, or the bridge stops."""
@@ -112,7 +105,7 @@ class TopicView:
             ends = {(name, n): end for name in names for n, end in end_offsets(admin, name).items()}
             total = sum(end - follower.starts.get(place, 0) for place, end in ends.items())
             next_check, count = 0.0, 0
-            while not self._closing.is_set():
+            while not self._background.closing:
                 if time.monotonic() >= next_check:
                     next_check = time.monotonic() + CHECK_EVERY_S
                     if {name: log_id(admin, name) for name in names} != log_ids:
@@ -120,7 +113,8 @@ class TopicView:
                     self._delete_expired(admin)
                 count += self._take(follower)
                 progress = f"{count:,} of about {max(total, count):,} messages"
-                self.trouble = "" if follower.caught_up else f"the topics are being read: {progress}"
+                self._background.working()
+                self._trouble = "" if follower.caught_up else f"the topics are being read: {progress}"
 
     def _take(self, follower: Follower) -> int:
         if self._file.damaged:
