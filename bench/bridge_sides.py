@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from cli.announce import Announcer
+from cli.sources import NamedImage
 from cli.supervisor import Supervisor
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
@@ -64,7 +65,7 @@ class RunningService:
 
     def announce(self, paths: Sequence[str], *, alert: bool) -> None:
         """Announce images; return when the broker has them."""
-        self._announcer.announce(paths, alert=alert)
+        self._announcer.announce(map(NamedImage, paths), alert=alert)
 
     def decided(self, timeout_s: float = 0.1) -> int:
         """Return the number of images with a verdict so far."""

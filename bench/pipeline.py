@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.announce import Announcer
+from cli.sources import NamedImage
 from cli.supervisor import Supervisor
 from imagetools.decode import decode_frames
 from imagetools.features.extract import Features
@@ -185,7 +186,7 @@ class Stream:
         """Announce all paths and wait for their verdicts; the cost by part is CPU time."""
         cost = Cost()
         before, began, own = self._cpu(), time.monotonic(), time.process_time()
-        self._announcer.announce(paths, first=self._announced + 1)
+        self._announcer.announce(map(NamedImage, paths), first=self._announced + 1)
         self._announced += len(paths)
         left = set(paths)
         while left:

@@ -1,10 +1,10 @@
 """Alerts as lines: of JSON for programs, of text for people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from cli.json_lines import json_line
-from imagetools.paths import shown
+from imagetools.paths import printable, shown
 from schemas.alert_json import alert_fields
 from schemas.records import Duplicates
 
@@ -15,7 +15,7 @@ def as_line(alert: Duplicates) -> bytes:
 
 
 def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two: "") -> list[str]:
-    """Return a line for each pair: candidate, what it duplicates, score, and the edit.
+    """Return a line for each pair: candidate, what it duplicates, score, the edit, and the candidate's metadata.
 
     link  describes how two paths are one file, which is shown instead of the edit; empty if they are two files
     """
@@ -23,8 +23,14 @@ def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two
     for d in alert.duplicated:
         same = link(alert.candidate, d.relative_path)
         names = f"{shown(alert.candidate)}  {'is' if same else 'duplicates'}  {shown(d.relative_path)}"
-        lines.append(f"{names}  {d.score:.2f}  {same or d.edit}".rstrip())
+        said = (names, f"{d.score:.2f}", same or d.edit, metadata_text(alert.metadata))
+        lines.append("  ".join(filter(None, said)))
     return lines
+
+
+def metadata_text(metadata: Mapping[str, str]) -> str:
+    """Return names and values in one line."""
+    return printable(", ".join(f"{name}={value}" for name, value in metadata.items()))
 
 
 def local_time(alert: Duplicates) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, Message
 
+from cli.sources import NamedImage
 from imagetools.errors import ImageToolsError
 from schemas.codec import codec
 from schemas.records import ImageNew
@@ -40,14 +41,14 @@ class Announcer:
 
     def announce(
         self,
-        paths: Iterable[str],
+        images: Iterable[NamedImage],
         *,
         alert: bool = True,
         gone: bool = False,
         first: int = 1,
         on_announced: OnAnnounced = _ignore,
     ) -> int:
-        """Announce each path, with request ids from `first` on; return their number once the broker has them all.
+        """Announce each image, with request ids from `first` on; return their number once the broker has them all.
 
         alert         False: compare them with nothing
         gone          the images were removed
@@ -56,15 +57,15 @@ class Announcer:
         """
         count = left = 0
         try:
-            for request_id, path in enumerate(paths, first):
-                value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert))
+            for request_id, (path, metadata) in enumerate(images, first):
+                value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert, metadata))
                 on_announced(request_id, path)
                 self._send(path, value)
                 count += 1
                 if self._failed:
                     break
         finally:
-            # if `paths` ends with an error, what came before it is announced nevertheless
+            # if `images` ends with an error, what came before it is announced nevertheless
             left = self._producer.flush(FLUSH_S)
         if self._failed or left:
             raise NotDelivered(self._failed[0] if self._failed else f"{left} were not taken within {FLUSH_S:.0f} s")
@@ -88,4 +89,4 @@ def announce(
     kafka: KafkaConfig, paths: Iterable[str], *, alert: bool = True, gone: bool = False, first: int = 1
 ) -> int:
     """Announce each path once; as `Announcer.announce`."""
-    return Announcer(kafka).announce(paths, alert=alert, gone=gone, first=first)
+    return Announcer(kafka).announce(map(NamedImage, paths), alert=alert, gone=gone, first=first)

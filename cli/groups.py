@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.alerts import metadata_text
 from cli.group_files import as_cell
 from cli.group_log import GroupLog, read_groups
 from cli.json_lines import json_line
@@ -20,7 +21,19 @@ from streams.config import KafkaConfig
 
 ALL: Final = "all"
 
-_COLUMNS: Final = ("group", "state", "keep", "path", "relation", "width", "height", "bytes", "format", "content")
+_COLUMNS: Final = (
+    "group",
+    "state",
+    "keep",
+    "path",
+    "relation",
+    "width",
+    "height",
+    "bytes",
+    "format",
+    "content",
+    "metadata",
+)
 
 
 class NoSuchGroup(ImageToolsError):
@@ -102,6 +115,7 @@ def _member_fields(group: GroupRecord, number: int) -> dict[str, Any]:
         "bytes": member.bytes or None,
         "format": member.format or None,
         "content": member.content.hex(),
+        "metadata": member.metadata,
     }
 
 
@@ -123,6 +137,7 @@ def _csv(groups: Iterable[GroupRecord]) -> bytes:
         for number in range(len(group.members)):
             row = _member_fields(group, number)
             row |= {"group": group.id, "state": str(group.state), "keep": "keep" if row["keep"] else ""}
+            row["metadata"] = json_line(row["metadata"]).decode().strip() if row["metadata"] else ""
             writer.writerow({name: as_cell(value) for name, value in row.items()})
     return out.getvalue().encode()
 
@@ -131,11 +146,15 @@ def _print_group(console: Console, group: GroupRecord, said: Iterable[DecisionRe
     reasons = f" ({', '.join(group.reasons)})" if group.reasons else ""
     kept = f", {'chosen' if group.chosen else 'suggested'}: {shown(_kept(group))}{reasons}" if _kept(group) else ""
     console.print(Text(f"{shown(group.id)}: {group.member_count:,} images, {group.state}{kept}"), soft_wrap=True)
-    table = Table("image", "relation", "dimensions", "bytes", "format", "decided")
+    columns = ["image", "relation", "dimensions", "bytes", "format", "decided"]
+    if any(member.metadata for member in group.members):
+        columns.append("metadata")
+    table = Table(*columns)
     for member in group.members:
         size = f"{member.width:,} × {member.height:,}" if member.width else ""
-        row = (shown(member.relative_path), member.relation, size, f"{member.bytes:,}" if member.bytes else "")
-        table.add_row(*map(Text, (*row, member.format, "yes" if member.decided else "")))
+        row = [shown(member.relative_path), member.relation, size, f"{member.bytes:,}" if member.bytes else ""]
+        row += [member.format, "yes" if member.decided else "", metadata_text(member.metadata)]
+        table.add_row(*map(Text, row[: len(columns)]))
     console.print(table)
     for edge in group.doubtful:
         other = shown(edge.right.relative_path)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ import msgspec
 
 from cli.announce import Announcer
 from cli.pending_verdicts import PendingVerdicts
-from cli.sources import IMAGES_READER, Sources, root_of
+from cli.sources import IMAGES_READER, NamedImage, Sources, root_of
 from imagetools.errors import ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
 from imagetools.paths import shown
@@ -42,10 +42,11 @@ EVERY_S = 10.0
 class ProduceOptions:
     """What to announce, and how.
 
-    source    a folder, an image, a text file with a path on each line, or - for such lines from standard input
+    source    a folder, an image, a text file with an image on each line, or - for such lines from standard input
     given     IMAGES_DIR, if it is set
     wait      for the verdicts, and print them
     as_lines  print them as JSON
+    metadata  of all images
     """
 
     source: str
@@ -54,6 +55,7 @@ class ProduceOptions:
     remove: bool = False
     wait: bool = False
     as_lines: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
@@ -69,16 +71,16 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
         if root is None:
             _say("the service's folder of images is not known here: paths are taken as they are; --images-dir names it")
         refused = RefusedPaths()
-        sources = Sources(root, gone=options.remove)
+        sources = Sources(root, gone=options.remove, metadata=options.metadata)
         if options.source == "-":
-            paths = sources.lines(sys.stdin.buffer, on_refused=refused.note)
+            images = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:
-            paths = sources.paths(options.source, on_refused=refused.note, on_skipped=refused.skip)
+            images = sources.paths(options.source, on_refused=refused.note, on_skipped=refused.skip)
         if options.wait:
             with closing(PendingVerdicts(kafka)) as pending:
-                _announce(announcer, paths, options, refused, pending)
+                _announce(announcer, images, options, refused, pending)
                 return _await(pending, states, options, refused.code)
-        if _announce(announcer, paths, options, refused) and not options.remove and IMAGES_READER in absent(known):
+        if _announce(announcer, images, options, refused) and not options.remove and IMAGES_READER in absent(known):
             _say("no encoder runs: it waits in images.new until one does")
         return refused.code
 
@@ -129,7 +131,7 @@ class RefusedPaths:
 
 def _announce(
     announcer: Announcer,
-    paths: Iterable[str],
+    images: Iterable[NamedImage],
     options: ProduceOptions,
     refused: RefusedPaths,
     pending: PendingVerdicts | None = None,
@@ -138,7 +140,7 @@ def _announce(
     first = int(time.time() * 1000)
     more = {"on_announced": pending.expect} if pending else {}
     count = announcer.announce(
-        paths, alert=not options.no_alert and not options.remove, gone=options.remove, first=first, **more
+        images, alert=not options.no_alert and not options.remove, gone=options.remove, first=first, **more
     )
     refused.close()
     if not count and not refused.count:

@@ -1,25 +1,54 @@
 """The images to announce: those of a folder, one, or those that lines name, relative to the service's root."""
 
 import os
+import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
 
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
 from imagetools.folder import Skipped, find_images, format_not_read
 from imagetools.formats import IMAGE_SUFFIXES
 from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
+from schemas.metadata import metadata_problem
 from schemas.records import StageState
 
 ANOTHER = "--images-dir names another"
 IMAGES_READER = "encoder"
 
+JSON_LINE: Final = re.compile(rb'\s*\{\s*"')
+"""How a line of JSON begins; any other line is a path."""
+
+NO_METADATA: Final[Mapping[str, str]] = {}
+
 
 class NoSuchSource(ImageToolsError):
     """There is nothing to announce there."""
+
+
+class BadLine(ImageToolsError):
+    """A line of JSON that names no image, or metadata that cannot be."""
+
+
+class NamedImage(NamedTuple):
+    """An image to announce.
+
+    path  relative to the service's root
+    """
+
+    path: str
+    metadata: Mapping[str, str] = NO_METADATA
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    relative_path: str
+    metadata: dict[str, str] = {}
 
 
 def root_of(given: str | None, states: Iterable[StageState]) -> Path | None:
@@ -58,12 +87,14 @@ def _is_here(state: StageState) -> bool:
 class Sources:
     """Turns the names that users give into paths relative to the service's root.
 
-    root  the service's; None: unknown here, paths are used as they are
-    gone  the images were removed: their files need not be there
+    root      the service's; None: unknown here, paths are used as they are
+    gone      the images were removed: their files need not be there
+    metadata  of all images; what a line says of a name goes before
     """
 
     root: Path | None
     gone: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def paths(
         self,
@@ -71,8 +102,8 @@ class Sources:
         *,
         on_refused: Callable[[ImageToolsError], None],
         on_skipped: Callable[[Skipped], None] | None = None,
-    ) -> Iterator[str]:
-        """Yield the paths of a folder's images, one image's, or those in a text file with a path on each line.
+    ) -> Iterator[NamedImage]:
+        """Yield a folder's images, one image, or those that a text file names, as `lines` reads it.
 
         on_refused  called with each line that cannot be announced
         on_skipped  called with everything in a folder that is not announced; as in `find_images`
@@ -80,9 +111,9 @@ class Sources:
         """
         place = self._found(source)
         if place is not None and place.is_dir():
-            return self._folder(place, on_skipped)
+            return (NamedImage(path, self.metadata) for path in self._folder(place, on_skipped))
         if os.path.splitext(source)[1].lower() in IMAGE_SUFFIXES and (place is not None or self.gone):
-            return iter([self._relative(source, ("", self._top))])
+            return iter([NamedImage(self._relative(source, ("", self._top)), self.metadata)])
         if place is None:
             looked = f", neither here nor in {self.root}" if self.root and not os.path.isabs(source) else ""
             raise NoSuchSource(f"{shown(source)}: no such file or folder{looked}")
@@ -98,16 +129,30 @@ class Sources:
             )
         return self.lines(lines, on_refused=on_refused)
 
-    def lines(self, lines: Iterable[bytes], *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[str]:
-        """Yield the path that each line names; empty lines are skipped."""
+    def lines(self, lines: Iterable[bytes], *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[NamedImage]:
+        """Yield the image that each line names: a path, or JSON with relative_path and metadata; skip empty lines."""
         for line in lines:
-            text = os.fsdecode(line.rstrip(b"\r\n"))
-            if not text:
+            if not (text := line.rstrip(b"\r\n")):
                 continue
             try:
-                yield self._relative(text, (self._top, ""))
+                yield self._named(text)
             except ImageToolsError as exc:
                 on_refused(exc)
+
+    def _named(self, line: bytes) -> NamedImage:
+        """Return the image that a line names. BadLine, and as `_relative`."""
+        bases = self._top, ""
+        if not JSON_LINE.match(line):
+            return NamedImage(self._relative(os.fsdecode(line), bases), self.metadata)
+        try:
+            read = msgspec.json.decode(line, type=_Line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            form = '{"relative_path": "a.jpg", "metadata": {"name": "value"}}'
+            raise BadLine(f"{shown(os.fsdecode(line))}: {exc}; a line of JSON is {form}") from exc
+        metadata = {**self.metadata, **read.metadata}
+        if not self.gone and (problem := metadata_problem(metadata)):
+            raise BadLine(f"{shown(read.relative_path)}: metadata: {problem}")
+        return NamedImage(self._relative(read.relative_path, bases), metadata)
 
     @property
     def _top(self) -> str:

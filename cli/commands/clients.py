@@ -35,13 +35,28 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 @click.option("--remove", is_flag=True, help="Announce that these images are gone.")
 @click.option("--wait", is_flag=True, help="Wait for the verdict on each image, and print it.")
 @click.option("--json", "as_lines", is_flag=True, help="With --wait: print one line of JSON for each image.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Comes back with each image in alerts and groups. Repeat it for more. A line's own metadata goes before.",
+)
 @options.setting_options(options.SERVICE_IMAGES, *options.KAFKA)
-def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, wait: bool, as_lines: bool) -> None:
+def produce(
+    environ: dict[str, str],
+    source: str,
+    no_alert: bool,
+    remove: bool,
+    wait: bool,
+    as_lines: bool,
+    metadata: tuple[str, ...],
+) -> None:
     """Announce images on the topic images.new.
 
-    DIR: every image in it. FILE: that image, or a text file with a path on each line. -: such lines from standard
-    input. Paths are announced relative to the service's folder of images; a path is looked up here, then in that
-    folder (lines: in that folder, then here), and a path outside that folder is refused.
+    DIR: every image in it. FILE: that image, or a text file with an image on each line: its path, or JSON such as
+    {"relative_path": "a.jpg", "metadata": {"sku": "4711"}}. -: such lines from standard input. Paths are announced
+    relative to the service's folder of images; a path is looked up here, then in that folder (lines: in that folder,
+    then here), and a path outside that folder is refused.
 
     Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
     130 interrupted.
@@ -53,10 +68,30 @@ def produce(environ: dict[str, str], source: str, no_alert: bool, remove: bool, 
         raise click.UsageError("--wait and --remove: a removal gets no verdict")
     if as_lines and not wait:
         raise click.UsageError("--json is for --wait")
-    chosen = ProduceOptions(source, environ.get("IMAGES_DIR") or None, no_alert, remove, wait, as_lines)
+    if metadata and remove:
+        raise click.UsageError("--metadata and --remove: an image that is gone has none")
+    images_dir = environ.get("IMAGES_DIR") or None
+    chosen = ProduceOptions(source, images_dir, no_alert, remove, wait, as_lines, _read_metadata(metadata))
     with connected(environ) as kafka:
         code = run(kafka, chosen)
     raise SystemExit(code)
+
+
+def _read_metadata(given: tuple[str, ...]) -> dict[str, str]:
+    """Return the metadata that --metadata gives. UsageError."""
+    from schemas.metadata import metadata_problem
+
+    read = dict[str, str]()
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise click.UsageError(f"--metadata {one}: NAME=VALUE is needed, such as sku=4711")
+        if name in read:
+            raise click.UsageError(f"--metadata: {name} is given twice")
+        read[name] = value
+    if problem := metadata_problem(read):
+        raise click.UsageError(f"--metadata: {problem}")
+    return read
 
 
 @click.command()

@@ -81,6 +81,20 @@ def test_one_group_is_shown_by_its_id_or_by_an_image(groups: KafkaConfig) -> Non
     assert (gone.exit_code, "no group holds g.jpg" in gone.stderr) == (2, True)
 
 
+def test_metadata_of_images_is_shown_where_there_is_any(groups: KafkaConfig) -> None:
+    assert "metadata" not in run(groups, "groups", "show", "a.jpg").stdout
+    group = group_of("m.jpg", "n.jpg")
+    told = {"sku": "4711", "note": "[red]\x1b[31m"}
+    members = (replace(group.members[0], metadata=told), group.members[1])
+    send(groups, GROUPS, [("m.jpg", replace(group, members=members))])
+    shown = run(groups, "groups", "show", "m.jpg").stdout
+    assert "sku=4711, note=[red]\\x1b[31m" in shown
+    (found,) = lines(run(groups, "groups", "show", "m.jpg", "--json"))
+    assert [one["metadata"] for one in found["members"]] == [told, {}]
+    rows = csv.DictReader(io.StringIO(run(groups, "groups", "--csv").stdout))
+    assert [row["metadata"] and json.loads(row["metadata"]) for row in rows if row["group"] == "m.jpg"] == [told, ""]
+
+
 def test_a_decision_is_made_with_the_contents_of_the_group_and_undone(groups: KafkaConfig) -> None:
     made = run(groups, "decide", "a.jpg", "b.jpg", "duplicate", "--keep", "b.jpg", "--who", "Zoë")
     assert made.exit_code == 0, made.output

@@ -116,6 +116,66 @@ def test_many_wrong_lines_are_counted_not_listed(kafka, here):
     assert "35 more" in output
 
 
+def test_metadata_comes_from_lines_of_json_and_from_the_command_and_is_checked_before_it_is_announced(kafka, here):
+    lines = [
+        '{"relative_path": "a.png", "metadata": {"sku": "4711"}}',
+        ' { "relative_path": "shop/b.png", "metadata": {"shop": "Zoë", "note": "a=b"}}',
+        "a.png",
+        '{"relative_path": "a.png", "metadata": {"sku": 4711}}',
+        '{"relative_path": "a.png", "meta": {}}',
+        '{"metadata": {}}',
+        '{"relative_path": "a.png", "metadata": {"": "x"}}',
+        '{"relative_path": "nowhere.png"}',
+        '{"relative_path": "a.png"',
+    ]
+    (here / "list.jsonl").write_text("\n".join(lines[:3]))
+    with encoder_of(kafka, here / "imgs"):
+        said = produce(kafka, "list.jsonl", "--metadata", "shop=one", "--metadata", "url=a?b=c").output
+        assert "3 images announced" in said
+        produce(kafka, "shop", "--metadata", "shop=two")
+        produce(kafka, "imgs/a.png", "--metadata", "shop=three")
+        output = produce(kafka, "-", lines="\n".join(lines), code=REFUSED).output
+        produce(kafka, "-", "--remove", lines=lines[0])
+    assert "Expected `str`, got `int`" in output
+    assert 'a line of JSON is {"relative_path": "a.jpg", "metadata": {"name": "value"}}' in output
+    assert "a.png: metadata: a name is empty" in output
+    assert "1 more" in output
+    reader = Reader(kafka, IMAGES_NEW).until(lambda r: len(r.seen["images.new"]) >= 9).settled(0.5)
+    reader.close()
+    found = sorted(
+        (one.relative_path, one.metadata.get("sku", ""), one.metadata.get("shop", ""), len(one.metadata))
+        for one in reader.seen["images.new"]
+        if one is not None
+    )
+    assert found == [
+        ("a.png", "", "", 0),
+        ("a.png", "", "one", 2),
+        ("a.png", "", "three", 1),
+        ("a.png", "4711", "", 1),
+        ("a.png", "4711", "one", 3),
+        ("shop/b.png", "", "Zoë", 2),
+        ("shop/b.png", "", "Zoë", 3),
+        ("shop/b.png", "", "two", 1),
+    ]
+    assert [one for one in reader.seen["images.new"] if one is None] == [None]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sku"], "NAME=VALUE is needed"),
+        (["sku=1", "sku=2"], "sku is given twice"),
+        (["=1"], "a name is empty"),
+        (["note=" + "x" * 4096], "4,100 bytes of names and values, and 4,096 are possible"),
+        (["a=\udcff"], "not valid UTF-8"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused_before_kafka_is_asked(words, said):
+    options = [one for word in words for one in ("--metadata", word)]
+    result = CliRunner().invoke(main, ["produce", "a.png", *options])
+    assert (result.exit_code, said in result.output) == (REFUSED, True), result.output
+
+
 def test_removed_files_are_named_as_they_were(kafka, here):
     for name in ("a.png", "shop/b.png"):
         (here / "imgs" / name).unlink()

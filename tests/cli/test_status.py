@@ -63,6 +63,9 @@ def test_more_dead_letters_than_are_counted_are_said_to_be_more(kafka):
     assert "dead letters: more than 1,000" in status(kafka)
 
 
+TOLD = {"sku": "4711", "note": "\x1b[2J"}
+
+
 def watching(kafka: KafkaConfig, log: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "imagetools", "watch", "--from-beginning", *more, *words(kafka)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -71,7 +74,7 @@ def watching(kafka: KafkaConfig, log: Path, *more: str) -> "subprocess.Popen[byt
 
 
 def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_json(kafka, tmp_path):
-    send(kafka, DUPLICATES, [("b.jpg", Duplicates(1, "b.jpg", (Duplicate("a.jpg", 0.99),)))])
+    send(kafka, DUPLICATES, [("b.jpg", Duplicates(1, "b.jpg", (Duplicate("a.jpg", 0.99),), metadata=TOLD))])
     set_aside(kafka, "gone.jpg")
     people, programs = watching(kafka, tmp_path / "people"), watching(kafka, tmp_path / "programs", "--json")
     try:
@@ -93,6 +96,7 @@ def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_js
     lines = [json.loads(line) for line in (tmp_path / "programs").read_text().splitlines()]
     (alert,) = [line for line in lines if "candidate" in line]
     (other,) = [line for line in lines if "candidate" not in line]
-    assert alert["candidate"] == "b.jpg"
+    assert (alert["candidate"], alert["metadata"]) == ("b.jpg", TOLD)
+    assert "b.jpg  duplicates  a.jpg  0.99  sku=4711, note=\\x1b[2J" in (tmp_path / "people").read_text()
     assert list(other) == ["dead_letter"]
     assert other["dead_letter"]["relative_path"] == "gone.jpg"

@@ -73,16 +73,17 @@ def lines(program: subprocess.Popen[str], count: int) -> list[dict[str, object]]
 
 
 def test_our_codec_reads_what_the_producer_announces(kafka):
+    told = ("--metadata", "sku=4711", "--metadata", "url=a?b=c")
     paths = ["a.jpg", "folder/with space.png", "Zoë/日本.webp"]
     subprocess.run(
-        [sys.executable, str(PRODUCER), kafka.bootstrap, *paths, "--topic", kafka.topic(IMAGES_NEW.name)],
+        [sys.executable, str(PRODUCER), kafka.bootstrap, *paths, "--topic", kafka.topic(IMAGES_NEW.name), *told],
         check=True,
         timeout=60,
     )
     reader = Reader(kafka, IMAGES_NEW).until(lambda r: len(r.seen["images.new"]) >= 3).settled(0.3)
     messages = reader.messages["images.new"]
     assert {record.relative_path: record for record in reader.seen["images.new"]} == {
-        path: ImageNew(number, path) for number, path in enumerate(paths, 1)
+        path: ImageNew(number, path, metadata={"sku": "4711", "url": "a?b=c"}) for number, path in enumerate(paths, 1)
     }
     assert sorted(m.key().decode() for m in messages) == sorted(paths)
     reader.close()
