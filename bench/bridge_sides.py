@@ -19,8 +19,8 @@ from cli.sources import NamedImage
 from cli.supervisor import Supervisor
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 from local_kafka.broker import LocalKafka
 from local_kafka.ports import free_ports
 from schemas.records import EncodeRequest, Envelope, MatchRequest, Reply, Request

@@ -45,8 +45,8 @@ from imagetools.fingerprint.encoder import BATCH_SIZE, Encoder
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
 from streams.service import keep_freed_memory

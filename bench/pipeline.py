@@ -38,9 +38,9 @@ from imagetools.fingerprint.encoder import Encoder, Prepared
 from imagetools.folder import find_images
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
 from imagetools.index.search import Hit
-from imagetools.index.state import Entry
 from imagetools.matching.verify import verify
 from local_kafka.broker import LocalKafka
 from schemas.records import Duplicates, Verdict

@@ -8,8 +8,8 @@ from typing import Any
 from imagetools.errors import IndexMismatch
 from imagetools.index.change import Change, PutResult
 from imagetools.index.config import IndexConfig
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 from imagetools.local_codes import LocalCodes, unpack_codes
 from schemas.records import Embedding, Fingerprint, Part
 from streams.config import Config

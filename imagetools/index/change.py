@@ -6,9 +6,10 @@ from enum import StrEnum
 
 from imagetools.errors import IndexMismatch
 from imagetools.index.distance import Vector
+from imagetools.index.entry import Entry
 from imagetools.index.graph import Graph
 from imagetools.index.search import Findings, Hit, search, search_codes
-from imagetools.index.state import Entry, IndexState
+from imagetools.index.state import IndexState
 from imagetools.index.view import View
 from imagetools.local_codes import LocalCodes
 

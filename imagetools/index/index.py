@@ -15,10 +15,11 @@ from imagetools.index import snapshot
 from imagetools.index.change import Change
 from imagetools.index.config import IndexConfig
 from imagetools.index.distance import Vector
+from imagetools.index.entry import Entry
 from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalIndex
 from imagetools.index.search import Hit
-from imagetools.index.state import Entry, IndexState
+from imagetools.index.state import IndexState
 from imagetools.local_codes import LocalCodes
 
 
@@ -37,7 +38,7 @@ class Index:
         return len(self._state)
 
     def __contains__(self, relative_path: object) -> bool:
-        return isinstance(relative_path, str) and self._state.placement(relative_path) is not None
+        return isinstance(relative_path, str) and self._state.whole(relative_path) is not None
 
     @property
     def dimension(self) -> int | None:
@@ -66,7 +67,7 @@ class Index:
 
     def entries(self) -> Iterable[Entry]:
         """Return all images, in no order."""
-        return (placement.entry for placement in self._state.placements())
+        return self._state.entries()
 
     def search(self, fingerprint: Vector, nb_neighbors: int) -> list[Hit]:
         """Find the nearest images, best first; `nb_neighbors` counts distinct fingerprints."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from imagetools.index.config import MAX_PER_NODE, NEIGHBORS_BY_PARTS
 from imagetools.index.distance import Vector
-from imagetools.index.state import Entry
+from imagetools.index.entry import Entry
 from imagetools.index.view import View
 from imagetools.local_codes import LocalCodes
 

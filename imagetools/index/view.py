@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy.typing as npt
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import SAME_NODE
 from imagetools.index.distance import Vector, cosines, distances, score_of
+from imagetools.index.entry import Entry
 from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalChange
-from imagetools.index.state import Entry, IndexState, Placement
+from imagetools.index.state import IndexState, Placement
 from imagetools.local_codes import LocalCodes
 
 
@@ -69,12 +70,12 @@ class View:
 
     def stands_whole(self, entry: Entry, node: int) -> bool:
         """Tell whether an image stands on a node by its whole, rather than by a part."""
-        placement = self._added.get(entry.relative_path) or self._state.placement(entry.relative_path)
-        return placement is not None and placement.nodes[0] == node
+        added = self._added.get(entry.relative_path)
+        return (self._state.whole(entry.relative_path) if added is None else added.nodes[0]) == node
 
     def is_live(self, node: int) -> bool:
         """Tell whether any image stands on a node."""
-        return bool(self._members.get(node)) or len(self._state.members(node)) > self._gone_from[node]
+        return bool(self._members.get(node)) or self._state.count(node) > self._gone_from[node]
 
     def nearest(self, vector: Vector, size: int) -> list[tuple[int, float]]:
         """Find the nearest live nodes, of the graph and of this batch, and their scores, best first."""
@@ -147,24 +148,33 @@ class View:
         left = {node for path in self._gone for node in state.detach(path)}
         state.model = self.model
         new = sorted((node for node, members in self._members.items() if node < 0 and members), reverse=True)
-        numbers = {node: graph.insert(self._rows.vector(node)) for node in new}
+        inserted = {node: graph.insert(self._rows.vector(node)) for node in new}
         for placement in self._added.values():
-            state.attach(Placement(placement.entry, tuple(numbers.get(node, node) for node in placement.nodes)))
-        if numbers:
+            state.attach(Placement(placement.entry, tuple(inserted.get(node, node) for node in placement.nodes)))
+        if inserted:
             graph.build()
         self._local.apply()
+        self._give_numbers(inserted)
+        for node in left:
+            if not state.count(node):
+                graph.remove(node)
+
+    def _give_numbers(self, nodes: Mapping[int, int]) -> None:
+        """Give the nodes the numbers that their local codes have now; `nodes` has those that are new to the graph."""
+        given = []
         for node, number in self._numbers.items():
-            # a node of this batch that is empty again has no codes
-            if node >= 0 or number is not None:
-                state.set_number(numbers.get(node, node), number)
-        for node in state.drop_empty(left):
-            graph.remove(node)
+            if number is not None:
+                given.append((number, nodes.get(node, node)))
+            elif node >= 0:
+                self._state.numbers.take(node)
+        for number, node in sorted(given):
+            self._state.numbers.give(node, number)
 
     def _number_of(self, node: int) -> int | None:
-        return self._numbers[node] if node in self._numbers else self._state.number_of(node)
+        return self._numbers[node] if node in self._numbers else self._state.numbers.number_of(node)
 
     def _node_numbered(self, number: int) -> int:
-        node = self._numbered[number] if number in self._numbered else self._state.node_numbered(number)
+        node = self._numbered[number] if number in self._numbered else self._state.numbers.node_of(number)
         assert node is not None
         return node
 

@@ -15,8 +15,8 @@ import pytest
 from imagetools.checksums import SUMS
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import IndexConfig
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 from schemas.records import Embedding
 from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from imagetools.fingerprint.encoder import Described, Encoder
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 from tests.support.pictures import SAMPLES, photo
 
 BLACK = Image.new("RGB", (240, 180))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from imagetools.checksums import SUMS, seal
 from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import MAX_PER_NODE
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
 from imagetools.index.search import Hit, Reason
-from imagetools.index.state import Entry
 from imagetools.local_codes import LocalCodes
 from tests.imagetools.index.local_pictures import KEYPOINTS, both, codes_of, view_of
 from tests.imagetools.index.test_index import random_vectors
@@ -165,7 +165,7 @@ def test_a_snapshot_from_before_local_codes_is_refused(index, tmp_path: Path):
     (saved / "index.json").write_text(json.dumps(head | {"format": 3}))
     (saved / SUMS).unlink()
     seal(saved)
-    with pytest.raises(IndexMismatch, match="format 3, this version reads 4"):
+    with pytest.raises(IndexMismatch, match="format 3, this version reads 5"):
         Index.load(saved)
 
 
@@ -187,10 +187,10 @@ def test_a_damaged_snapshot_is_refused(index, tmp_path: Path):
     later = tmp_path / "later"
     shutil.copytree(tmp_path / "saved", later)
     head = json.loads((later / "index.json").read_text())
-    (later / "index.json").write_text(json.dumps(head | {"format": 5}))
+    (later / "index.json").write_text(json.dumps(head | {"format": 6}))
     (later / SUMS).unlink()
     seal(later)
-    with pytest.raises(IndexMismatch, match="format 5, this version reads 4"):
+    with pytest.raises(IndexMismatch, match="format 6, this version reads 5"):
         Index.load(later)
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import DISTANCE_TYPES, MAX_PER_NODE, NEIGHBORS_BY_PARTS, IndexConfig
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
 from imagetools.index.search import Hit
-from imagetools.index.state import Entry
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

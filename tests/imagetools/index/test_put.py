@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
 from imagetools.index.change import Change, PutOutcome, PutResult
+from imagetools.index.entry import Entry
 from imagetools.index.index import Index
-from imagetools.index.state import Entry
 
 POOL = np.eye(6, 16, dtype=np.float32) + 0.1
 """Fingerprints, by content."""
