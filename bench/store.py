@@ -25,7 +25,8 @@ from imagetools.features.store import FILE, FeatureStore
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
-from schemas.records import Candidates, Neighbor, Verdict
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, Verdict
 from streams.config import Config
 from streams.matcher_consumer import MatcherStage
 from streams.service import keep_freed_memory

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
+from schemas.neighbor_records import Neighbor, ShardAnswer
 
 T = TypeVar("T")
 
@@ -60,27 +61,6 @@ class Embedding:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class NeighborReason(StrEnum):
-    """By what the index found an image."""
-
-    IDENTICAL = "identical"
-    FINGERPRINT = "fingerprint"
-    PART = "part"
-    LOCAL = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbor:
-    """An image that the index finds near another."""
-
-    relative_path: str
-    score: float
-    identical: bool = False
-    reason: NeighborReason = NeighborReason.FINGERPRINT
-    rank: int = 0
-    content: bytes = b""
-
-
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """candidates: the pairs to verify for one image."""
@@ -91,6 +71,7 @@ class Candidates:
     model: str = ""
     content: bytes = b""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shard: ShardAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +209,7 @@ class Reply:
     duplicated: tuple[Duplicate, ...] = ()
     codes: bytes = b""
     similar: tuple[Similar, ...] = ()
+    shard: ShardAnswer | None = None
 
 
 class State(StrEnum):

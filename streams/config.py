@@ -6,7 +6,7 @@
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from imagetools.matching.config import MatcherConfig
 from streams import librdkafka
 from streams import settings as table
 from streams.settings import HOME
+from streams.shards import Shard
 
 EMBEDDINGS_TOPIC: Final = table.EMBEDDINGS_TOPIC.default
 DEFAULT_BOOTSTRAP: Final = table.KAFKA_BOOTSTRAP_SERVERS.default
@@ -34,6 +35,7 @@ class KafkaConfig:
     start_from      earliest or latest, for a group that has lost its offsets; None: stop and ask
     embeddings      the log of fingerprints that the encoder writes and search follows; a collection that moves to
                     another model has a second one
+    shard           of the index that a search holds, which has a group of its own
     """
 
     bootstrap: str = DEFAULT_BOOTSTRAP
@@ -45,6 +47,7 @@ class KafkaConfig:
     restarts: int = table.MEMBER_RESTARTS.default
     start_from: str | None = None
     embeddings: str = EMBEDDINGS_TOPIC
+    shard: Shard = table.SHARD.default
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "KafkaConfig":
@@ -58,6 +61,7 @@ class KafkaConfig:
             member=table.MEMBER_NAME.read(environ),
             restarts=table.MEMBER_RESTARTS.read(environ),
             embeddings=table.EMBEDDINGS_TOPIC.read(environ),
+            shard=table.SHARD.read(environ),
         )
 
     def client(self, **more: Any) -> dict[str, Any]:
@@ -70,13 +74,21 @@ class KafkaConfig:
         return self.prefix + (self.embeddings if name == EMBEDDINGS_TOPIC else name)
 
     @property
+    def shards(self) -> list["KafkaConfig"]:
+        """The same cluster for each of the shards that `shard` is one of."""
+        return [replace(self, shard=Shard(index, self.shard.count)) for index in range(self.shard.count)]
+
+    @property
     def in_second_log(self) -> bool:
         """Whether the log of fingerprints is one that a collection has moved to."""
         return self.embeddings != EMBEDDINGS_TOPIC
 
     def group(self, stage: str) -> str:
-        """The stage's consumer group; search has one for each log, at whose offset its index stands."""
-        return self.prefix + (f"{stage}.{self.embeddings}" if stage == "search" and self.in_second_log else stage)
+        """The stage's consumer group; search has one for each log and shard, at whose offset its index stands."""
+        if stage != "search":
+            return self.prefix + stage
+        log = self.embeddings if self.in_second_log else ""
+        return self.prefix + ".".join(filter(None, (stage, log, self.shard.name)))
 
 
 @dataclass(frozen=True)

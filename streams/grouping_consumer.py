@@ -132,7 +132,7 @@ class GroupingStage(Stage[ImageRecord]):
 
     # the state
 
-    def restore(self, partition: int, offset: int) -> Iterator[str]:
+    def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str]:
         """Read the state from its log, which says exactly what the committed offsets do.
 
         The offsets were read before, and are stable: no transaction with others is open. So whatever belongs to them

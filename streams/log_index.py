@@ -31,20 +31,22 @@ STEP_S = 0.05
 class LogIndex:
     """The index of the embeddings log up to one offset.
 
-    index   holds every image of the log before `offset`
+    index   holds every image of the log before `offset` that belongs to its shard
     offset  the next one of the log to apply; None before the first restore
+    log_id  of the topic; empty before the first restore
     """
 
     def __init__(self, config: Config) -> None:
         """OSError where INDEX_DIR cannot be made or written."""
         self._config = config
         self._index_config = IndexConfig(config.distance_type, config.dimension)
-        self._snapshots = Snapshots(config.index_dir, self._index_config)
+        self._shard = config.kafka.shard
+        self._snapshots = Snapshots(config.index_dir / self._shard.name, self._index_config)
         self.index = Index(self._index_config, self._snapshots.scratch)
         self.offset: int | None = None
         self._unsaved = 0
         self._saved_at = time.monotonic()
-        self._log_id = ""
+        self.log_id = ""
 
     def apply(self, change: Change) -> None:
         """Apply a change to the index. The caller sets `offset`."""
@@ -63,7 +65,7 @@ class LogIndex:
         """
         reader = LogReader(self._config.kafka, EMBEDDINGS.name, Embedding, partition)
         try:
-            self._log_id = reader.log_id
+            self.log_id = reader.log_id
             self._load_for(offset)
             progress = "replaying, 0 %"
             yield progress
@@ -71,7 +73,7 @@ class LogIndex:
             change, replayed = self.index.change(), 0
             for received in reader.read(first, offset):
                 if received is not None:
-                    _replay(change, received)
+                    self._replay(change, received)
                     replayed += 1
                     progress = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
                 if len(change) >= self._config.batch_size:
@@ -98,14 +100,26 @@ class LogIndex:
         if self.offset is not None and self.offset <= offset:
             return
         self.index.close()
-        loaded = self._snapshots.newest(self._log_id, at_most=offset)
+        loaded = self._snapshots.newest(self.log_id, at_most=offset)
         self.index, self.offset = loaded or (Index(self._index_config, self._snapshots.scratch), 0)
         self._unsaved = 0
+
+    def _replay(self, change: Change, received: Received[Embedding]) -> None:
+        record = received.record
+        try:
+            if self._shard.holds(received.path):
+                put_record(change, received)
+            elif record is not None:
+                change.check(record.fingerprint, model=record.model, parts=fingerprints_of(record.parts))
+                change.note_model(record.model)
+        except IndexMismatch as exc:
+            # it became a dead letter when it came
+            log.debug("offset %d: %s", received.offset, exc)
 
     def _save(self) -> None:
         if self.offset is None:
             return
-        self._snapshots.save(self.index, self._log_id, self.offset)
+        self._snapshots.save(self.index, self.log_id, self.offset)
         self._unsaved, self._saved_at = 0, time.monotonic()
 
 
@@ -148,14 +162,6 @@ def codes_of(data: bytes) -> LocalCodes | None:
         return unpack_codes(data) if data else None
     except ValueError as exc:
         raise IndexMismatch(str(exc)) from exc
-
-
-def _replay(change: Change, received: Received[Embedding]) -> None:
-    try:
-        put_record(change, received)
-    except IndexMismatch as exc:
-        # it became a dead letter when it came
-        log.debug("offset %d: %s", received.offset, exc)
 
 
 def announced_in(received: Received[Any]) -> int:

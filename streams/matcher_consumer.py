@@ -20,12 +20,12 @@ from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import ImageOpener, verify
 from imagetools.opener import FileOpener, KeptFrames
+from schemas.neighbor_records import Neighbor
 from schemas.records import (
     Candidates,
     Duplicate,
     Duplicates,
     MatchRequest,
-    Neighbor,
     Reply,
     ReplyOutcome,
     Request,
@@ -33,9 +33,10 @@ from schemas.records import (
     Verdict,
     VerdictOutcome,
 )
-from streams.config import Config
+from streams.config import Config, KafkaConfig
 from streams.decisions_log import DecisionsLog
 from streams.feature_store import open_store
+from streams.joining_stage import JoiningStage
 from streams.known_images import KnownImages
 from streams.pair_evidence import (
     duplicates_among,
@@ -50,9 +51,9 @@ from streams.pair_evidence import (
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.stage import Outcome, Output, Received, Stage
+from streams.stage import Outcome, Output
 from streams.standing_decisions import StandingDecisions
-from streams.topics import CANDIDATES, DUPLICATES, VERDICTS
+from streams.topics import DUPLICATES, VERDICTS
 
 MAX_CACHED_BYTES = 512 * 1024 * 1024
 """Of features in memory: some 4,000 images at the default box, fewer at a larger one."""
@@ -66,12 +67,10 @@ Comparison = Duplicate | Similar | ImageError | None
 """A pair's evidence; why one of its pictures cannot be opened again; or None: nothing to put on record."""
 
 
-class MatcherStage(Stage[Candidates]):
+class MatcherStage(JoiningStage):
     """Verifies each candidate with its neighbors; the outcome of one that cannot be read is its ImageError."""
 
     name = "matcher"
-    source = CANDIDATES
-    kind = Candidates
     # so that a request with hundreds of neighbors holds up no other
     answer_threads = 4
     reads_images = True
@@ -86,6 +85,7 @@ class MatcherStage(Stage[Candidates]):
         target: ImageRoot | None = None,
         store: FeatureStore | None = None,
         decisions: DecisionsLog | None = None,
+        kafka: KafkaConfig | None = None,
     ) -> None:
         """Prepare the threads and the cache of features.
 
@@ -93,7 +93,9 @@ class MatcherStage(Stage[Candidates]):
         target     root of requests' neighbors; the same
         store      keeps features beyond memory and beyond this process; the stage closes it
         decisions  what people have decided: no alert names a pair that someone called no duplicate; the stage closes it
+        kafka      where answers of shards are read again that were held; None: the default
         """
+        super().__init__(kafka or KafkaConfig())
         self._decisions = decisions
         self._config = config
         self._images = images
@@ -115,9 +117,8 @@ class MatcherStage(Stage[Candidates]):
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
-    def run(self, batch: Sequence[Received[Candidates]]) -> Sequence[Outcome]:
+    def conclude(self, records: Sequence[Candidates]) -> Sequence[Outcome]:
         """Return an alert where there are duplicates, and a verdict for every candidate."""
-        records = [received.record for received in batch if received.record is not None]
         features = self._all_features(paths_to_compare(records))
         pairs = [
             (record, neighbor)
@@ -284,7 +285,7 @@ def make(config: Config) -> MatcherStage:
     images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
     return MatcherStage(
         config.matcher, images, config.nb_workers, source=source, target=target, store=open_store(config),
-        decisions=DecisionsLog(config.kafka),
+        decisions=DecisionsLog(config.kafka), kafka=config.kafka,
     )  # fmt: skip
 
 

@@ -238,7 +238,7 @@ class Runner(Generic[R]):
                     for output in outcome:
                         producer.send(output, headers(message) if self.stage.passes_headers else ())
             ends = self._partitions.further | {place_of(message): (message.offset() or 0) + 1 for message in batch}
-            producer.commit([TopicPartition(*place, offset) for place, offset in ends.items()], generation)
+            producer.commit([self._end(place, offset) for place, offset in ends.items()], generation)
             self._partitions.committed(ends)
         except RegistryAway:
             producer.abort()
@@ -250,6 +250,11 @@ class Runner(Generic[R]):
             producer.abort()
             return False
         return True
+
+    def _end(self, place: Place, offset: int) -> TopicPartition:
+        topic, partition = place
+        note = self.stage.note(partition) if topic == self._source else ""
+        return TopicPartition(topic, partition, offset, note)
 
     def _keep_offsets(self, generation: Generation | None) -> None:
         """Commit the offsets that Kafka would drop, without a batch, where that is due."""
@@ -286,4 +291,5 @@ class Runner(Generic[R]):
         elif self._partitions.restoring:
             self._on_state(State.STARTING, self._partitions.progress)
         elif member:
-            self._on_state(State.RUNNING)
+            concern = self.stage.concern
+            self._on_state(State.WAITING if concern else State.RUNNING, concern)

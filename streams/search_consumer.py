@@ -6,13 +6,17 @@ The topic is the truth and the index a view of it at one offset. A record sees o
 nothing, and a batch reaches the index after its transaction has committed.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index.change import Change
-from imagetools.index.search import Hit
+from imagetools.index.config import NEIGHBORS_BY_PARTS
+from imagetools.index.search import Findings, Hit
 from imagetools.local_codes import FEW_CODES, count_codes
-from schemas.records import Candidates, Embedding, Neighbor, NeighborReason, Reply, ReplyOutcome, Request, SearchRequest
+from schemas.neighbor_records import Neighbor, NeighborReason, ShardAnswer, ShardHit, ShardImage
+from schemas.records import Candidates, Embedding, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log
 from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
@@ -21,6 +25,8 @@ from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, EMBEDDINGS
+
+log = logging.getLogger(__name__)
 
 
 class SearchStage(Stage[Embedding]):
@@ -35,6 +41,7 @@ class SearchStage(Stage[Embedding]):
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._shard = config.kafka.shard
         self.log_index = LogIndex(config)
         self._pending: Change | None = None
         # the index is for one thread at a time; NGT holds the GIL anyway
@@ -53,10 +60,9 @@ class SearchStage(Stage[Embedding]):
 
     def _put(self, change: Change, received: Received[Embedding]) -> Outcome:
         record = received.record
-        nb_neighbors = nb_local = 0
-        if record is not None and record.alert:
-            nb_neighbors = self._config.nb_neighbors + more_neighbors(record.codes, self._config)
-            nb_local = self._config.nb_local
+        if not self._shard.holds(received.path):
+            return () if record is None else self._answer_for_another_shard(change, received, record)
+        nb_neighbors, nb_local = (0, 0) if record is None else self._wanted(record)
         try:
             result = put_record(change, received, nb_neighbors, nb_local)
         except IndexMismatch as exc:
@@ -66,11 +72,49 @@ class SearchStage(Stage[Embedding]):
             return exc
         if record is None:
             return ()
-        neighbors = _to_neighbors(change, result.neighbors)
-        candidates = Candidates(
-            record.request_id, received.path, neighbors, record.model, record.digest, record.metadata
+        if self._shard.is_whole or not record.alert:
+            # an image that was loaded silently has no neighbors, and its shard alone answers for it
+            return _candidates(received, record, neighbors=_to_neighbors(change, result.neighbors))
+        image = ShardImage(result.outcome)
+        return _candidates(received, record, shard=self._answers(change, received, record, result.found, image))
+
+    def _answer_for_another_shard(self, change: Change, received: Received[Embedding], record: Embedding) -> Outcome:
+        """Search for an image that another shard holds, and sets aside where it does not fit."""
+        parts = fingerprints_of(record.parts)
+        try:
+            change.check(record.fingerprint, model=record.model, parts=parts)
+            codes = codes_of(record.codes)
+        except IndexMismatch as exc:
+            log.debug("offset %d: %s", received.offset, exc)
+            return ()
+        change.note_model(record.model)
+        if not record.alert:
+            return ()
+        nb_neighbors, nb_local = self._wanted(record)
+        found = change.find(
+            record.fingerprint, nb_neighbors, digest=record.digest, parts=parts, codes=codes, nb_local=nb_local
         )
-        return (Output(CANDIDATES, received.path, candidates),)
+        answer = self._answers(change, received, record, found, ShardImage.ELSEWHERE)
+        return _candidates(received, record, shard=answer)
+
+    def _wanted(self, record: Embedding) -> tuple[int, int]:
+        """How many neighbors an image gets, by fingerprints and by local codes."""
+        if not record.alert:
+            return 0, 0
+        return self._config.nb_neighbors + more_neighbors(record.codes, self._config), self._config.nb_local
+
+    def _answers(
+        self, change: Change, received: Received[Embedding], record: Embedding, found: Findings, image: ShardImage
+    ) -> ShardAnswer:
+        return ShardAnswer(
+            self._shard.index,
+            self._shard.count,
+            self.log_index.log_id,
+            received.offset,
+            image,
+            *found_in_shard(change, found),
+            *limits(*self._wanted(record), len(record.parts)),
+        )
 
     def committed(self, offset: int) -> None:
         """Apply the committed batch to the index."""
@@ -87,7 +131,7 @@ class SearchStage(Stage[Embedding]):
 
     # following the log
 
-    def restore(self, partition: int, offset: int) -> Iterator[str]:
+    def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str]:
         """Bring the index to exactly the committed offset: from itself, a snapshot, or the log's beginning."""
         self._owns_log, self._pending = True, None
         self._stop_answering("replaying, 0 %")
@@ -152,6 +196,35 @@ class SearchStage(Stage[Embedding]):
 def more_neighbors(codes: bytes, config: Config) -> int:
     """Return how many neighbors by fingerprint an image needs beyond NB_NEIGHBORS, since its codes cannot find it."""
     return config.nb_plain if count_codes(codes) < FEW_CODES else 0
+
+
+def limits(nb_neighbors: int, nb_local: int, nb_parts: int) -> tuple[int, int, int]:
+    """Return how many distinct fingerprints a search shows: by whole images, by later frames alone, by local codes."""
+    return nb_neighbors, min(nb_neighbors, NEIGHBORS_BY_PARTS) * (1 + 2 * nb_parts), nb_local
+
+
+def found_in_shard(change: Change, found: Findings) -> tuple[tuple[ShardHit, ...], tuple[ShardHit, ...]]:
+    """Return what a search found by fingerprints and by local codes, for `streams.shard_answers.merge`."""
+    near, local = (
+        tuple(
+            ShardHit(neighbor, hit.order, hit.node)
+            for neighbor, hit in zip(_to_neighbors(change, hits), hits, strict=True)
+        )
+        for hits in (found.near, found.local)
+    )
+    return near, local
+
+
+def _candidates(received: Received[Embedding], record: Embedding, **found: Any) -> Outcome:
+    candidates = Candidates(
+        record.request_id,
+        received.path,
+        model=record.model,
+        content=record.digest,
+        metadata=record.metadata,
+        **found,
+    )
+    return (Output(CANDIDATES, received.path, candidates),)
 
 
 def _to_neighbors(change: Change, hits: Sequence[Hit]) -> tuple[Neighbor, ...]:

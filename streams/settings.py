@@ -28,6 +28,7 @@ from imagetools.grouping.keep import KEEP_ORDER as ALL_CRITERIA
 from imagetools.index.config import DISTANCE_TYPES, IndexConfig
 from imagetools.matching.config import MatcherConfig
 from streams.parsing import brokers, one_of, port, seconds, share, some_of, topic_name, web_addresses, whole, yes_or_no
+from streams.shards import Shard, parse_shard
 
 T = TypeVar("T")
 
@@ -151,6 +152,10 @@ ENCODER_THREADS: Setting[int | None] = Setting(
     without="as many as there are cores",
 )  # fmt: skip
 
+SHARD = Setting(
+    "SHARD", parse_shard, Shard(), "Which shard of the index this search is, and of how many: 0/4 to 3/4.",
+    (Reader.SEARCH,),
+)  # fmt: skip
 INDEX_DIR = Setting("INDEX_DIR", Path, HOME / "location", "The folder of the index's snapshots.", (Reader.SEARCH,))
 NB_NEIGHBORS = Setting(
     "NB_NEIGHBORS", whole(1, 10_000), 5, "Neighbors of an image to compare it with, in distinct fingerprints.",

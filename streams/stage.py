@@ -101,13 +101,30 @@ class Stage(Generic[R]):
     def aborted(self) -> None:
         """Discard the last `run`: its outcomes were not committed, and the same messages will come again."""
 
-    def restore(self, partition: int, offset: int) -> Iterator[str] | None:
+    def note(self, partition: int) -> str:
+        """Return what is committed beside the partition's offset, for `restore`; at most some 4,000 bytes.
+
+        Called after `run`, before the commit.
+        """
+        return ""
+
+    def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str] | None:
         """Bring the stage's state to `offset` of a partition that it now owns.
 
         Returns None when there is nothing to do; otherwise an iterator that works in small steps and yields its
         progress. No partition of the stage is read until the iterator ends.
         partition  of the source
+        note       that was committed with the offset
         """
+
+    def letter(self, received: Received[R]) -> R | None:
+        """Return the record that a dead letter of this input holds; None: the message's own."""
+        return None
+
+    @property
+    def concern(self) -> str:
+        """Say what images wait for although the stage runs; empty: nothing."""
+        return ""
 
     def inputs_away(self) -> str | None:
         """Return why no input can be read at the moment; None when known good inputs can be.

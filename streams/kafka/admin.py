@@ -80,7 +80,10 @@ def create_topics(
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
             only_new = only_new_groups and (stage not in ALSO_READS or has_grouped(admin, kafka))
-            commit_first_offsets(admin, kafka, stage, topic, only_new=only_new)
+            for member in kafka.shards if topic is EMBEDDINGS else [kafka]:
+                # a new set of shards of a log that is known already would repeat every alert
+                known = topic is EMBEDDINGS and not kafka.shard.is_whole
+                commit_first_offsets(admin, member, stage, topic, only_new=only_new or known)
     for stage, topic in ((stage, topic) for stage, further in ALSO_READS.items() for topic in further):
         if topic is EMBEDDINGS and kafka.in_second_log and topic in wanted:
             _begin_in_second_log(admin, kafka, stage)
@@ -164,7 +167,9 @@ def delete_topics(kafka: KafkaConfig) -> None:
     The broker counts a member that left while joining until its session ends; that is waited for.
     """
     admin = admin_client(kafka)
-    groups = [kafka.group(stage) for stage in READS] + [requests_group(kafka, stage) for stage in ANSWERS]
+    groups = [kafka.group(stage) for stage in READS if stage != "search"]
+    groups += [member.group("search") for member in kafka.shards]
+    groups += [requests_group(kafka, stage) for stage in ANSWERS]
     groups += [kafka.group(f"{stage}.{kafka.embeddings}") for stage in ALSO_READS]
     _retry(lambda: _delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():

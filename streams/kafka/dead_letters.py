@@ -35,13 +35,14 @@ class DeadLetterWriter:
     def write(self, message: Message, received: Received[Any] | MessageError, reason: ImageToolsError) -> None:
         """Send a message to the topic dead-letters, and a verdict if the stage gives any and the image is known.
 
-        Key, value and headers stay as they came, but for a value over MAX_DEAD_LETTER_BYTES, which is cut.
+        Key, value and headers stay as they came, but for a value that the stage replaces, and one over
+        MAX_DEAD_LETTER_BYTES, which is cut.
         """
         text = str(reason)[:MAX_REASON_CHARS]
         name = type(reason).__name__
         origin = (self._stage.name, message.topic(), message.partition(), message.offset(), name, text)
         why = tuple((header, str(value).encode()) for header, value in zip(ORIGIN, origin, strict=True))
-        key, value = message.key(), message.value()
+        key, value = message.key(), self._value(message, received)
         self._producer.send_raw(
             DEAD_LETTERS.name,
             None if key is None else bytes(key),
@@ -54,6 +55,10 @@ class DeadLetterWriter:
         if path is not None:
             verdict = Verdict(request_id, path, VerdictOutcome.DEAD_LETTER, f"{name}: {text}")
             self._producer.send(Output(VERDICTS, path, verdict), headers(message))
+
+    def _value(self, message: Message, received: Received[Any] | MessageError) -> bytes | None:
+        own = self._stage.letter(received) if isinstance(received, Received) else None
+        return message.value() if own is None else self._codec.encode(message.topic() or "", own)
 
     def log(self, batch: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
         """Log the dead letters of a batch."""

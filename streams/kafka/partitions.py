@@ -201,7 +201,7 @@ class Partitions:
         for part in owned:
             if part.topic != self._topic:
                 continue
-            steps = self._stage.restore(part.partition, part.offset)
+            steps = self._stage.restore(part.partition, part.offset, part.metadata or "")
             if steps is not None:
                 restore = Restore([part, *further], steps)
                 self._consumer.pause(restore.held)

@@ -8,17 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import (
-    Duplicate,
-    EncodeRequest,
-    MatchRequest,
-    Neighbor,
-    Reply,
-    ReplyOutcome,
-    Request,
-    SearchRequest,
-    Similar,
-)
+from schemas.neighbor_records import Neighbor
+from schemas.records import Duplicate, EncodeRequest, MatchRequest, Reply, ReplyOutcome, Request, SearchRequest, Similar
 from streams.topics import ENCODE_REQUESTS, MATCH_REQUESTS, SEARCH_REQUESTS, SHORT_LIVED, Topic
 
 REQUEST_TOPICS: dict[type[Request], Topic] = {

@@ -11,7 +11,8 @@ from confluent_kafka import KafkaException
 
 from cli.main import main
 from schemas.codec import codec
-from schemas.records import Candidates, ImageNew, Neighbor, VerdictOutcome
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, ImageNew, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.dead_letters import MAX_DEAD_LETTER_BYTES, ORIGIN
 from streams.kafka.replay import Replayer, not_replayed, read_letters

@@ -33,10 +33,9 @@ class NotingEnvironment(dict[str, str]):
 
 def fields(config: object) -> Iterator[object]:
     for value in vars(config).values():
+        yield value
         if hasattr(value, "__dataclass_fields__"):
             yield from fields(value)
-        else:
-            yield value
 
 
 def options() -> Iterator[tuple[str, click.Option, Setting[Any]]]:
@@ -55,7 +54,7 @@ def test_each_process_reads_its_own_rows_and_nothing_else() -> None:
     Config.from_env(stages)
     BridgeConfig.from_env(bridge)
     assert stages.asked == {setting.name for setting in read_by(*STAGES)}
-    assert bridge.asked - {"MEMBER_NAME", "MEMBER_RESTARTS"} == {s.name for s in read_by(Reader.BRIDGE)}
+    assert bridge.asked - {"MEMBER_NAME", "MEMBER_RESTARTS", "SHARD"} == {s.name for s in read_by(Reader.BRIDGE)}
 
 
 @each
@@ -141,7 +140,7 @@ def test_a_secret_is_not_shown() -> None:
 
 
 DECIDED = {
-    "up": {"INDEX_DIR", "FEATURES_DIR", "BRIDGE_DIR"},
+    "up": {"INDEX_DIR", "FEATURES_DIR", "BRIDGE_DIR", "SHARD"},
     "find": {
         "IMAGES_DIR",
         "INDEX_DIR",
@@ -151,6 +150,7 @@ DECIDED = {
         "KAFKA_GROUP_PROTOCOL",
         "SCHEMA_REGISTRY_URL",
         "DEAD_LETTER_LIMIT",
+        "SHARD",
     },
 }
 """What these commands decide by themselves, or have an option of another name for."""

@@ -31,6 +31,7 @@ from schemas.group_records import (
     SeenFile,
     decision_id,
 )
+from schemas.neighbor_records import Neighbor, NeighborReason
 from schemas.records import (
     Candidates,
     Duplicate,
@@ -40,8 +41,6 @@ from schemas.records import (
     Envelope,
     ImageNew,
     MatchRequest,
-    Neighbor,
-    NeighborReason,
     Part,
     Record,
     Reply,
@@ -78,9 +77,9 @@ PUBLISHED = {
     "reply.v4.avsc": "d3cadc14ab9bc9e5ffeceef78f5024d89bb602882e14dd8f07706c2265beaf85",
     "candidates.v2.avsc": "2cfe96d0055c07efedcab76bba08a16a9a337112efcfccf0744d4e1b02775cb8",
     "reply.v5.avsc": "c1679f335f4b0096bbcb244ff3ffef015d17f982ff1be944984c993bd545f6a7",
-    "candidates.v3.avsc": "6de3648ff7f50fd1eb3ab333a3e5e0090bfc8dea5afffea2b82dda5f26900a35",
+    "candidates.v3.avsc": "2941bc5137c2da1e7c298a4ece107b553eb70b23623e2050825e9ce08e646155",
     "duplicates.v3.avsc": "bef76f6f816e1e9372183b8a46a7cd517a0f3e472c36d0e19b7a69de08bfdef5",
-    "reply.v6.avsc": "56236130edc7a477d4768cc25e964512112a7aebf3e4cec605e39511854751f9",
+    "reply.v6.avsc": "16681c49b26833a460b97ff52f200b40ca1d7d6d8a4cff9c6ea183c0a02c2d1f",
     "group_record.v1.avsc": "c053a8536a56620069b50c922d7cd4358fca551e90a91d2fefb5ee3e64921afc",
     "decision_record.v1.avsc": "d032f8d0452a9e4200aed23b23969c007d2a8be762b563d1fb53cf139fce9b4c",
     "grouping_fact.v1.avsc": "2ce0577202a325f2ed0b8caffc360a856b0e2a5327c9c85e0201fe68f78c444c",

@@ -20,18 +20,8 @@ from imagetools.image_root import ImageRoot
 from local_kafka.ports import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import ConfluentCodec, codec, published_schemas
-from schemas.records import (
-    Candidates,
-    Duplicates,
-    Embedding,
-    ImageNew,
-    Neighbor,
-    Record,
-    Reply,
-    State,
-    Verdict,
-    VerdictOutcome,
-)
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Reply, State, Verdict, VerdictOutcome
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS

@@ -13,7 +13,8 @@ from imagetools.fingerprint.encoder import Encoder
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.codec import codec
-from schemas.records import Candidates, ImageNew, Neighbor, State, Verdict
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, ImageNew, State, Verdict
 from streams.config import Config, KafkaConfig
 from streams.embeddings_log import newest_paths
 from streams.encoder_consumer import EncoderStage

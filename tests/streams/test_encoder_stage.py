@@ -26,16 +26,8 @@ from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.local_codes import pack_codes
 from imagetools.matching.config import MatcherConfig
-from schemas.records import (
-    Candidates,
-    Duplicates,
-    Embedding,
-    EncodeRequest,
-    Envelope,
-    ImageNew,
-    Neighbor,
-    ReplyOutcome,
-)
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, Duplicates, Embedding, EncodeRequest, Envelope, ImageNew, ReplyOutcome
 from streams import encoding
 from streams.encoder_consumer import EncoderStage
 from streams.encoding import READERS, ImageReader

@@ -9,7 +9,8 @@ import pytest
 
 from imagetools.errors import IndexMismatch
 from imagetools.local_codes import FEW_CODES, LocalCodes, pack_codes
-from schemas.records import Candidates, Embedding, Envelope, NeighborReason, ReplyOutcome, SearchRequest
+from schemas.neighbor_records import NeighborReason
+from schemas.records import Candidates, Embedding, Envelope, ReplyOutcome, SearchRequest
 from streams.config import Config
 from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Received

@@ -10,7 +10,8 @@ from imagetools.errors import PrerequisiteMissing
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
-from schemas.records import Candidates, Neighbor, State, Verdict, VerdictOutcome
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, State, Verdict, VerdictOutcome
 from streams.decisions_log import DecisionsLog
 from streams.matcher_consumer import MatcherStage
 from streams.stage import Received

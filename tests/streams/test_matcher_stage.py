@@ -18,13 +18,13 @@ from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
+from schemas.neighbor_records import Neighbor
 from schemas.records import (
     Candidates,
     Duplicate,
     Duplicates,
     Envelope,
     MatchRequest,
-    Neighbor,
     ReplyOutcome,
     Similar,
     Verdict,

@@ -20,7 +20,8 @@ from imagetools.errors import ImageToolsError
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.matching import detail
-from schemas.records import Candidates, Duplicates, Envelope, MatchRequest, Neighbor
+from schemas.neighbor_records import Neighbor
+from schemas.records import Candidates, Duplicates, Envelope, MatchRequest
 from streams.encoding import ImageReader
 from streams.matcher_consumer import MatcherStage
 from streams.stage import Received

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from imagetools.errors import ConfigError
 from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.librdkafka import EXACTLY_ONCE
+from streams.shards import Shard
 
 
 def read(**environ: str) -> Config:
@@ -60,6 +61,7 @@ VARIABLES = [
     ("KAFKA_GROUP_PROTOCOL", "consumer", lambda c: c.kafka.group_protocol, "consumer"),
     ("TOPIC_PREFIX", "team-a.", lambda c: c.kafka.prefix, "team-a."),
     ("SCHEMA_REGISTRY_URL", "http://r:8081", lambda c: c.kafka.registry, "http://r:8081"),
+    ("SHARD", "3/4", lambda c: c.kafka.shard, Shard(3, 4)),
     ("MEMBER_NAME", "encoder-0", lambda c: c.kafka.member, "encoder-0"),
 ]
 
@@ -87,6 +89,7 @@ def test_an_empty_variable_counts_as_unset(name):
         ("NB_WORKERS", "0"), ("DEAD_LETTER_LIMIT", "-1"), ("THRESHOLD", "1.01"), ("THRESHOLD", "-0.1"),
         ("THRESHOLD", "nan"), ("THRESHOLD", "high"), ("ALERT_RECOLOURED", "maybe"), ("WIDTH", "15"), ("HEIGHT", "tall"),
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),
+        ("SHARD", "4/4"), ("SHARD", "2"),
         ("KAFKA_GROUP_PROTOCOL", "modern"), ("KEEP_ORDER", "prettiest"), ("KEEP_ORDER", "whole,whole"),
         ("KEEP_ORDER", "whole,"),
     ],

@@ -44,7 +44,7 @@ class Restored(Stage[ImageNew]):
 
     name, source, kind = "encoder", IMAGES_NEW, ImageNew
 
-    def restore(self, partition: int, offset: int) -> Iterator[str] | None:
+    def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str] | None:
         return iter(["half", "all"]) if partition else None
 
 

@@ -1,0 +1,93 @@
+"""Four shards and a matcher, killed again and again: the verdicts and alerts of one index, each once."""
+
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.records import Embedding
+from streams.config import KafkaConfig
+from streams.kafka.admin import create_topics
+from streams.shards import Shard
+from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, VERDICTS
+from tests.streams.test_exactly_once import POINTS, Lives, environ
+from tests.streams.test_search_stage import embedding, vectors
+from tests.support.streaming import Reader, group_pairs, pairs_of, send, write_groups
+
+SHARDS = 4
+GROUPS = 50
+BURST = 20
+
+
+def embeddings(paths: Sequence[str], first: int) -> list[tuple[str, Embedding]]:
+    """Records of what `write_groups` wrote: the fingerprints of one scene are near each other."""
+    scenes, noise = vectors(GROUPS, seed=1, d=64), vectors(len(paths), seed=2, d=64)
+    records = []
+    for number, path in enumerate(paths):
+        scene = int(re.match(r"\d+", path)[0])  # type: ignore[index]
+        vector = scenes[scene] + 0.2 * noise[number]
+        record = embedding(path, (vector / np.linalg.norm(vector)).astype(np.float32), number)
+        records.append((path, replace(record, request_id=first + number)))
+    return records
+
+
+def lives_of(kafka: KafkaConfig, folder: Path, kills: int, rng: random.Random) -> list[Lives]:
+    """The processes of each shard and of the matcher."""
+    lives = []
+    for number in range(SHARDS + 1):
+        stage = "matcher" if number == SHARDS else "search"
+        settings = environ(kafka, folder / "images", folder, stage)
+        name = stage if stage == "matcher" else f"search-{number}"
+        settings |= {"MEMBER_NAME": name, "SHARD": "0/1" if stage == "matcher" else f"{number}/{SHARDS}"}
+        plan = [(point, rng.choice((1, 2))) for point in rng.sample(POINTS, kills)]
+        lives.append(Lives(stage, settings, folder / f"{name}.log", plan))
+    return lives
+
+
+@pytest.mark.timeout(400)
+def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_once(kafka, tmp_path):
+    rng = random.Random(11)
+    paths = write_groups(tmp_path / "images", GROUPS)
+    rng.shuffle(paths)
+    records = embeddings(paths, 1)
+    # announced again with the same bytes: a verdict, and no alert
+    records += [(path, replace(record, request_id=1000 + record.request_id)) for path, record in records[:30]]
+    create_topics(replace(kafka, shard=Shard(0, SHARDS)))
+    lives = lives_of(kafka, tmp_path, 3, rng)
+    reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS)
+    sent = 0
+    deadline = time.monotonic() + 300
+    try:
+        while len(reader.seen["verdicts"]) < len(records) or any(one.plan for one in lives):
+            assert time.monotonic() < deadline, [(one.log.name, one.point, one.plan) for one in lives]
+            for one in lives:
+                one.tend()
+            # each life that is to be killed gets work of its own
+            left = BURST * max(len(one.plan) for one in lives)
+            if sent < len(records) - left:
+                send(kafka, EMBEDDINGS, records[sent : sent + BURST])
+                sent += BURST
+            reader.more(0.1)
+        reader.settled(2)
+    finally:
+        codes = [one.stop() for one in lives]
+    assert codes == [0] * len(lives)
+    assert [len(one.kills) for one in lives] == [3] * len(lives)
+    assert not reader.seen["dead-letters"]
+    verdicts = reader.seen["verdicts"]
+    assert sorted(one.request_id for one in verdicts) == sorted(record.request_id for _, record in records)
+    assert not any(one.reason for one in verdicts)
+    reported = pairs_of(reader.seen["duplicates"])
+    assert len(reported) == len(set(reported)), "no pair twice"
+    assert set(reported) == group_pairs(GROUPS)
+    waited = re.findall(r"matcher: (\d+) images of partition", (tmp_path / "matcher.log").read_text())
+    assert any(int(count) for count in waited), "what was held was read again"
+    candidates = Reader(kafka, CANDIDATES).settled(1)
+    assert len(candidates.seen["candidates"]) == SHARDS * len(records)
+    candidates.close()
+    reader.close()
