@@ -1,17 +1,20 @@
 """Fit the matcher's score, on photos that `bench.quality` does not report on, and write its weights.
 
-    python -m bench.calibrate [--photos FOLDER] [--count N] [--seed N]
+    python -m bench.calibrate [--photos FOLDER] [--count N] [--seed N] [--documents N]
 
 Copies: all edits of the photos, strong ones too, and of plain pictures, with equal weights. Others: random pairs,
 look-alikes, shared overlays, different plain pictures and web pages with another photo, a fifth each. Both sides weigh
 the same. Pairs without a map score 0 and play no part in the fit. Of a copy, the best evidence of its keypoints counts,
 and that of the whole pictures only where it is better, since a crop laid over the whole picture shows nothing; of
 another pair, all evidence counts.
+
+With --documents, drawn pages are in the mix too, that number of styles of each kind, with their scans and nearly blank
+sheets. No file is written then: it is for comparison with the fit on photos alone, of which the same table is printed.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,10 +25,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
+from rich.table import Table
 from scipy.optimize import minimize
 
 from bench import pairs as known
 from bench.detectors import Detector, matcher
+from bench.document_pairs import drawn_pairs
 from bench.pairs import SHARED, Pair, PhotoSides, Picture
 from imagetools.matching import calibration
 from imagetools.matching.calibration import WAYS, Evidence, Way
@@ -40,6 +45,9 @@ UNTAUGHT: Final = ("waves", "negative")
 
 WEIGHT: Final = {"page": 2}
 """How much more a kind of pairs weighs in the fit: pages with another photo are the hardest to tell."""
+
+DRAWN_SEED: Final = 7000
+"""Of drawn pages; `bench.quality` draws its own from another."""
 
 RIDGE: Final = 1e-5
 """Ridge penalty; keeps the weights finite if one term separates the sides."""
@@ -131,16 +139,33 @@ def gather(photos: PhotoSides, side: known.Side, count: int, seed: int, unrelate
     ]
 
 
+def called(
+    pairs: Sequence[Pair], evidence: Sequence[Sequence[Evidence]], weights: Mapping[Way, tuple[float, ...]]
+) -> Table:
+    """Return how many pairs of each kind the score alone would call copies, before any detail is compared."""
+    counts: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    for pair, ways in zip(pairs, evidence, strict=True):
+        score = max((calibration.score_of(one, weights) for one in ways), default=0.0)
+        counts[pair.kind, pair.copy].append(score >= MatcherConfig().threshold)
+    table = Table("pairs", "are", "number", "called copies, %", title="by score alone, on the pairs of the fit")
+    for (kind, copy), said in counts.items():
+        table.add_row(kind, "copies" if copy else "none", f"{len(said):,}", f"{100 * sum(said) / len(said):.2f}")
+    return table
+
+
 @click.command()
 @click.option(
     "--photos", default=SHARED, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of photos."
 )
 @click.option("--count", default=300, show_default=True, help="Photos to edit.")
 @click.option("--seed", default=1, show_default=True)
-def main(photos: Path, count: int, seed: int) -> None:
+@click.option("--documents", default=0, help="Styles of each kind of drawn page in the mix; writes nothing.")
+def main(photos: Path, count: int, seed: int, documents: int) -> None:
     """Fit the score and write imagetools/matching/coefficients.py."""
-    config = MatcherConfig()
+    config, console = MatcherConfig(), Console()
     pairs = [pair for pair in gather(PhotoSides(photos), "fit", count, seed, RANDOM) if pair.name not in UNTAUGHT]
+    if documents:
+        pairs += drawn_pairs(documents, DRAWN_SEED)
     looks = look_at(pairs, [matcher(config)])
     evidence = [collect_evidence(looks[pair.first.name][0], looks[pair.second.name][0]) for pair in pairs]
     weight = weights_of(pairs) * np.array([WEIGHT.get(pair.kind, 1) for pair in pairs])
@@ -157,8 +182,10 @@ KEYPOINTS = {weights["keypoints"]}
 CLOSER = {weights["closer"]}
 WHOLE = {weights["whole"]}
 '''
-    WRITTEN.write_text(text)
-    Console().print(text, markup=False)
+    if not documents:
+        WRITTEN.write_text(text)
+    console.print(text, markup=False)
+    console.print(called(pairs, evidence, weights))
 
 
 if __name__ == "__main__":

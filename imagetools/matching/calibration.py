@@ -5,7 +5,7 @@ and for pairs of whole pictures. Their weights stand in `coefficients`, which `p
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -68,9 +68,12 @@ def terms_of(evidence: Evidence) -> tuple[float, ...]:
     return (*common, math.log(min(evidence.inliers, 32)), exact)
 
 
-def score_of(evidence: Evidence) -> float:
-    """Return the score, 0 to 1; at most .5 if the pictures agree loosely around a large hole."""
-    score = logistic(terms_of(evidence), _WEIGHTS[evidence.way])
+def score_of(evidence: Evidence, weights: Mapping[Way, Sequence[float]] = _WEIGHTS) -> float:
+    """Return the score, 0 to 1; at most .5 if the pictures agree loosely around a large hole.
+
+    weights  of the terms, for each way
+    """
+    score = logistic(terms_of(evidence), weights[evidence.way])
     return min(score, _MAX_LOOSE_SCORE) if evidence.closer and _is_loose(evidence.agreement) else score
 
 
