@@ -57,6 +57,7 @@ class MemberAnswer(Struct):
     width, height  of the picture, pixels; 0 where it is not known
     bytes          of the file; 0 where it is not known
     modified       when the file was changed last, ISO 8601; null where the bridge does not see it
+    metadata       of its newest announcement
     """
 
     relative_path: str
@@ -69,6 +70,7 @@ class MemberAnswer(Struct):
     bytes: int
     format: str
     modified: str | None = None
+    metadata: dict[str, str] = {}
 
 
 class EdgeAnswer(Struct):
@@ -206,6 +208,7 @@ def group_contents(record: GroupRecord) -> GroupContents:
                 one.height,
                 one.bytes,
                 one.format,
+                metadata=dict(one.metadata),
             )
             for one in record.members
         ],

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -41,7 +41,8 @@ CREATE TABLE groups (
 ) WITHOUT ROWID;
 CREATE TABLE ended_groups (id TEXT PRIMARY KEY, event TEXT, into_group TEXT) WITHOUT ROWID;
 CREATE TABLE members (
-    group_id TEXT, path TEXT, content TEXT, place INTEGER, decided INTEGER, score REAL, PRIMARY KEY (group_id, path)
+    group_id TEXT, path TEXT, content TEXT, place INTEGER, decided INTEGER, score REAL, metadata TEXT,
+    PRIMARY KEY (group_id, path)
 ) WITHOUT ROWID;
 CREATE INDEX members_by_path ON members (path);
 CREATE TABLE pairs (
@@ -162,9 +163,17 @@ def _take_group(connection: sqlite3.Connection, key: str, seen: ConsumedMessage)
     )
     connection.execute("DELETE FROM members WHERE group_id = ?", (key,))
     connection.executemany(
-        "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, NULL)",
-        [(key, m.relative_path, m.content.hex(), n, m.decided) for n, m in enumerate(record.members)],
+        "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, NULL, ?)",
+        [
+            (key, m.relative_path, m.content.hex(), n, m.decided, _searched(m.metadata))
+            for n, m in enumerate(record.members)
+        ],
     )
+
+
+def _searched(metadata: Mapping[str, str]) -> str:
+    """Return metadata as the text that is searched: a line of name=value for each."""
+    return "\n".join(f"{name}={value}" for name, value in metadata.items())
 
 
 def _take_alert(connection: sqlite3.Connection, alert: Duplicates, time: int) -> set[str]:

@@ -33,6 +33,7 @@ RELATIONS = ("identical", "same", "blank", "crop", "contains", "overlap")
 PARAMETERS = ("state", "relation", "min_score", "prefix", "search", "later", "min_members", "limit", "cursor")
 
 COLUMNS = "id, state, relation, score, member_count, blank, chosen, keep, later, event, time"
+CONTAINS = "instr(lower(path), lower(?)) OR instr(lower(metadata), lower(?))"
 LAST_CHARACTER = "\U0010ffff"
 
 SELECT_PAIRS = """
@@ -163,8 +164,8 @@ def _filter(query: Query) -> tuple[str, list[Any]]:
         terms.append("EXISTS (SELECT 1 FROM members WHERE group_id = groups.id AND path >= ? AND path <= ?)")
         values += [prefix, prefix + LAST_CHARACTER]
     if search := query.text("search", MAX_SEARCH):
-        terms.append("EXISTS (SELECT 1 FROM members WHERE group_id = groups.id AND instr(lower(path), lower(?)))")
-        values.append(search)
+        terms.append(f"EXISTS (SELECT 1 FROM members WHERE group_id = groups.id AND ({CONTAINS}))")
+        values += [search, search]
     return " AND ".join(terms), values
 
 

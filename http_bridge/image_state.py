@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from http_bridge.evidence import SimilarImage
 from http_bridge.image_tables import ImageRow
-from schemas.records import VerdictOutcome
+from schemas.records import ImageNew, VerdictOutcome
 
 MAX_CLOCK_SKEW_MS = 1000
 """How far a producer's clock may be ahead of a stage's."""
@@ -34,6 +34,7 @@ class ImageState(Struct):
     duplicated  earlier images that show the same picture
     reason      of a dead letter
     similar     earlier images that are alike and no duplicates, at most 16
+    metadata    of the announcement; empty where it is not known
     """
 
     relative_path: str
@@ -44,6 +45,7 @@ class ImageState(Struct):
     duplicated: list[FoundDuplicate] = []
     reason: str = ""
     similar: list[SimilarImage] = []
+    metadata: dict[str, str] = {}
 
 
 class ImageStateAnswer(Struct):
@@ -54,9 +56,14 @@ class ImageStateAnswer(Struct):
     response: ImageState
 
 
-def announced_state(path: str, request_id: int | None, announced: int | None, *, removed: bool) -> ImageState:
-    """Return the state of an image without a verdict; `announced` in milliseconds since 1970."""
-    return ImageState(path, "removed" if removed else "waiting", request_id, iso_time(announced))
+def announced_state(path: str, announced: int, record: ImageNew | None) -> ImageState:
+    """Return the state of an image that was announced just now, at `announced`, milliseconds since 1970.
+
+    record  None: as removed
+    """
+    if record is None:
+        return ImageState(path, "removed", announced=iso_time(announced))
+    return ImageState(path, "waiting", record.request_id, iso_time(announced), metadata=dict(record.metadata))
 
 
 def image_state(path: str, row: ImageRow, now: int) -> ImageState:
@@ -65,8 +72,8 @@ def image_state(path: str, row: ImageRow, now: int) -> ImageState:
     A verdict belongs to the announcement with its request id, unless it is older. A duplicate waits for its alert.
     """
     if row.gone:
-        return announced_state(path, None, row.announced, removed=True)
-    waiting = announced_state(path, row.request_id, row.announced, removed=False)
+        return ImageState(path, "removed", announced=iso_time(row.announced))
+    waiting = ImageState(path, "waiting", row.request_id, iso_time(row.announced), metadata=row.metadata)
     if not _is_decided(row):
         return waiting
     found: list[FoundDuplicate] = []
@@ -77,7 +84,7 @@ def image_state(path: str, row: ImageRow, now: int) -> ImageState:
             return waiting
     times = iso_time(row.announced), iso_time(row.decided)
     similar = [SimilarImage(*one) for one in row.similar]
-    return ImageState(path, row.outcome or "", row.decided_id, *times, found, row.reason or "", similar)
+    return ImageState(path, row.outcome or "", row.decided_id, *times, found, row.reason or "", similar, row.metadata)
 
 
 def _is_decided(row: ImageRow) -> bool:

@@ -9,6 +9,7 @@ from aiohttp import web
 from http_bridge.image_state import ImageState, announced_state, image_state
 from http_bridge.image_tables import SELECT_ROW, ImageTables, image_row
 from http_bridge.topic_view import TopicView
+from schemas.records import ImageNew
 
 
 class ImageStates:
@@ -25,15 +26,15 @@ class ImageStates:
         return self._tables.dead_letters
 
     @contextmanager
-    def announcing(self, path: str, request_id: int | None) -> Iterator[None]:
+    def announcing(self, path: str, record: ImageNew | None) -> Iterator[None]:
         """Show an image as announced before the topic is read; forget it if the announcement fails.
 
-        request_id  None: the image is removed
+        record  None: the image is removed
         """
         if self._view.trouble:
             yield
             return
-        self._tables.announcing[path] = request_id, int(time.time() * 1000)
+        self._tables.announcing[path] = record, int(time.time() * 1000)
         try:
             yield
         except BaseException:
@@ -45,8 +46,8 @@ class ImageStates:
         rows = self._view.query(SELECT_ROW, [path])
         announcing = self._tables.announcing.get(path)
         if announcing is not None:
-            request_id, announced = announcing
-            return announced_state(path, request_id, announced, removed=request_id is None)
+            record, announced = announcing
+            return announced_state(path, announced, record)
         return image_state(path, image_row(rows[0]), int(time.time() * 1000)) if rows else None
 
 

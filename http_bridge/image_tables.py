@@ -1,7 +1,7 @@
 """One row an image: the newest announcement, verdict and alert of each, and the number of dead letters."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,16 @@ TOPICS = (IMAGES_NEW, VERDICTS, DUPLICATES, DEAD_LETTERS)
 TABLES = """
 CREATE TABLE images (
     path TEXT PRIMARY KEY,
-    announced INTEGER, request_id INTEGER, gone INTEGER,
+    announced INTEGER, request_id INTEGER, gone INTEGER, metadata TEXT,
     decided INTEGER, decided_id INTEGER, outcome TEXT, reason TEXT, similar TEXT,
     alerted INTEGER, alerted_id INTEGER, duplicated TEXT
 ) WITHOUT ROWID;
 CREATE TABLE dead_letters (place INTEGER PRIMARY KEY, time INTEGER);
 """
 UPSERT_ANNOUNCED = """
-INSERT INTO images (path, announced, request_id, gone) VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
-announced = excluded.announced, request_id = excluded.request_id, gone = excluded.gone
+INSERT INTO images (path, announced, request_id, gone, metadata) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET announced = excluded.announced, request_id = excluded.request_id,
+gone = excluded.gone, metadata = excluded.metadata
 """
 UPSERT_VERDICT = """
 INSERT INTO images (path, decided, decided_id, outcome, reason, similar) VALUES (?, ?, ?, ?, ?, ?)
@@ -38,8 +39,8 @@ INSERT INTO images (path, alerted, alerted_id, duplicated) VALUES (?, ?, ?, ?) O
 alerted = excluded.alerted, alerted_id = excluded.alerted_id, duplicated = excluded.duplicated
 """
 SELECT_ROW = """
-SELECT announced, request_id, gone, decided, decided_id, outcome, reason, alerted, alerted_id, duplicated, similar
-FROM images WHERE path = ?
+SELECT announced, request_id, gone, decided, decided_id, outcome, reason, alerted, alerted_id, duplicated, similar,
+metadata FROM images WHERE path = ?
 """
 
 
@@ -50,6 +51,7 @@ class ImageRow:
     request_id, decided_id  None for a removal, and for an announcement that could not be read
     duplicated              [path, score, edit, relation] of each
     similar                 [path, relation, reason, score] of each
+    metadata                of the announcement
     """
 
     announced: int | None
@@ -63,13 +65,14 @@ class ImageRow:
     alerted_id: int | None
     duplicated: list[tuple[str, float, str, str]]
     similar: list[tuple[str, str, str, float]]
+    metadata: dict[str, str]
 
 
 class ImageTables:
     """The part of the view that is about images.
 
     dead_letters  how many messages were set aside, as far back as the topic goes
-    announcing    request id and time of the bridge's own announcements that have not been read yet, by path
+    announcing    the bridge's own announcements that have not been read yet, by path, with their times; None: a removal
     """
 
     topics = TOPICS
@@ -77,7 +80,7 @@ class ImageTables:
 
     def __init__(self) -> None:
         self.dead_letters = 0
-        self.announcing: dict[str, tuple[int | None, int]] = {}
+        self.announcing: dict[str, tuple[ImageNew | None, int]] = {}
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Count the dead letters."""
@@ -99,8 +102,10 @@ class ImageTables:
                 found = [(one.relative_path, round(one.score, 4), one.edit, one.relation) for one in record.duplicated]
                 alerted.append((record.candidate, time, record.request_id, _json(found)))
             elif seen.topic is IMAGES_NEW and (path := _path(seen)) is not None:
-                gone = message.value() is None
-                announced.append((path, time, record.request_id if isinstance(record, ImageNew) else None, gone))
+                gone, number, metadata = message.value() is None, None, None
+                if isinstance(record, ImageNew):
+                    number, metadata = record.request_id, _json(record.metadata) if record.metadata else None
+                announced.append((path, time, number, gone, metadata))
         for statement, rows in ((UPSERT_ANNOUNCED, announced), (UPSERT_VERDICT, decided), (UPSERT_ALERT, alerted)):
             connection.executemany(statement, rows)
         connection.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?)", dead)
@@ -122,10 +127,13 @@ class ImageTables:
 
 def image_row(found: tuple[Any, ...]) -> ImageRow:
     """Return what SELECT_ROW finds."""
-    return ImageRow(*found[:-2], *(msgspec.json.decode(listed) if listed else [] for listed in found[-2:]))
+    *row, duplicated, similar, metadata = found
+    row += [msgspec.json.decode(listed) if listed else [] for listed in (duplicated, similar)]
+    row.append(msgspec.json.decode(metadata) if metadata else {})
+    return ImageRow(*row)
 
 
-def _json(found: Sequence[tuple[str | float, ...]]) -> str:
+def _json(found: Sequence[tuple[str | float, ...]] | Mapping[str, str]) -> str:
     return msgspec.json.encode(found).decode()
 
 

@@ -24,6 +24,7 @@ from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
 from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
 from schemas.codec import codec
+from schemas.metadata import metadata_problem
 from schemas.records import ImageNew
 from streams.config import KafkaConfig
 from streams.kafka.async_producer import AsyncProducer
@@ -50,11 +51,13 @@ class ImageBody(Struct, forbid_unknown_fields=True):
     request_id  the producer's own number, which every record about the image repeats; the time in milliseconds if
                 it is missing
     alert       false: add the image silently, without a comparison
+    metadata    names and values of your own, at most 4,096 bytes, which come back in alerts and groups
     """
 
     relative_path: ImagePath
     request_id: Int64 | None = None
     alert: bool = True
+    metadata: dict[str, str] = {}
 
 
 class Announcement(Struct):
@@ -143,11 +146,14 @@ async def announce(request: web.Request) -> web.Response:
     """Handle POST /v1/images."""
     body = await read_json(request, ImageBody)
     path = _require_sendable("relative_path", body.relative_path)
+    if problem := metadata_problem(body.metadata):
+        raise HttpError(422, f"metadata: {problem}")
     number = int(time.time() * 1000) if body.request_id is None else body.request_id
     images = request.app[IMAGES]
     await images.require(path)
-    with request.app[IMAGE_STATES].announcing(path, number):
-        await images.announce(ImageNew(number, path, body.alert))
+    record = ImageNew(number, path, body.alert, body.metadata)
+    with request.app[IMAGE_STATES].announcing(path, record):
+        await images.announce(record)
     return json_response(AnnounceAnswer(1, "", Announcement(path, number)), 202)
 
 

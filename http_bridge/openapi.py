@@ -138,7 +138,7 @@ def _image_paths() -> Json:
         "/v1/images": {
             "post": json_operation(
                 "Announce an image", ImageBody, AnnounceAnswer, ("404", *BODY_ERRORS, "503"),
-                {"relative_path": "a.jpg"}, "202",
+                {"relative_path": "a.jpg", "metadata": {"sku": "4711"}}, "202",
             )
         },
         "/v1/images/{path}": {

@@ -94,7 +94,11 @@ def _group_filters() -> list[Json]:
         _choice("relation", "The weakest relation in the group: identical means that all files are.", RELATIONS),
         _query("min_score", "The least score; a group whose alerts are forgotten has none, and fits.", share),
         _text("prefix", "How the path of one of its images begins.", MAX_CHARS),
-        _text("search", "What the path of one of its images contains; upper and lower case are alike.", MAX_SEARCH),
+        _text(
+            "search",
+            "What the path or the metadata (name=value) of one of its images contains; upper and lower case are alike.",
+            MAX_SEARCH,
+        ),
         _choice("later", "Whether a person put it off.", YES_OR_NO),
         _whole("min_members", "The least number of images.", 1, NO_LIMIT, 1),
         *_paging(),

@@ -1,6 +1,7 @@
 // Shows alerts and dead letters, the newest first.
 
 import { html, pictureOf } from "./dom.js";
+import { told } from "./facts.js";
 import { pair, pairs } from "./pair.js";
 
 const MAX_ALERTS = 100;
@@ -13,6 +14,7 @@ function card(alert) {
   return html("article", { class: "card new", tabindex: 0, "aria-label": `${alert.candidate} duplicates ${alert.duplicated[0].relative_path}` },
     html("header", {}, html("h3", {}, html("bdi", {}, alert.candidate)),
       html("time", { datetime: alert.time }, time.toLocaleTimeString())),
+    told(alert.metadata),
     ...pairs(alert.duplicated, make));
 }
 

@@ -1,4 +1,4 @@
-// File facts of two images, side by side, with the better one marked.
+// File facts of two images, side by side, with the better one marked, and what their producer says of them.
 
 import { when } from "./api.js";
 import { html } from "./dom.js";
@@ -42,6 +42,24 @@ function cell(text, better) {
     better ? html("span", { class: "mark" }, " ✓", html("span", { class: "unseen" }, " better")) : null);
 }
 
+// What the producer says of one image; null where it says nothing.
+export function told(metadata) {
+  const said = Object.entries(metadata);
+  if (!said.length) return null;
+  return html("ul", { class: "told", "aria-label": "Metadata" }, ...said.map(([name, value]) =>
+    html("li", {}, html("bdi", { class: "soft" }, name), " ", html("bdi", {}, value))));
+}
+
+// Rows of what the producer says of either image.
+function toldRows(left, right) {
+  const [ours, theirs] = [left.metadata ?? {}, right.metadata ?? {}];
+  const names = [...new Set([...Object.keys(ours), ...Object.keys(theirs)])];
+  if (!names.length) return null;
+  const value = (text) => html("td", {}, html("bdi", {}, text ?? "–"));
+  const rows = names.map((name) => html("tr", {}, html("th", { scope: "row" }, html("bdi", {}, name)), value(ours[name]), value(theirs[name])));
+  return html("tbody", { class: "told" }, html("tr", {}, html("th", { scope: "rowgroup", colspan: 3 }, "Metadata")), ...rows);
+}
+
 // A table of two images; each as a group's answer has its members.
 export function facts(left, right) {
   const rows = ROWS.map(([name, text, better]) => {
@@ -52,5 +70,5 @@ export function facts(left, right) {
     html("bdi", {}, one.relative_path), one.keep ? html("span", { class: "pill good" }, "suggested") : null);
   return html("table", { class: "facts" },
     html("thead", {}, html("tr", {}, html("td", {}, html("span", { class: "unseen" }, "fact")), name(left, "left"), name(right, "right"))),
-    html("tbody", {}, ...rows));
+    html("tbody", {}, ...rows), toldRows(left, right));
 }

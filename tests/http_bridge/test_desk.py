@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,7 @@ def test_filters_find_groups_by_path(service: tuple[KafkaConfig, Bridge], browse
     put(service, group_of("a.png", "b.png"), group_of("shop/c.png", "shop/d.png"))
     with opened(browser, asked, "/") as page:
         expect(page.locator("#count")).to_have_text("2 groups waiting")
-        search = page.get_by_label("Path contains")
+        search = page.get_by_label("Path or metadata contains")
         search.fill("SHOP/D")
         search.press("Enter")
         expect(title(page)).to_have_text("shop/c.png")
@@ -318,6 +319,36 @@ def test_names_that_are_markup_stay_text(service: tuple[KafkaConfig, Bridge], br
         expect(page.locator("#history li").first).to_contain_text(SCRIPT_TAG)
         assert page.locator("main script, main img[src=x]").count() == 0
         assert page.title() == "Duplicates"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_metadata_stands_below_the_file_facts_as_text(
+    service: tuple[KafkaConfig, Bridge], browser: Browser, width: int
+) -> None:
+    _, asked = service
+    group = group_of("a.png", "b.png")
+    left = {"sku": "4711", "note": f"{SCRIPT_TAG}\nsecond line", "url": "https://shop.example/" + "x" * 300}
+    members = (replace(group.members[0], metadata=left), replace(group.members[1], metadata={"sku": "0815"}))
+    put(service, replace(group, members=members), group_of("c.png", "d.png"))
+    with opened(browser, asked, "/", viewport={"width": width, "height": 800}) as page:
+        expect(title(page)).to_have_text("a.png")
+        rows = page.locator("#facts .told tr")
+        expect(rows.nth(0)).to_have_text("Metadata")
+        expect(rows.nth(1).locator("th, td")).to_have_text(["sku", "4711", "0815"])
+        expect(rows.nth(2)).to_contain_text(SCRIPT_TAG)
+        expect(rows.nth(2).locator("td").nth(1)).to_have_text("–")
+        assert page.locator("main script, main img[src=x]").count() == 0
+        assert page.locator("html").evaluate("e => e.scrollWidth") <= width
+        if width < 1000:
+            page.get_by_text("Which groups").click()
+        search = page.get_by_label("Path or metadata contains")
+        search.fill("SKU=0815")
+        search.press("Enter")
+        expect(page.locator("#count")).to_have_text("1 group waiting")
+        search.fill("c.png")
+        search.press("Enter")
+        expect(title(page)).to_have_text("c.png")
+        expect(page.locator("#facts .told")).to_have_count(0)
 
 
 def test_every_control_has_a_name(service: tuple[KafkaConfig, Bridge], browser: Browser) -> None:

@@ -15,7 +15,7 @@ def test_the_score_of_a_large_group_takes_steps_in_proportion_to_its_size() -> N
         connection.executescript(TABLES)
         connection.execute("INSERT INTO groups (id) VALUES ('g')")
         connection.executemany(
-            "INSERT INTO members VALUES ('g', ?, '', ?, 0, NULL)", [(f"{n:04}.jpg", n) for n in range(MEMBERS)]
+            "INSERT INTO members VALUES ('g', ?, '', ?, 0, NULL, '')", [(f"{n:04}.jpg", n) for n in range(MEMBERS)]
         )
         pairs = [(f"{n:04}.jpg", "0000.jpg", 0.5 + n / (2 * MEMBERS)) for n in range(1, MEMBERS)]
         connection.executemany("INSERT INTO pairs VALUES (?, ?, '', '', ?, 0, '')", pairs)

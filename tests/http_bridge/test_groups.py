@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -113,6 +114,20 @@ def test_groups_are_listed_by_filters(service: Service, name: str) -> None:
     (first, second) = listed(asked, prefix=name)["groups"]
     assert (first["relation"], first["member_count"], first["keep"]) == ("same", 2, f"{name}/a.jpg")
     assert (second["relation"], second["score"], second["later"]) == ("identical", None, False)
+
+
+def test_metadata_is_in_the_members_and_is_searched(service: Service, name: str) -> None:
+    _, asked = service
+    told = {"sku": f"{name}-1", "Shop": "<i>Zoë</i>"}
+    group = group_of(f"{name}/a.jpg", f"{name}/b.jpg")
+    members = (replace(group.members[0], metadata=told), group.members[1])
+    put(service, replace(group, members=members), group_of(f"{name}/c.jpg", f"{name}/d.jpg"))
+    assert [one["metadata"] for one in detail(asked, group.id)["members"]] == [told, {}]
+    for search in (f"{name}-1", f"sku={name}-1", "shop=<I>Zoë"):
+        assert ids(asked, search=search, prefix=name) == [group.id], search
+    assert ids(asked, search="sku=", prefix=f"{name}/c") == []
+    put(service, replace(group, time=group.time + timedelta(seconds=1)))
+    assert ids(asked, search=f"{name}-1") == []
 
 
 @pytest.mark.parametrize(

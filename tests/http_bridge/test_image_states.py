@@ -28,6 +28,8 @@ from streams.topics import DEAD_LETTERS, DUPLICATES, IMAGES_NEW, VERDICTS
 from tests.support.bridging import Bridge, answering, bridge, eventually, stages
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups
 
+TOLD = {"sku": "4711", "shop": "Zoë & Söhne"}
+
 
 def now() -> int:
     return int(time.time() * 1000)
@@ -83,8 +85,11 @@ def test_each_state_is_reported(kafka, tmp_path):
         )
         assert state_of(states, "c.jpg", "dead_letter").reason == "MissingImage: no such file"
 
+        send(kafka, IMAGES_NEW, [("a.jpg", ImageNew(8, "a.jpg", metadata=TOLD))])
+        assert state_of(states, "a.jpg", "waiting").metadata == TOLD
         send(kafka, IMAGES_NEW, [("a.jpg", None)])
-        assert state_of(states, "a.jpg", "removed").request_id is None
+        found = state_of(states, "a.jpg", "removed")
+        assert (found.request_id, found.metadata) == (None, {})
 
 
 @pytest.mark.parametrize("outcome", [VerdictOutcome.CLEAR, VerdictOutcome.DUPLICATE])
@@ -272,15 +277,17 @@ def test_over_http_a_client_learns_what_became_of_its_announcement(kafka, tmp_pa
         assert "0.png" in body["error_message"]
         assert asked.get("/v1/images/..%2fa.png").status in (404, 422)
 
-        posted = asked.post("/v1/images", {"relative_path": "0.png"})
+        posted = asked.post("/v1/images", {"relative_path": "0.png", "metadata": TOLD})
         # at once: no client may be told that its image is unknown
         status, body = ask(asked, "0.png")
         assert status == 200
         assert body["response"]["request_id"] == posted.json["response"]["request_id"]
-        assert became(asked, "0.png")["state"] == "clear"
+        assert body["response"]["metadata"] == TOLD
+        found = became(asked, "0.png")
+        assert (found["state"], found["metadata"]) == ("clear", TOLD)
         asked.post("/v1/images", {"relative_path": "0 resized.jpg", "request_id": 7})
         found = became(asked, "0 resized.jpg")
-        assert (found["state"], found["request_id"]) == ("duplicate", 7)
+        assert (found["state"], found["request_id"], found["metadata"]) == ("duplicate", 7, {})
         assert found["announced"] <= found["decided"]
         (duplicate,) = found["duplicated"]
         assert (duplicate["relative_path"], duplicate["edit"]) == ("0.png", "resized to 75 %")
