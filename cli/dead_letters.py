@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from cli.json_lines import json_line
-from imagetools.errors import ImageToolsError, MessageError
+from imagetools.errors import MessageError
 from imagetools.paths import printable, shown
 from schemas.codec import codec
 from schemas.records import to_plain
@@ -19,8 +19,9 @@ from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_REFUSED
 from streams.kafka.replay import (
     DeadLetter,
+    LetterPlace,
     Replayer,
-    name_of,
+    letters_at,
     not_replayed,
     origin_of,
     read_letters,
@@ -32,13 +33,6 @@ FIRST_BYTES: Final = 64
 
 MAX_REFUSALS: Final = 5
 """Refused letters that are named; the rest are counted."""
-
-Place = tuple[int, int]
-"""A partition of dead-letters, and an offset there."""
-
-
-class NoSuchLetter(ImageToolsError):
-    """There is no dead letter at this offset."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,9 @@ def show_letters(kafka: KafkaConfig, wanted: LetterFilter, *, as_json: bool) -> 
         click.echo(f"{_count(types.total())}: {by_type}" if types else "no dead letters")
 
 
-def show_letter(kafka: KafkaConfig, place: Place) -> None:
+def show_letter(kafka: KafkaConfig, place: LetterPlace) -> None:
     """Print a letter with all its headers and its value. NoSuchLetter, RegistryAway."""
-    (letter,) = _letters_at(kafka, [place])
+    (letter,) = letters_at(kafka, [place])
     click.echo(in_words(letter))
     for name, content in letter.headers:
         click.echo(f"header {printable(name)}: {printable((content or b'').decode('utf-8', 'replace'))}")
@@ -89,10 +83,10 @@ def show_letter(kafka: KafkaConfig, place: Place) -> None:
     click.echo(f"value: {_describe_value(kafka, letter)}")
 
 
-def choose(kafka: KafkaConfig, places: Sequence[Place], wanted: LetterFilter) -> list[DeadLetter]:
+def choose(kafka: KafkaConfig, places: Sequence[LetterPlace], wanted: LetterFilter) -> list[DeadLetter]:
     """Return the letters at these places or, without any, those that the filter wants. NoSuchLetter."""
     if places:
-        return _letters_at(kafka, places)
+        return letters_at(kafka, places)
     return [letter for letter in read_letters(kafka) if letter in wanted]
 
 
@@ -136,23 +130,6 @@ def in_words(letter: DeadLetter) -> str:
     why = f"{said['error_type']}: {said['error_message']}"
     parts = (letter.name, when, said["stage"], shown(said["relative_path"]), why, f"(from {origin}{replays})")
     return printable("  ".join(parts))
-
-
-def _letters_at(kafka: KafkaConfig, places: Sequence[Place]) -> list[DeadLetter]:
-    """Return the letter at each place, in order, a place that is named twice once. NoSuchLetter."""
-    starts: dict[int, int] = {}
-    for partition, offset in places:
-        starts[partition] = min(offset, starts.get(partition, offset))
-    found = {(one.partition, one.offset): one for one in read_letters(kafka, starts) if _is_at(one, places)}
-    missing = [place for place in places if place not in found]
-    if missing:
-        names = ", ".join(name_of(*place) for place in missing)
-        raise NoSuchLetter(f"no dead letter at {names}: `imagetools dead-letters list` shows those that there are")
-    return [found[place] for place in dict.fromkeys(places)]
-
-
-def _is_at(letter: DeadLetter, places: Iterable[Place]) -> bool:
-    return (letter.partition, letter.offset) in places
 
 
 def _not_replayed(kafka: KafkaConfig, letters: Sequence[DeadLetter]) -> list[DeadLetter]:

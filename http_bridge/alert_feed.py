@@ -14,6 +14,7 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from http_bridge.background import RETRY_S, Background
+from http_bridge.dead_letter_tables import DeadLetterAnswer, dead_letter_answer
 from http_bridge.group_answers import DecisionAnswer, GroupEventAnswer
 from imagetools.errors import ERROR_TYPES, PrerequisiteMissing, RegistryAway
 from schemas.alert_json import alert_fields
@@ -170,7 +171,8 @@ class AlertFeed:
                 self.publish(_alert_event(seen))
             elif seen.topic is DEAD_LETTERS:
                 letter = read_dead_letter(seen.message)
-                self._loop.call_soon_threadsafe(self._publish, _dead_letter_event(seen, letter), letter)
+                answer = dead_letter_answer(self._kafka, seen)
+                self._loop.call_soon_threadsafe(self._publish, _dead_letter_event(seen, answer), letter)
 
 
 def _alert_event(seen: ConsumedMessage) -> Event:
@@ -178,8 +180,8 @@ def _alert_event(seen: ConsumedMessage) -> Event:
     return Event(name, msgspec.json.encode(alert_fields(seen.record)))
 
 
-def _dead_letter_event(seen: ConsumedMessage, letter: dict[str, str]) -> Event:
-    return Event(f"d{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(letter), DEAD_LETTER)
+def _dead_letter_event(seen: ConsumedMessage, answer: DeadLetterAnswer) -> Event:
+    return Event(f"d{seen.message.partition()}-{seen.message.offset()}", msgspec.json.encode(answer), DEAD_LETTER)
 
 
 def group_event(offset: int, answer: GroupEventAnswer) -> Event:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from http_bridge import (
     contracts,
+    dead_letters,
     decisions,
     duplicates,
     event_stream,
@@ -21,6 +22,8 @@ from http_bridge import (
     security,
 )
 from http_bridge.alert_feed import ALERT_FEED, AlertFeed, decision_event, group_event
+from http_bridge.dead_letter_tables import DeadLetterTables
+from http_bridge.dead_letters import DEAD_LETTER_DESK, DeadLetterDesk
 from http_bridge.decision_desk import DECISION_DESK, DecisionDesk
 from http_bridge.duplicates import UPLOADS, Uploads
 from http_bridge.group_tables import GroupTables
@@ -82,12 +85,15 @@ def _add_routes(router: web.UrlDispatcher, pages: Pages) -> None:
     router.add_post("/v1/decisions", decisions.decide)
     router.add_get("/v1/decisions", decisions.decisions)
     router.add_delete("/v1/decisions/{id}", decisions.undo)
+    router.add_get("/v1/dead-letters", dead_letters.dead_letters)
+    router.add_post("/v1/dead-letters/replay", dead_letters.replay)
     router.add_get("/v1/status", monitor.status)
     router.add_get("/healthz", monitor.alive)
     router.add_get("/readyz", monitor.ready)
     router.add_get("/metrics", metrics.metrics)
     router.add_get("/openapi.json", openapi.openapi)
     router.add_get("/alerts", pages.alerts)
+    router.add_get("/dead-letters", pages.dead_letters)
     router.add_get("/docs", pages.docs)
     router.add_get("/assets/{name}", pages.asset)
     router.add_get("/sign-in", pages.sign_in_form)
@@ -117,7 +123,7 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
         lambda answer: alerts.publish(decision_event(answer)),
     )
     # first, since its folder may be refused
-    view = TopicView(kafka, config.bridge_dir, [image_tables, group_tables])
+    view = TopicView(kafka, config.bridge_dir, [image_tables, group_tables, DeadLetterTables(kafka)])
     client = RequestClient(kafka)
     watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
     announced = Images(kafka, ImageRoot(config.images_dir), pool)
@@ -125,7 +131,7 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
     app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced
     app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), ImageStates(view, image_tables)
-    app[TOPIC_VIEW], app[DECISION_DESK] = view, desk
+    app[TOPIC_VIEW], app[DECISION_DESK], app[DEAD_LETTER_DESK] = view, desk, DeadLetterDesk(kafka)
     app[METRICS].watch(watched, app[STAGE_CLIENT], alerts)
     view.start()
     yield

@@ -10,6 +10,7 @@ from http_bridge.duplicates import UPLOAD, DuplicatesAnswer
 from http_bridge.image_state import ImageStateAnswer
 from http_bridge.images import DEFAULT_SIDE, MAX_SIDE, MIN_SIDE, AnnounceAnswer, ImageBody
 from http_bridge.monitor import StatusAnswer
+from http_bridge.openapi_dead_letters import DEAD_LETTER_TYPES, dead_letter_paths
 from http_bridge.openapi_groups import GROUP_TYPES, group_paths
 from http_bridge.openapi_parts import (
     BINARY,
@@ -33,7 +34,7 @@ class Health(Struct):
 
 TYPES = [
     EncodeBody, EncodeAnswer, SearchBody, SearchAnswer, MatchBody, MatchAnswer, ImageBody, AnnounceAnswer,
-    ImageStateAnswer, DuplicatesAnswer, StatusAnswer, Health, Failure, *GROUP_TYPES,
+    ImageStateAnswer, DuplicatesAnswer, StatusAnswer, Health, Failure, *GROUP_TYPES, *DEAD_LETTER_TYPES,
 ]  # fmt: skip
 
 IMAGE_PATH: Json = {
@@ -48,7 +49,8 @@ IMAGE_PATH: Json = {
 def document(*, token: bool) -> Json:
     """Build the document; token: whether the bridge requires one."""
     _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
-    paths = _contract_paths() | _duplicate_paths() | _image_paths() | group_paths() | _operation_paths()
+    paths = _contract_paths() | _duplicate_paths() | _image_paths() | group_paths() | dead_letter_paths()
+    paths |= _operation_paths()
     for_all = ("401", "403") if token else ("403",)
     found: Json = {
         "openapi": "3.1.0",

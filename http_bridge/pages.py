@@ -48,6 +48,10 @@ class Pages:
         """Handle GET /alerts."""
         return self.serve("alerts.html")
 
+    async def dead_letters(self, _: web.Request) -> web.Response:
+        """Handle GET /dead-letters."""
+        return self.serve("dead-letters.html")
+
     async def docs(self, _: web.Request) -> web.Response:
         """Handle GET /docs."""
         return self.serve("docs.html")

@@ -1,7 +1,9 @@
 // Shows alerts and dead letters, the newest first.
 
+import { when } from "./api.js";
 import { html, pictureOf } from "./dom.js";
 import { told } from "./facts.js";
+import { letterItem } from "./letters.js";
 import { pair, pairs } from "./pair.js";
 
 const MAX_ALERTS = 100;
@@ -9,23 +11,12 @@ const MAX_DEAD_LETTERS = 10;
 const seen = new Set();
 
 function card(alert) {
-  const time = new Date(alert.time);
   const make = (found) => pair(pictureOf(alert.candidate, 640), alert.candidate, pictureOf(alert.candidate, 2048), found);
   return html("article", { class: "card new", tabindex: 0, "aria-label": `${alert.candidate} duplicates ${alert.duplicated[0].relative_path}` },
     html("header", {}, html("h3", {}, html("bdi", {}, alert.candidate)),
-      html("time", { datetime: alert.time }, time.toLocaleTimeString())),
+      html("time", { datetime: alert.time }, when(alert.time))),
     told(alert.metadata),
     ...pairs(alert.duplicated, make));
-}
-
-// A reason often begins with the path, which is shown already.
-function deadLetter(letter) {
-  const path = letter.relative_path;
-  const reason = letter.error_message.startsWith(`${path}: `) ? letter.error_message.slice(path.length + 2) : letter.error_message;
-  return html("li", { class: "new", title: letter.error_type },
-    html("bdi", { class: "path" }, path || "a message without a path"), html("span", {}, reason || letter.error_type),
-    html("span", { class: "soft" }, letter.stage, " · ",
-      html("time", { datetime: letter.time }, new Date(letter.time).toLocaleTimeString())));
 }
 
 // Calls `onOpen` with whether the stream is open, and `onDead` for each dead letter.
@@ -43,7 +34,7 @@ export function watch(list, none, dead, onOpen, onDead) {
   source.addEventListener("dead-letter", (event) => {
     if (seen.has(event.lastEventId)) return;
     seen.add(event.lastEventId);
-    dead.prepend(deadLetter(JSON.parse(event.data)));
+    dead.prepend(letterItem(JSON.parse(event.data)));
     while (dead.children.length > MAX_DEAD_LETTERS) dead.lastChild.remove();
     onDead();
   });

@@ -43,6 +43,14 @@ class LettersNotRead(ImageToolsError):
     """A topic could not be read to its end in time."""
 
 
+class NoSuchLetter(ImageToolsError):
+    """There is no dead letter at this offset."""
+
+
+LetterPlace = tuple[int, int]
+"""A partition of dead-letters, and an offset there."""
+
+
 @dataclass(frozen=True)
 class DeadLetter:
     """One message of dead-letters.
@@ -82,7 +90,21 @@ def read_letters(kafka: KafkaConfig, starts: Mapping[int, int] | None = None) ->
     resume = {(name, partition): offset for partition, offset in (starts or {}).items()}
     with closing(Follower(kafka, [DEAD_LETTERS], from_beginning=starts is None, resume_at=resume)) as follower:
         for seen in _to_end(follower, name):
-            yield _letter(seen.message)
+            yield letter_of(seen.message)
+
+
+def letters_at(kafka: KafkaConfig, places: Sequence[LetterPlace]) -> list[DeadLetter]:
+    """Return the letter at each place, in order, a place that is named twice once. NoSuchLetter, as `read_letters`."""
+    starts: dict[int, int] = {}
+    for partition, offset in places:
+        starts[partition] = min(offset, starts.get(partition, offset))
+    wanted = set(places)
+    found = {place: one for one in read_letters(kafka, starts) if (place := (one.partition, one.offset)) in wanted}
+    missing = [place for place in places if place not in found]
+    if missing:
+        names = ", ".join(name_of(*place) for place in missing)
+        raise NoSuchLetter(f"no dead letter at {names}: `imagetools dead-letters list` shows those that there are")
+    return [found[place] for place in dict.fromkeys(places)]
 
 
 def name_of(partition: int, offset: int) -> str:
@@ -188,7 +210,8 @@ def _to_end(follower: Follower, name: str) -> Iterator[ConsumedMessage]:
         yield from follower.read(0.1)
 
 
-def _letter(message: Message) -> DeadLetter:
+def letter_of(message: Message) -> DeadLetter:
+    """Return a message of dead-letters as a letter."""
     key, value, all_headers = message.key(), message.value(), headers(message)
     # the stage adds its headers last; a message may have some of the same names
     is_ours = tuple(name for name, _ in all_headers[-len(ORIGIN) :]) == ORIGIN

@@ -88,7 +88,7 @@ def the(*words: str) -> str:
 
 
 def test_there_is_a_client_for_every_endpoint() -> None:
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 16
 
 
 def test_the_readme_shows_some_of_them() -> None:
@@ -159,3 +159,16 @@ def test_alerts_as_they_come(service: tuple[Bridge, Path]) -> None:
     assert {"alert", "group", "decision"} <= {event.get("event") for event in events}
     alerts = [json.loads(event["data"]) for event in events if event.get("event") == "alert"]
     assert [(alert["candidate"], alert["duplicated"][0]["relative_path"]) for alert in alerts] == [("b.jpg", "a.jpg")]
+
+
+def test_a_dead_letter_is_listed_and_sent_back(service: tuple[Bridge, Path]) -> None:
+    found, folder = service
+    late = folder / "images" / "late.jpg"
+    late.write_text("not yet an image")
+    assert found.post("/v1/images", {"relative_path": "late.jpg"}).status == 202
+    (letter,) = eventually(lambda: served(the("dead-letters?"), service)["letters"])
+    assert (letter["name"], letter["relative_path"], letter["refusal"]) == ("0", "late.jpg", "")
+    scene(5).save(late)
+    assert served(the("dead-letters/replay"), service) == {"sent": ["0"], "sent_before": [], "refused": []}
+    eventually(lambda: found.get("/v1/images/late.jpg").json["response"].get("state") == "clear")
+    eventually(lambda: served(the("dead-letters?"), service)["letters"] == [])
