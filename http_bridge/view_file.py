@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FILE = "images.sqlite"
 LOCK = "lock"
-VERSION = 5
+VERSION = 6
 """Of all tables; a file of another version is replaced, and filled from the topics."""
 
 OWN_TABLES = """
