@@ -9,9 +9,9 @@ from schemas.alert_json import alert_fields
 from schemas.records import Duplicates
 
 
-def as_line(alert: Duplicates) -> bytes:
-    """Return the alert as one line of JSON."""
-    return json_line(alert_fields(alert))
+def as_line(alert: Duplicates, headers: Mapping[str, str]) -> bytes:
+    """Return the alert, and the headers of its announcement, as one line of JSON."""
+    return json_line(alert_fields(alert) | {"headers": headers})
 
 
 def as_text(alert: Duplicates, link: Callable[[str, str], str] = lambda one, two: "") -> list[str]:

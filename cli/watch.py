@@ -13,6 +13,7 @@ from schemas.records import Duplicates, State
 from streams.config import KafkaConfig
 from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.follower import ConsumedMessage, Follower
+from streams.kafka.messages import announced_headers
 from streams.states import StageStates, in_words
 from streams.topics import DEAD_LETTERS, DUPLICATES, STAGE_STATES
 
@@ -52,7 +53,7 @@ class _Watching:
         elif seen.topic is DEAD_LETTERS:
             self._print_dead(read_dead_letter(seen.message))
         elif isinstance(seen.record, Duplicates) and self._as_lines:
-            self._write(as_line(seen.record))
+            self._write(as_line(seen.record, announced_headers(seen.message)))
         elif isinstance(seen.record, Duplicates):
             for line in as_text(seen.record):
                 self._console.print(Text(f"{local_time(seen.record)}  {line}"), soft_wrap=True)

@@ -24,6 +24,7 @@ from streams.kafka.admin import reach
 from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.errors import reason_of
 from streams.kafka.follower import ConsumedMessage, Follower
+from streams.kafka.messages import announced_headers
 from streams.topics import DEAD_LETTERS, DUPLICATES, READS
 
 log = logging.getLogger(__name__)
@@ -176,8 +177,9 @@ class AlertFeed:
 
 
 def _alert_event(seen: ConsumedMessage) -> Event:
+    fields = alert_fields(seen.record) | {"headers": announced_headers(seen.message)}
     name = f"{seen.message.partition()}-{seen.message.offset()}"
-    return Event(name, msgspec.json.encode(alert_fields(seen.record)))
+    return Event(name, msgspec.json.encode(fields))
 
 
 def _dead_letter_event(seen: ConsumedMessage, answer: DeadLetterAnswer) -> Event:

@@ -115,10 +115,10 @@ def _duplicate_paths() -> Json:
         "/v1/duplicates/stream": {
             "get": {
                 "summary": "Follow alerts, dead letters, groups and decisions as Server-Sent Events",
-                "description": "An alert event holds a record of the topic duplicates as JSON; a dead-letter event the "
-                "path, reason and origin of a message that was set aside; a group event what became of a group; a "
-                "decision event a person's word, as GET /v1/decisions has it. With Last-Event-ID, the stream "
-                "continues after that event, as far back as the bridge remembers.",
+                "description": "An alert event holds a record of the topic duplicates as JSON, and as `headers` those "
+                "of the announcement; a dead-letter event the path, reason and origin of a message that was set aside; "
+                "a group event what became of a group; a decision event a person's word, as GET /v1/decisions has it. "
+                "With Last-Event-ID, the stream continues after that event, as far back as the bridge remembers.",
                 "parameters": [recent],
                 "responses": {
                     "200": content("The stream; it does not end.", "text/event-stream", {"type": "string"}),

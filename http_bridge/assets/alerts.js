@@ -15,7 +15,7 @@ function card(alert) {
   return html("article", { class: "card new", tabindex: 0, "aria-label": `${alert.candidate} duplicates ${alert.duplicated[0].relative_path}` },
     html("header", {}, html("h3", {}, html("bdi", {}, alert.candidate)),
       html("time", { datetime: alert.time }, when(alert.time))),
-    told(alert.metadata),
+    told("Metadata", alert.metadata), told("Headers", alert.headers),
     ...pairs(alert.duplicated, make));
 }
 

@@ -42,11 +42,11 @@ function cell(text, better) {
     better ? html("span", { class: "mark" }, " ✓", html("span", { class: "unseen" }, " better")) : null);
 }
 
-// What the producer says of one image; null where it says nothing.
-export function told(metadata) {
+// What the producer says of one image, under a label for screen readers; null where it says nothing.
+export function told(label, metadata) {
   const said = Object.entries(metadata);
   if (!said.length) return null;
-  return html("ul", { class: "told", "aria-label": "Metadata" }, ...said.map(([name, value]) =>
+  return html("ul", { class: "told", "aria-label": label }, ...said.map(([name, value]) =>
     html("li", {}, html("bdi", { class: "soft" }, name), " ", html("bdi", {}, value))));
 }
 

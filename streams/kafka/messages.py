@@ -1,5 +1,7 @@
 """Kafka messages as records: the key is the path, the value Avro; both are checked."""
 
+from itertools import islice
+
 from confluent_kafka import Message
 
 from imagetools.errors import MessageError
@@ -7,8 +9,12 @@ from schemas.codec import Codec, R
 from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
 from schemas.records import Candidates, Duplicates, Record
 from streams.stage import Headers, Received
+from streams.topics import ANNOUNCED_IN
 
 MAX_KEY_BYTES = 4096
+
+MAX_HEADERS, MAX_HEADER_CHARS = 64, 1000
+"""Of an announcement's headers, where they are shown as text."""
 
 Place = tuple[str, int]
 """A topic's name on the cluster, and a partition."""
@@ -57,6 +63,15 @@ def path_of(record: Record) -> str:
             return record.id
         case _:
             return record.relative_path  # type: ignore[union-attr]
+
+
+def announced_headers(message: Message) -> dict[str, str]:
+    """Return the headers of the announcement that a message follows from, as text; of two of one name, the last.
+
+    At most MAX_HEADERS, and of each value MAX_HEADER_CHARS; bytes that are no UTF-8 are replaced.
+    """
+    own = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message) if name != ANNOUNCED_IN}
+    return {name: text[:MAX_HEADER_CHARS] for name, text in islice(own.items(), MAX_HEADERS)}
 
 
 def headers(message: Message) -> Headers:

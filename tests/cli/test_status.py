@@ -63,6 +63,13 @@ def test_more_dead_letters_than_are_counted_are_said_to_be_more(kafka):
     assert "dead letters: more than 1,000" in status(kafka)
 
 
+HEADERS = [
+    ("trace", b"00-ab-01"),
+    ("announced-partition", b"2"),
+    ("raw", b"\xff"),
+    ("empty", None),
+    ("long", b"x" * 3000),
+]
 TOLD = {"sku": "4711", "note": "\x1b[2J"}
 
 
@@ -74,7 +81,12 @@ def watching(kafka: KafkaConfig, log: Path, *more: str) -> "subprocess.Popen[byt
 
 
 def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_json(kafka, tmp_path):
-    send(kafka, DUPLICATES, [("b.jpg", Duplicates(1, "b.jpg", (Duplicate("a.jpg", 0.99),), metadata=TOLD))])
+    send(
+        kafka,
+        DUPLICATES,
+        [("b.jpg", Duplicates(1, "b.jpg", (Duplicate("a.jpg", 0.99),), metadata=TOLD))],
+        headers=HEADERS,
+    )
     set_aside(kafka, "gone.jpg")
     people, programs = watching(kafka, tmp_path / "people"), watching(kafka, tmp_path / "programs", "--json")
     try:
@@ -97,6 +109,12 @@ def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_js
     (alert,) = [line for line in lines if "candidate" in line]
     (other,) = [line for line in lines if "candidate" not in line]
     assert (alert["candidate"], alert["metadata"]) == ("b.jpg", TOLD)
+    assert alert["headers"] == {
+        "trace": "00-ab-01",
+        "raw": "\N{REPLACEMENT CHARACTER}",
+        "empty": "",
+        "long": "x" * 1000,
+    }
     assert "b.jpg  duplicates  a.jpg  0.99  sku=4711, note=\\x1b[2J" in (tmp_path / "people").read_text()
     assert list(other) == ["dead_letter"]
     assert other["dead_letter"]["relative_path"] == "gone.jpg"

@@ -176,14 +176,21 @@ def test_what_differs_is_outlined_on_both_pictures(service: tuple[KafkaConfig, P
 def test_names_that_are_markup_stay_text(kafka: KafkaConfig, tmp_path: Path, browser: Browser) -> None:
     one = Duplicate(SCRIPT_TAG, 0.97, 5, 0.9, edit=SCRIPT_TAG, points=((0.1, 0.1, 0.2, 0.2),))
     told = {"sku": "4711", SCRIPT_TAG: SCRIPT_TAG}
-    send(kafka, DUPLICATES, [(SCRIPT_TAG, Duplicates(1, SCRIPT_TAG, (one,), metadata=told))])
+    send(
+        kafka,
+        DUPLICATES,
+        [(SCRIPT_TAG, Duplicates(1, SCRIPT_TAG, (one,), metadata=told))],
+        headers=[("trace", SCRIPT_TAG.encode())],
+    )
     with bridge(kafka, tmp_path) as asked:
         asked.wait_ready()
         with opened(browser, asked, "/alerts") as page:
             card = page.locator("#alerts .card")
             expect(card.locator("h3")).to_have_text(SCRIPT_TAG)
             expect(card.locator(".edit")).to_have_text(SCRIPT_TAG)
-            expect(card.locator(".told li")).to_have_text(["sku 4711", f"{SCRIPT_TAG} {SCRIPT_TAG}"])
+            expect(card.locator(".told li")).to_have_text(
+                ["sku 4711", f"{SCRIPT_TAG} {SCRIPT_TAG}", f"trace {SCRIPT_TAG}"]
+            )
             # neither image is there
             expect(card.locator(".gone")).to_have_text(["cannot be shown", "cannot be shown"])
             assert page.locator("#alerts script, #alerts img").count() == 0

@@ -115,7 +115,7 @@ def test_a_stage_that_crashes_says_so_in_lines_that_are_safe():
 def test_commands_show_names_escaped_in_alerts_and_in_errors_of_ours_and_of_click(tmp_path):
     alert = Duplicates(1, HOSTILE, (Duplicate(HOSTILE, 1.0, edit="re-encoded"),))
     assert as_text(alert) == [f"{ESCAPED}  duplicates  {ESCAPED}  1.00  re-encoded"]
-    assert json.loads(as_line(alert))["candidate"] == HOSTILE
+    assert json.loads(as_line(alert, {}))["candidate"] == HOSTILE
     (tmp_path / HOSTILE).write_text("no image")
     for words in (
         ("compare", tmp_path / HOSTILE, tmp_path / HOSTILE),
