@@ -96,6 +96,7 @@ class FactKind(StrEnum):
     EDGE = "edge"
     ANSWER = "answer"
     DECISION = "decision"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ Each thing known is a fact with a key of its own. A change gives the facts that 
 give the same state again.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.records import (
@@ -23,28 +21,24 @@ from imagetools.grouping.records import (
     Undone,
 )
 from imagetools.grouping.relations import Relation
-from schemas.group_records import DecisionRecord, FactKind, GroupingFact, ImageContent, SeenFile
+from schemas.group_records import DecisionRecord, FactKind, GroupingFact, SeenFile
 from schemas.records import Duplicate
+from streams.grouping_facts import (
+    GONE,
+    KnownImage,
+    answer_fact,
+    answer_id,
+    edge_fact,
+    edge_id,
+    fact_id,
+    image_fact,
+)
 from streams.image_metadata import NO_METADATA, ImageMetadata
-from streams.old_pairs import OLD_PAIR, OldPairs
+from streams.known_pairs import KnownPairs
+from streams.old_pairs import OLD_PAIR, OldPairs, old_pair_fact
 from streams.pair_comparer import relation_named, relation_of_duplicate
-from streams.pair_marks import PLAIN, PairMarks, marks_of
-from streams.standing_decisions import Pair, StandingDecisions, content_of, image_key
-
-
-@dataclass(frozen=True, slots=True)
-class KnownImage:
-    """The image that a path has now.
-
-    place      in the order of the embeddings log
-    announced  timestamp of its embedding, milliseconds since 1970
-    source     the partition of images.new that held its announcement; -1: not known
-    """
-
-    key: ImageKey
-    place: int
-    announced: int
-    source: int
+from streams.pair_marks import PairMarks, marks_of
+from streams.standing_decisions import Pair, StandingDecisions, image_key
 
 
 class GroupingState:
@@ -63,8 +57,7 @@ class GroupingState:
         self.images: dict[str, KnownImage] = {}
         self.metadata = ImageMetadata()
         self._compare = compare
-        self._marks: dict[Pair, PairMarks] = {}
-        self._answers: dict[Pair, Relation] = {}
+        self._known = KnownPairs(self.grouping, self._is_there)
         self._looks: dict[ImageKey, SeenFile] = {}
         self._old_pairs = OldPairs()
         self._next_place = 0
@@ -72,6 +65,7 @@ class GroupingState:
         self._facts: dict[str, GroupingFact | None] = {}
         self._pairs: dict[Pair, tuple[Edge | None, PairMarks]] = {}
         self._described: set[ImageKey] = set()
+        self._touched: dict[ImageKey, None] = {}
         self._dividing = False
 
     # changes
@@ -86,7 +80,8 @@ class GroupingState:
         image = ImageKey(path, content.hex())
         place = self._next_place if known is None or known.key != image else known.place
         if place == self._next_place:
-            self._forget_look(path)
+            self._leave(path)
+            self._touched[image] = None
             self._next_place += 1
             self._changes.append(Placed(*image, place))
         self.images[path] = KnownImage(image, place, announced, source)
@@ -101,7 +96,7 @@ class GroupingState:
         known = self.images.get(path)
         if known is None or (known.source != source and known.announced > announced):
             return
-        self._forget_look(path)
+        self._leave(path)
         self.metadata.forget(path)
         del self.images[path]
         self._changes.append(Gone(path))
@@ -117,12 +112,7 @@ class GroupingState:
         paths = candidate, duplicate.relative_path
         if paths[0] == paths[1]:
             return
-        relation = relation_of_duplicate(duplicate)
-        marks = marks_of(duplicate, relation)
-        fact = GroupingFact(
-            _id(OLD_PAIR, *paths), FactKind.EDGE, tuple(ImageContent(path, b"") for path in paths),
-            relation=relation, score=duplicate.score, framed=marks.framed, covered=marks.covered,
-        )  # fmt: skip
+        fact = old_pair_fact(*paths, duplicate)
         if all(path in self.images for path in paths):
             self._put_old_pair(fact)
         else:
@@ -131,21 +121,22 @@ class GroupingState:
 
     def decide(self, decision_id: str, place: int, record: DecisionRecord | None) -> None:
         """Take a decision; None: it is undone."""
-        fact_id = _id("d", decision_id)
-        self._change_words(self.decisions.put(fact_id, place, record))
-        fact = GroupingFact(fact_id, FactKind.DECISION, place=place, decision=record)
-        self._facts[fact_id] = None if record is None else fact
+        key = fact_id("d", decision_id)
+        self._change_words(self.decisions.put(key, place, record))
+        fact = GroupingFact(key, FactKind.DECISION, place=place, decision=record)
+        self._facts[key] = None if record is None else fact
 
     def settle(self) -> list[GroupEvent]:
         """Apply the changes; return what became of the groups. What `compare` raises is passed on."""
         changes, self._changes = self._changes, []
         events = self.grouping.apply(changes)
         for pair, before in self._pairs.items():
-            now = self.grouping.edge(*pair), self._marks.get(pair, PLAIN)
-            if now != before:
-                fact = self._edge_fact(pair)
-                self._facts[fact.id] = fact
+            edge, marks = self.grouping.edge(*pair), self._known.marks.of(pair)
+            if edge is not None and (edge, marks) != before:
+                self._facts[edge_id(pair)] = edge_fact(pair, edge, marks)
         self._pairs = {}
+        self._facts |= self._known.settle(self._touched)
+        self._touched = {}
         # a group whose images alone have other metadata has not changed otherwise
         described = {self.grouping.group_of(image) for image in self._described} - {event.group for event in events}
         self._described = set()
@@ -169,17 +160,14 @@ class GroupingState:
 
     def marks(self, one: ImageKey, two: ImageKey) -> PairMarks:
         """Return what the alert on a pair says of its pictures."""
-        if one < two:
-            return self._marks.get((one, two), PLAIN)
-        found = self._marks.get((two, one), PLAIN)
-        return PairMarks(found.framed[::-1], found.covered)
+        return self._known.marks.seen_from(one, two)
 
     # restoring
 
-    def load(self, fact_id: str, fact: GroupingFact | None) -> None:
+    def load(self, key: str, fact: GroupingFact | None) -> None:
         """Take a fact from the log; None: it holds no more. `divide` must follow before anything else."""
         if fact is None:
-            self._load_end(fact_id)
+            self._load_end(key)
             return
         images = [image_key(image) for image in fact.images]
         match fact.kind:
@@ -199,13 +187,15 @@ class GroupingState:
                 self._old_pairs.put(fact)
             case FactKind.EDGE:
                 left, right = images
-                self._set_marks((left, right), PairMarks((fact.framed[0], fact.framed[1]), fact.covered))
+                self._known.marks.put((left, right), PairMarks((fact.framed[0], fact.framed[1]), fact.covered))
                 self._changes.append(Edge(left, right, relation_named(fact.relation), fact.score))
             case FactKind.ANSWER:
                 left, right = images
-                self._answers[left, right] = relation_named(fact.relation)
+                self._known.answers[left, right] = relation_named(fact.relation)
             case FactKind.DECISION:
-                self._change_words(self.decisions.put(fact_id, fact.place, fact.decision))
+                self._change_words(self.decisions.put(key, fact.place, fact.decision))
+            case FactKind.GONE:
+                self._known.load_gone(key, images[0], fact.announced)
         self._load_changes()
 
     def divide(self) -> Iterator[None]:
@@ -216,16 +206,21 @@ class GroupingState:
         self._dividing = True
         yield from self.grouping.divide()
         self._dividing = False
+        yield from self._known.loaded()
 
-    def _load_end(self, fact_id: str) -> None:
-        if fact_id.startswith(f"\0{OLD_PAIR}"):
-            self._old_pairs.remove(fact_id)
-        elif fact_id.startswith("\0"):
-            # of the others only decisions end
-            self._change_words(self.decisions.put(fact_id, 0, None))
-        elif self.images.pop(fact_id, None) is not None:
-            self.metadata.forget(fact_id)
-            self._changes.append(Gone(fact_id))
+    def _load_end(self, key: str) -> None:
+        if key.startswith(f"\0{OLD_PAIR}"):
+            self._old_pairs.remove(key)
+        elif key.startswith(f"\0{GONE}"):
+            self._known.load_end(key)
+        elif key.startswith("\0"):
+            # pairs end with the fact that their image is gone; of the others only decisions end
+            self._change_words(self.decisions.put(key, 0, None))
+        elif key in self.images:
+            self._forget_look(key)
+            del self.images[key]
+            self.metadata.forget(key)
+            self._changes.append(Gone(key))
         self._load_changes()
 
     def _load_changes(self) -> None:
@@ -234,22 +229,13 @@ class GroupingState:
 
     # facts
 
+    def _is_there(self, image: ImageKey) -> bool:
+        known = self.images.get(image.path)
+        return known is not None and known.key == image
+
     def _image_fact(self, path: str) -> GroupingFact:
         known = self.images[path]
-        look = self._looks.get(known.key)
-        return GroupingFact(
-            path, FactKind.IMAGE, (content_of(known.key),), known.place, known.announced, known.source, look=look,
-            metadata=self.metadata.of(path),
-        )  # fmt: skip
-
-    def _edge_fact(self, pair: Pair) -> GroupingFact:
-        edge, marks = self.grouping.edge(*pair), self._marks.get(pair, PLAIN)
-        assert edge is not None
-        images = content_of(pair[0]), content_of(pair[1])
-        return GroupingFact(
-            _id("e", *pair[0], *pair[1]), FactKind.EDGE, images, relation=edge.relation, score=edge.score,
-            framed=marks.framed, covered=marks.covered,
-        )  # fmt: skip
+        return image_fact(known, self._looks.get(known.key), self.metadata.of(path))
 
     def _put_old_pair(self, fact: GroupingFact) -> None:
         left, right = (self.images[image.relative_path].key for image in fact.images)
@@ -264,35 +250,29 @@ class GroupingState:
             return
         turned = edge.right < edge.left
         pair = (edge.right, edge.left) if turned else (edge.left, edge.right)
-        self._pairs.setdefault(pair, (self.grouping.edge(*pair), self._marks.get(pair, PLAIN)))
-        self._set_marks(pair, PairMarks(marks.framed[::-1], marks.covered) if turned else marks)
+        self._pairs.setdefault(pair, (self.grouping.edge(*pair), self._known.marks.of(pair)))
+        self._known.marks.put(pair, PairMarks(marks.framed[::-1], marks.covered) if turned else marks)
         self._changes.append(edge)
+        self._touched |= {edge.left: None, edge.right: None}
 
     def _compared(self, left: ImageKey, right: ImageKey) -> Relation | None:
         """Return the answer of a comparison, which is made once; None where there is none yet."""
-        known = self._answers.get((left, right))
+        known = self._known.answers.get((left, right))
         if known is None and not self._dividing and (known := self._compare(left, right)) is not None:
-            self._answers[left, right] = known
-            fact_id, images = _id("a", *left, *right), (content_of(left), content_of(right))
-            self._facts[fact_id] = GroupingFact(fact_id, FactKind.ANSWER, images, relation=known)
+            self._known.answers[left, right] = known
+            self._facts[answer_id((left, right))] = answer_fact((left, right), known)
         return known
 
     def _change_words(self, words: Mapping[Pair, Choice | None]) -> None:
         for (one, two), choice in words.items():
             self._changes.append(Undone(one, two) if choice is None else Decision(one, two, choice))
 
-    def _set_marks(self, pair: Pair, marks: PairMarks) -> None:
-        if marks == PLAIN:
-            self._marks.pop(pair, None)
-        else:
-            self._marks[pair] = marks
+    def _leave(self, path: str) -> None:
+        """Prepare for another image at a path, or none."""
+        if (known := self.images.get(path)) is not None:
+            self._touched[known.key] = None
+        self._forget_look(path)
 
     def _forget_look(self, path: str) -> None:
         if (known := self.images.get(path)) is not None:
             self._looks.pop(known.key, None)
-
-
-def _id(kind: str, *parts: str) -> str:
-    """Return the key of a fact that is not about one path: a path with a zero byte names no file."""
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return f"\0{kind}{digest}"

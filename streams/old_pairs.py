@@ -3,7 +3,11 @@
 from collections.abc import Container
 from typing import Final
 
-from schemas.group_records import GroupingFact
+from schemas.group_records import FactKind, GroupingFact, ImageContent
+from schemas.records import Duplicate
+from streams.grouping_facts import fact_id
+from streams.pair_comparer import relation_of_duplicate
+from streams.pair_marks import marks_of
 
 OLD_PAIR: Final = "o"
 """Kind in the key of their facts."""
@@ -38,3 +42,14 @@ class OldPairs:
         """Return the pairs of a path whose images are both known."""
         found = (self._facts[fact_id] for fact_id in sorted(self._of_path.get(path, ())))
         return [fact for fact in found if all(image.relative_path in known for image in fact.images)]
+
+
+def old_pair_fact(candidate: str, other: str, duplicate: Duplicate) -> GroupingFact:
+    """Return the fact that an alert without contents named a pair."""
+    relation = relation_of_duplicate(duplicate)
+    marks = marks_of(duplicate, relation)
+    images = ImageContent(candidate, b""), ImageContent(other, b"")
+    return GroupingFact(
+        fact_id(OLD_PAIR, candidate, other), FactKind.EDGE, images, relation=relation, score=duplicate.score,
+        framed=marks.framed, covered=marks.covered,
+    )  # fmt: skip

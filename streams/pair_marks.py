@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
+from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.matching.relation import MIN_WHOLE
 from schemas.records import Duplicate
 from streams.pair_evidence import says_covered
+from streams.standing_decisions import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,28 @@ def marks_of(duplicate: Duplicate, relation: Relation) -> PairMarks:
     same = relation is Relation.SAME
     framed = same and duplicate.coverage_candidate < MIN_WHOLE, same and duplicate.coverage_neighbor < MIN_WHOLE
     return PairMarks(framed, says_covered(duplicate.edit))
+
+
+class KnownMarks:
+    """The marks of pairs, each in its order; a pair without any takes no memory."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Pair, PairMarks] = {}
+
+    def of(self, pair: Pair) -> PairMarks:
+        """Return the marks of a pair."""
+        return self._marks.get(pair, PLAIN)
+
+    def seen_from(self, one: ImageKey, two: ImageKey) -> PairMarks:
+        """Return the marks of two images, the first one's first."""
+        if one < two:
+            return self.of((one, two))
+        found = self.of((two, one))
+        return PairMarks(found.framed[::-1], found.covered)
+
+    def put(self, pair: Pair, marks: PairMarks) -> None:
+        """Set the marks of a pair."""
+        if marks == PLAIN:
+            self._marks.pop(pair, None)
+        else:
+            self._marks[pair] = marks

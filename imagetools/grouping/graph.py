@@ -206,11 +206,18 @@ class PairGraph:
         for other in self._answers.pop(node, ()):
             del self._answers[other][node]
 
-    def drop(self, node: Node) -> None:
-        """Remove a node that is not current, with its edges."""
-        for other in node.edges:
+    def drop_edges(self, node: Node) -> list[Node]:
+        """Remove the edges of a node that is not current, and the node unless there is a decision on it.
+
+        Return the nodes at the other ends.
+        """
+        others = list(node.edges)
+        for other in others:
             del other.edges[node]
-        del self.nodes[node.key]
+        node.edges = {}
+        if node not in self.decisions:
+            del self.nodes[node.key]
+        return others
 
 
 def _strength(finding: Finding) -> tuple[int, float]:

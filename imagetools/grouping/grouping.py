@@ -130,15 +130,23 @@ class Grouping:
         """Return what one member of a group is to another."""
         return relation_between(self._graph, self._graph.nodes[image], self._graph.nodes[other])
 
-    def prune(self) -> int:
-        """Forget edges of images that are not current; return how many images were forgotten.
+    def has_pairs(self, image: ImageKey) -> bool:
+        """Return whether a verdict on a pair of this image is known, which may not be current."""
+        node = self._graph.nodes.get(image)
+        return node is not None and bool(node.edges)
 
-        Only for a caller that has seen the latest announcement of every image that its edges name. Decisions stay.
-        """
-        old = [node for node in self._graph.nodes.values() if node.place is None and node not in self._graph.decisions]
-        for node in old:
-            self._graph.drop(node)
-        return len(old)
+    def gone_with_pairs(self) -> Iterator[ImageKey]:
+        """Yield the images that are not current, and that verdicts are about."""
+        return (node.key for node in self._graph.nodes.values() if node.place is None and node.edges)
+
+    def forget_pairs(self, image: ImageKey) -> list[ImageKey]:
+        """Forget the verdicts on pairs of an image that is not current; return the others. Decisions stay."""
+        node = self._graph.nodes.get(image)
+        if node is None:
+            return []
+        if node.place is not None:
+            raise ValueError(f"{image.path} is there")
+        return [other.key for other in self._graph.drop_edges(node)]
 
     def __len__(self) -> int:
         """Return the number of current images."""

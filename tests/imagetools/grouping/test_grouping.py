@@ -268,13 +268,19 @@ class TestWork:
         assert groups(grouping) == [names]
         assert len(pictures.asked) == len(set(pictures.asked)) == grouping.compared == 4
 
-    def test_pruning_forgets_what_names_no_image(self):
+    def test_pairs_of_an_image_that_is_gone_can_be_forgotten_and_decisions_stay(self):
         grouping = Grouping(never)
-        grouping.apply([*placed("ab"), same("a", "b"), same("a", "gone"), Decision(key("a"), key("g"), Choice.LATER)])
-        assert grouping.prune() == 1
-        assert groups(grouping) == ["ab"]
-        grouping.apply([Placed(*key("gone"), 9)])
-        assert groups(grouping) == ["ab"]
+        grouping.apply(
+            [*placed("ab"), same("a", "b"), same("a", "gone"), Decision(key("b"), key("g"), Choice.DUPLICATE)]
+        )
+        assert list(grouping.gone_with_pairs()) == [key("gone")]
+        assert grouping.forget_pairs(key("gone")) == [key("a")]
+        assert grouping.forget_pairs(key("g")) == []
+        assert not grouping.has_pairs(key("gone"))
+        with pytest.raises(ValueError, match="a is there"):
+            grouping.forget_pairs(key("a"))
+        grouping.apply([Placed(*key("gone"), 9), Placed(*key("g"), 10)])
+        assert groups(grouping) == ["abg"]
 
 
 def test_a_pair_with_itself_is_refused():
