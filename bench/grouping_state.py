@@ -1,6 +1,6 @@
 """The grouping stage's state: how fast it is read again from its facts, and how much memory it takes.
 
-    python -m bench.grouping_state [--pairs NUMBER] [--copies NUMBER]
+    python -m bench.grouping_state [--pairs NUMBER] [--copies NUMBER] [--metadata]
 
 The images and pairs are those of bench.groups. The facts are Avro as on the topic `grouping.state`; fetching them from
 Kafka is not in the times.
@@ -26,10 +26,11 @@ from streams.grouping_state import GroupingState
 TOPIC = "grouping.state"
 
 
-def facts(pairs: int, copies: int, known_as: dict[str, ImageKey]) -> Iterator[tuple[str, bytes]]:
+def facts(pairs: int, copies: int, known_as: dict[str, ImageKey], *, metadata: bool) -> Iterator[tuple[str, bytes]]:
     """Yield keys and values as on the topic.
 
     known_as  is filled: the image of bench.groups by the content that stands for it
+    metadata  give every image two names and values
     """
     encode = codec().encode
     images = dict[ImageKey, ImageContent]()
@@ -38,7 +39,8 @@ def facts(pairs: int, copies: int, known_as: dict[str, ImageKey]) -> Iterator[tu
             key = ImageKey(change.path, change.content)
             content = hashlib.sha256(change.content.encode()).digest()
             images[key], known_as[content.hex()] = ImageContent(change.path, content), key
-            fact = GroupingFact(change.path, FactKind.IMAGE, (images[key],), change.place, 1, 1)
+            said = {"sku": f"{change.place:08}", "shop": f"shop {change.place % 1000}"} if metadata else {}
+            fact = GroupingFact(change.path, FactKind.IMAGE, (images[key],), change.place, 1, 1, metadata=said)
         elif isinstance(change, Edge):
             left, right = sorted((images[change.left], images[change.right]))
             name = "\0e" + hashlib.sha256(repr((left, right)).encode()).hexdigest()
@@ -54,10 +56,11 @@ def facts(pairs: int, copies: int, known_as: dict[str, ImageKey]) -> Iterator[tu
 @click.command()
 @click.option("--pairs", default=1_000_000, show_default=True, type=click.IntRange(1), help="Pairs to read.")
 @click.option("--copies", default=5000, show_default=True, type=click.IntRange(1), help="Copies of a picture, at most.")
-def main(pairs: int, copies: int) -> None:
+@click.option("--metadata", is_flag=True, help="Every image has two names and values.")
+def main(pairs: int, copies: int, metadata: bool) -> None:
     """Read a state from facts, and print times and memory."""
     known_as = dict[str, ImageKey]()
-    written = list(facts(pairs, copies, known_as))
+    written = list(facts(pairs, copies, known_as, metadata=metadata))
     decode = codec().decode
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     compared = 0

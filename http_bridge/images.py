@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 from PIL import Image
 
 from http_bridge.bodies import read_json
@@ -45,6 +46,9 @@ MAX_AGE_S = 300
 """How long a browser may cache a picture."""
 
 
+MetadataName = Annotated[str, Meta(min_length=1)]
+
+
 class ImageBody(Struct, forbid_unknown_fields=True):
     """An image to announce.
 
@@ -57,7 +61,7 @@ class ImageBody(Struct, forbid_unknown_fields=True):
     relative_path: ImagePath
     request_id: Int64 | None = None
     alert: bool = True
-    metadata: dict[str, str] = {}
+    metadata: dict[MetadataName, str] = {}
 
 
 class Announcement(Struct):

@@ -52,11 +52,11 @@ export function told(label, metadata) {
 
 // Rows of what the producer says of either image.
 function toldRows(left, right) {
-  const [ours, theirs] = [left.metadata ?? {}, right.metadata ?? {}];
-  const names = [...new Set([...Object.keys(ours), ...Object.keys(theirs)])];
+  const names = [...new Set([left, right].flatMap((one) => Object.keys(one.metadata ?? {})))];
   if (!names.length) return null;
-  const value = (text) => html("td", {}, html("bdi", {}, text ?? "–"));
-  const rows = names.map((name) => html("tr", {}, html("th", { scope: "row" }, html("bdi", {}, name)), value(ours[name]), value(theirs[name])));
+  // of an image of another group it is not known
+  const value = (one, name) => html("td", {}, html("bdi", {}, one.metadata ? one.metadata[name] ?? "–" : "not known"));
+  const rows = names.map((name) => html("tr", {}, html("th", { scope: "row" }, html("bdi", {}, name)), value(left, name), value(right, name)));
   return html("tbody", { class: "told" }, html("tr", {}, html("th", { scope: "rowgroup", colspan: 3 }, "Metadata")), ...rows);
 }
 

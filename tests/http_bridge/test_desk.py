@@ -326,7 +326,8 @@ def test_metadata_stands_below_the_file_facts_as_text(
     service: tuple[KafkaConfig, Bridge], browser: Browser, width: int
 ) -> None:
     _, asked = service
-    group = group_of("a.png", "b.png")
+    one, another = (ImageContent(path, content_of(path)) for path in ("a.png", "x.png"))
+    group = group_of("a.png", "b.png", doubtful=(GroupEdge(one, another, "same", 0.9),))
     left = {"sku": "4711", "note": f"{SCRIPT_TAG}\nsecond line", "url": "https://shop.example/" + "x" * 300}
     members = (replace(group.members[0], metadata=left), replace(group.members[1], metadata={"sku": "0815"}))
     put(service, replace(group, members=members), group_of("c.png", "d.png"))
@@ -337,6 +338,8 @@ def test_metadata_stands_below_the_file_facts_as_text(
         expect(rows.nth(1).locator("th, td")).to_have_text(["sku", "4711", "0815"])
         expect(rows.nth(2)).to_contain_text(SCRIPT_TAG)
         expect(rows.nth(2).locator("td").nth(1)).to_have_text("–")
+        page.get_by_role("button", name="x.png").click()
+        expect(rows.nth(1).locator("th, td")).to_have_text(["sku", "4711", "not known"])
         assert page.locator("main script, main img[src=x]").count() == 0
         assert page.locator("html").evaluate("e => e.scrollWidth") <= width
         if width < 1000:
