@@ -40,8 +40,8 @@ from rich.table import Table
 from bench.pairs import HELD_OUT, SAMPLES, SERIES, SHARED, PhotoSides
 from cli.demo_images import LOOKALIKES
 from cli.find import find
-from cli.union_find import UnionFind
 from imagetools.edits import EDITS
+from imagetools.grouping.connected import ConnectedImages
 from imagetools.image_root import ImageRoot
 
 SAMPLED = 10
@@ -196,7 +196,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
         evidence = reported(report / "alerts.jsonl")
     truth = {pair: is_true(files[pair[0]], files[pair[1]], lookalikes) for pair in evidence}
     true, false, unknown = ([pair for pair in truth if truth[pair] is said] for said in (True, False, None))
-    groups, sure = UnionFind(evidence), UnionFind(true)
+    groups, sure = ConnectedImages(evidence), ConnectedImages(true)
     tests: dict[str, Callable[[str, str], bool]] = {
         "by any pairs": groups.connected,
         "by true pairs alone": sure.connected,
@@ -204,7 +204,7 @@ def main(photos: int | None, others: int, edits: tuple[str, ...], folder: Path |
         f"pHash within {HAMMING}": lambda one, two: bool(hashes[one] - hashes[two] <= HAMMING),
     }
     if immaculate:
-        joined = UnionFind(theirs)
+        joined = ConnectedImages(theirs)
         tests["immaculate, sscd_distilled"] = joined.connected
     place = {file.photo: file.name for file in files.values() if file.kind == ORIGINAL}
     originals = {file: place[file.photo] for file in files.values() if file.kind in EDITS}

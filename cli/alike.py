@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cli.union_find import UnionFind
+from imagetools.grouping.connected import ConnectedImages
 
 SHOWN_SETS: Final = 30
 """Sets that the page shows, the largest."""
@@ -33,7 +33,7 @@ def alike_sets(similar: Sequence[Mapping[str, Any]]) -> list[AlikeSet]:
     sets = []
     for relation in dict.fromkeys(str(one["relation"]) for one in similar):
         of_relation = [one for one in similar if one["relation"] == relation]
-        groups = UnionFind((str(one["relative_path"]), str(one["candidate"])) for one in of_relation).components()
+        groups = ConnectedImages((str(one["relative_path"]), str(one["candidate"])) for one in of_relation).sets
         number = {path: n for n, paths in enumerate(groups) for path in paths}
         pairs: dict[int, list[Mapping[str, Any]]] = {}
         for one in of_relation:

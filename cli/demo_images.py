@@ -14,9 +14,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.union_find import UnionFind
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
+from imagetools.grouping.connected import ConnectedImages
 
 KINDS: Final = {
     "the same file": "",
@@ -122,7 +122,7 @@ def measure(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Score:
     photo = {path: path for path in plan.originals} | {copy.relative_path: copy.original for copy in plan.copies}
     reported = {(min(pair), max(pair)) for pair in pairs}
     true = frozenset(pair for pair in reported if photo.get(pair[0], pair[0]) == photo.get(pair[1], pair[1]))
-    groups = UnionFind(true)
+    groups = ConnectedImages(true)
     found: dict[str, tuple[Copy, ...]] = {}
     missed: dict[str, tuple[Copy, ...]] = {}
     for kind in KINDS:

@@ -1,5 +1,4 @@
 import io
-import itertools
 from importlib import resources
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from PIL import Image
 from rich.console import Console
 
 from cli.demo_images import COPIES_OF_A_KIND, KINDS, LOOKALIKES, Plan, measure, prepare, score
-from cli.union_find import UnionFind
 from imagetools.edits import EDITS
 from imagetools.errors import ConfigError
 from imagetools.folder import find_images
@@ -127,17 +125,3 @@ class TestScore:
         elsewhere = plan.lookalikes[0][0]
         seen = measure(plan, [(copy.relative_path, elsewhere), (elsewhere, copy.original)])
         assert copy not in seen.found[copy.kind]
-
-
-class TestGroups:
-    def test_groups_are_connected_components(self) -> None:
-        groups = UnionFind([("a", "b"), ("c", "d"), ("b", "e"), ("x", "x")])
-        assert groups.components() == [["a", "b", "e"], ["c", "d"], ["x"]]
-        assert groups.connected("a", "e")
-        assert not groups.connected("a", "c")
-        assert not groups.connected("a", "new")
-
-    def test_a_long_chain_is_one_group(self) -> None:
-        names = [str(number) for number in range(20_000)]
-        assert len(UnionFind(itertools.pairwise(names)).components()) == 1
-        assert len(UnionFind(itertools.pairwise(reversed(names))).components()[0]) == 20_000
