@@ -89,7 +89,7 @@ class Sources:
 
     root      the service's; None: unknown here, paths are used as they are
     gone      the images were removed: their files need not be there
-    metadata  of all images; what a line says of a name goes before
+    metadata  of all images; a line's own overrides it, name by name
     """
 
     root: Path | None

@@ -137,7 +137,7 @@ class GroupingState:
         self._pairs = {}
         self._facts |= self._known.settle(self._touched)
         self._touched = {}
-        # a group whose images alone have other metadata has not changed otherwise
+        # groups in which nothing but metadata has changed have no event yet
         described = {self.grouping.group_of(image) for image in self._described} - {event.group for event in events}
         self._described = set()
         return events + [GroupEvent(EventKind.CHANGED, group) for group in sorted(filter(None, described))]

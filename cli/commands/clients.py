@@ -39,7 +39,7 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
     "--metadata",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Comes back with each image in alerts and groups. Repeat it for more. A line's own metadata goes before.",
+    help="Comes back with each image in alerts and groups. Repeat it for more. A line's own metadata overrides it.",
 )
 @options.setting_options(options.SERVICE_IMAGES, *options.KAFKA)
 def produce(
