@@ -8,7 +8,7 @@ from aiohttp import web
 
 from http_bridge.errors import RETRY_AFTER, STATUS_OF_OUTCOME, HttpError
 from schemas.records import EncodeRequest, MatchRequest, Reply, ReplyOutcome, Request, SearchRequest
-from streams.requests.client import NotAnswered, RequestClient, RequestTooLarge
+from streams.requests.client import NotAnswered, RequestClient, RequestTooLarge, ShardsSilent
 
 STAGE_NAMES: dict[type[Request], str] = {EncodeRequest: "encoder", SearchRequest: "search", MatchRequest: "matcher"}
 
@@ -52,6 +52,9 @@ class StageClient:
             reply = await self._client.request(kind, self._timeout_s, **fields)
         except NotAnswered as exc:
             raise HttpError(504, f"the {stage} gave {exc}; is one running?") from exc
+        except ShardsSilent as exc:
+            # a part of the neighbors would look like all of them
+            raise HttpError(503, f"the {stage} gave {exc}; is one running?", RETRY_AFTER) from exc
         except RequestTooLarge as exc:
             raise HttpError(413, str(exc)) from exc
         if reply.outcome is ReplyOutcome.SERVED:

@@ -165,7 +165,7 @@ class SearchStage(Stage[Embedding]):
     def _answer(self, request: SearchRequest) -> Reply:
         with self._scheduler.request():
             if self._unavailable:
-                return reply_to(request, ReplyOutcome.UNAVAILABLE, self._unavailable)
+                return self._reply(request, ReplyOutcome.UNAVAILABLE, self._unavailable)
             index = self.log_index.index
             # a change is dropped without a trace
             change = index.change()
@@ -175,17 +175,29 @@ class SearchStage(Stage[Embedding]):
                 )
                 # a request for an image has a digest; one for a vector gets as many neighbors as it names
                 more = more_neighbors(request.codes, self._config) if request.digest else 0
-                hits = change.search(
+                nb_neighbors = request.nb_neighbors + more
+                found = change.find(
                     fingerprint,
-                    request.nb_neighbors + more,
+                    nb_neighbors,
                     digest=request.digest,
                     parts=parts,
                     codes=codes_of(request.codes),
                     nb_local=self._config.nb_local,
                 )
             except IndexMismatch as exc:
-                return reply_to(request, ReplyOutcome.REFUSED, str(exc))
-            return reply_to(request, neighbors=_to_neighbors(change, hits), model=index.model or "")
+                return self._reply(request, ReplyOutcome.REFUSED, str(exc))
+            model = index.model or ""
+            if self._shard.is_whole:
+                return reply_to(request, neighbors=_to_neighbors(change, found.hits), model=model)
+            near, local = found_in_shard(change, found)
+            most = limits(nb_neighbors, self._config.nb_local, len(parts))
+            answer = ShardAnswer(self._shard.index, self._shard.count, "", -1, ShardImage.ELSEWHERE, near, local, *most)
+            return reply_to(request, model=model, shard=answer)
+
+    def _reply(self, request: SearchRequest, outcome: ReplyOutcome, reason: str) -> Reply:
+        """Reply to a request that is not served; a shard names itself."""
+        shard = None if self._shard.is_whole else ShardAnswer(self._shard.index, self._shard.count)
+        return reply_to(request, outcome, reason, shard=shard)
 
     def _stop_answering(self, reason: str) -> None:
         """Reply with the reason from now on; returns when no request is being answered any more."""

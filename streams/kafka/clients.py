@@ -116,8 +116,9 @@ def transactional_producer(
     kafka: KafkaConfig, stage: str, make: Callable[[dict[str, Any]], Producer] = Producer
 ) -> Producer:
     """Make the producer of a stage's outputs, with a transactional id of this process."""
+    shard = kafka.shard.name if stage == "search" else ""
     settings = kafka.client(
-        transactional_id=f"{kafka.topic(stage)}-{kafka.member or uuid.uuid4()}",
+        transactional_id="-".join(filter(None, (kafka.topic(stage), shard, kafka.member or str(uuid.uuid4())))),
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         partitioner=PARTITIONER,
         linger_ms=2,

@@ -26,6 +26,7 @@ from streams.kafka import clients
 from streams.kafka.async_producer import AsyncProducer
 from streams.kafka.errors import BrokerAway, describe
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
+from streams.requests.shard_replies import ShardReplies
 from streams.topics import REPLIES
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ PROBE_TIMEOUT_S = 1.0
 
 class NotAnswered(Exception):
     """Kafka has the request, and no stage replied in time."""
+
+
+class ShardsSilent(Exception):
+    """Some shards replied to a search and others did not in time, so no answer is whole."""
 
 
 class RequestTooLarge(ImageToolsError):
@@ -81,7 +86,8 @@ class RequestClient:
     async def request(self, kind: type[Request], timeout_s: float, **fields: Any) -> Reply:
         """Send a request of that kind and return the reply; `fields` are those beside the envelope.
 
-        BrokerAway, NotAnswered, RegistryAway, RequestTooLarge.
+        Of a search in shards it is the replies of all, merged.
+        BrokerAway, NotAnswered, ShardsSilent, RegistryAway, RequestTooLarge.
         """
         if self._position is None:
             raise BrokerAway(self._trouble)
@@ -95,7 +101,8 @@ class RequestClient:
         value = self._codec.encode(topic, record)
         if len(value) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge(f"the request has {len(value):,} bytes, one message holds {MAX_MESSAGE_BYTES:,}")
-        self._waiting[key] = lambda found: loop.call_soon_threadsafe(_settle, reply, found)
+        replies = ShardReplies()
+        self._waiting[key] = lambda found: loop.call_soon_threadsafe(_settle, reply, replies, found)
         try:
             sent = self._producer.send(topic, value, key)
             sent.add_done_callback(lambda done: self._sent(done, reply))
@@ -103,6 +110,9 @@ class RequestClient:
         except TimeoutError:
             if self._trouble:
                 raise BrokerAway(self._trouble) from None
+            if missing := replies.missing():
+                names = ", ".join(map(str, missing))
+                raise ShardsSilent(f"no answer of shard {names} within {timeout_s:g} s") from None
             raise NotAnswered(f"no answer within {timeout_s:g} s") from None
         finally:
             del self._waiting[key]
@@ -188,6 +198,7 @@ class RequestClient:
         self._trouble = describe(self._kafka, error)
 
 
-def _settle(reply: asyncio.Future[Reply], found: Reply) -> None:
-    if not reply.done():
-        reply.set_result(found)
+def _settle(reply: asyncio.Future[Reply], replies: ShardReplies, found: Reply) -> None:
+    whole = replies.take(found)
+    if whole is not None and not reply.done():
+        reply.set_result(whole)

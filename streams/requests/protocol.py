@@ -46,7 +46,9 @@ def shrink(reply: Reply) -> Reply:
         duplicated=tuple(replace(one, points=(), regions=()) for one in reply.duplicated),
         similar=tuple(replace(one, regions=()) for one in reply.similar),
     )
-    named: tuple[Duplicate | Neighbor | Similar, ...] = (*bare.duplicated, *bare.neighbors, *bare.similar)
+    hits = () if bare.shard is None else (*bare.shard.near, *bare.shard.local)
+    neighbors = (*bare.neighbors, *(hit.neighbor for hit in hits))
+    named: tuple[Duplicate | Neighbor | Similar, ...] = (*bare.duplicated, *neighbors, *bare.similar)
     paths = [one.relative_path for one in named]
     size = sum(len(path.encode()) + MAX_RESULT_BYTES for path in paths) + len(bare.error_message.encode())
     if size < MAX_MESSAGE_BYTES:
