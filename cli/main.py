@@ -32,6 +32,6 @@ for _command in (
     jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.watch, clients.status,
     groups.groups, groups.decide, dead_letters.dead_letters,
     processes.encoder, processes.search, processes.matcher, processes.grouping, processes.bridge, processes.reencode,
-    models.train, models.quantize, cluster.kafka, cluster.topics,
+    models.train, models.quantize, cluster.kafka, cluster.topics, cluster.reshard,
 ):  # fmt: skip
     main.add_command(_command)

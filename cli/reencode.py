@@ -24,12 +24,14 @@ from streams.kafka.admin import (
     end_offsets,
     has_grouped,
     reach,
+    shard_sets,
     switch_mark,
 )
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
 from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import Runner
+from streams.shards import Shard
 from streams.topics import DECISIONS, EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
 
 LOOK_S = 0.5
@@ -67,7 +69,8 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
         console.print(Text(f"{target} has caught up. Stop the encoders, then run the same with --switch; it can wait."))
         return
     end = end_offsets(admin, second.topic(EMBEDDINGS.name))
-    marks = [GroupOffsets(second, "search")]
+    shards = replace(second, shard=Shard(0, max(shard_sets(kafka), default=1))).shards
+    marks = [GroupOffsets(shard, "search") for shard in shards]
     if has_grouped(admin, kafka):
         marks.append(switch_mark(second, "grouping"))
     for offsets in marks:

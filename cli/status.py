@@ -1,6 +1,7 @@
 """`imagetools status`: the lag of each stage, the state of its processes, and the newest dead letters."""
 
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime
 
@@ -43,12 +44,19 @@ def standings(kafka: KafkaConfig) -> list[StageLag]:
 def show(kafka: KafkaConfig) -> None:
     """Print a table of all stages, a line for each process, and the newest dead letters."""
     table = Table("stage", "reads", "processes", "lag", "rate")
-    for one in standings(kafka):
+    lags = standings(kafka)
+    for one in (shard for stage in lags for shard in stage.shards or [stage]):
         table.add_row(one.stage, one.topic, str(one.members), f"{one.lag:,}", f"{one.rate:,.0f}/s")
     console = Console()
     console.print(table)
-    for style, line in (*processes(kafka), *dead_letters(kafka)):
+    for style, line in (*silent_shards(lags), *processes(kafka), *dead_letters(kafka)):
         console.print(Text(line, style), soft_wrap=True)
+
+
+def silent_shards(lags: Iterable[StageLag]) -> list[tuple[str, str]]:
+    """Return a style and a line for each shard without a process, for which every image waits."""
+    shards = [shard for stage in lags for shard in stage.shards]
+    return [("yellow", f"no {shard.stage} runs: every image waits for it") for shard in shards if not shard.members]
 
 
 def processes(kafka: KafkaConfig) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ class StageFailed(Failed):
 class Member:
     """One stage process.
 
+    settings   of this process alone
     restarts   number of restarts
     deaths     in a row, without progress of its stage between them
     progress   of its stage, when it died last
@@ -54,6 +55,7 @@ class Member:
     stage: str
     slot: int
     log: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
@@ -94,11 +96,11 @@ class Supervisor:
     options: Sequence[str] = ()
     stop_s: float = STOP_S
 
-    def start(self, stage: str, count: int = 1) -> None:
-        """Start `count` processes of a stage."""
+    def start(self, stage: str, count: int = 1, settings: Sequence[Mapping[str, str]] = ()) -> None:
+        """Start `count` processes of a stage, or one with each of the settings."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        for slot in range(count):
-            member = Member(stage, slot, self.logs / f"{stage}-{slot}.log")
+        for slot, own in enumerate(settings or [{}] * count):
+            member = Member(stage, slot, self.logs / f"{stage}-{slot}.log", own)
             self.members.append(member)
             self._launch(member)
 
@@ -174,6 +176,7 @@ class Supervisor:
     def _launch(self, member: Member) -> None:
         environ = {
             **self.environ,
+            **member.settings,
             "MEMBER_NAME": member.name,
             "MEMBER_RESTARTS": str(member.restarts),
             "PYTHONUNBUFFERED": "1",

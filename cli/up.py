@@ -21,9 +21,11 @@ from imagetools.scratch import sweep
 from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.embeddings_log import check_log
 from streams.exit_codes import Failed
-from streams.kafka.admin import create_topics, reach
+from streams.kafka.admin import create_topics, reach, shard_sets
 from streams.kafka.pulse import Pulse
+from streams.kafka.resharding import reshard
 from streams.kafka.topic_limits import raise_limits
+from streams.shards import Shard
 from streams.states import StateSender, StateStream
 
 CHECK_EVERY_S = 0.5
@@ -39,10 +41,12 @@ def up(
     *,
     encoders: int = 1,
     matchers: int = 1,
+    shards: int | None = None,
     start_from: str | None = None,
 ) -> None:
     """Keep Kafka, the stages and the bridge running, with their data in `data`.
 
+    shards      of the index, a search process each; None: as many as there are
     start_from  earliest or latest, for a group that has lost its offsets
     ConfigError, PrerequisiteMissing or StageRefused if the user has to put something right first.
     Failed if Kafka dies repeatedly.
@@ -85,26 +89,17 @@ def up(
         kafka = reach(Config.from_env(settings).kafka)
         # a second log must exist; a typing error must not create one
         check_log(replace(config, kafka=kafka))
-        _prepare_topics(kafka, say)
+        members = _prepare_topics(kafka, shards, say)
         sender = StateSender(kafka)
         stack.callback(sender.close)
         options = ("--from", start_from) if start_from else ()
         supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=options)
         stack.callback(supervisor.stop)
-        for stage, count in (
-            ("encoder", encoders),
-            ("search", 1),
-            ("matcher", matchers),
-            ("grouping", 1),
-            ("bridge", 1),
-        ):
+        supervisor.start("encoder", encoders)
+        supervisor.start("search", settings=[{"SHARD": str(member.shard)} for member in members])
+        for stage, count in (("matcher", matchers), ("grouping", 1), ("bridge", 1)):
             supervisor.start(stage, count)
-        console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
-        console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))
-        where = "" if kafka.bootstrap in (DEFAULT_BOOTSTRAP, LOCAL) else f"KAFKA_BOOTSTRAP_SERVERS={kafka.bootstrap} "
-        words = f"Announce images with `{where}imagetools produce`, see alerts there or with `{where}imagetools watch`."
-        console.print(Text(words), soft_wrap=True)
-        console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
+        _greet(console, kafka, config, bridge, data)
         stack.enter_context(Pulse(kafka, say))
         # the service works without them
         states = StateStream(kafka, on_error=lambda text: say(f"what the stages wait for cannot be read: {text}"))
@@ -122,10 +117,28 @@ def up(
         console.print(Text("Stopping …"))
 
 
-def _prepare_topics(kafka: KafkaConfig, say: Callable[[str], None]) -> None:
+def _prepare_topics(kafka: KafkaConfig, shards: int | None, say: Callable[[str], None]) -> list[KafkaConfig]:
+    """Make the topics, move the index to another number of shards where it has one, and return each shard's."""
+    present = shard_sets(kafka)
+    count = shards or max(present, default=1)
+    kafka = replace(kafka, shard=Shard(0, count))
     made = create_topics(kafka, only_new_groups=True)
     for sentence in raise_limits(kafka, made):
         say(sentence)
+    if present.keys() - {count}:
+        reshard(kafka, count)
+        say(f"The index moves to {count} shards: each reads the log of fingerprints once")
+    return kafka.shards
+
+
+def _greet(console: Console, kafka: KafkaConfig, config: Config, bridge: BridgeConfig, data: Path) -> None:
+    """Say where everything is."""
+    console.print(Text(f"Kafka at {kafka.bootstrap}, images in {config.images_dir}, logs in {data / 'logs'}"))
+    console.print(Text(f"Page and HTTP at {bridge.address}", style="bold"))
+    where = "" if kafka.bootstrap in (DEFAULT_BOOTSTRAP, LOCAL) else f"KAFKA_BOOTSTRAP_SERVERS={kafka.bootstrap} "
+    words = f"Announce images with `{where}imagetools produce`, see alerts there or with `{where}imagetools watch`."
+    console.print(Text(words), soft_wrap=True)
+    console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
 
 
 def _check(config: Config, bridge: BridgeConfig) -> None:

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from imagetools.errors import ConfigError
 from schemas.records import Embedding
 from streams.config import Config, KafkaConfig
-from streams.kafka.admin import end_offsets, topic_exists
+from streams.kafka.admin import end_offsets, other_shards, topic_exists
 from streams.kafka.clients import admin_client
 from streams.kafka.log_reader import LogReader
 from streams.topics import EMBEDDINGS
@@ -29,6 +29,16 @@ def check_log(config: Config) -> None:
         raise ConfigError(
             f"DIMENSION is {config.dimension}, and {kafka.topic(EMBEDDINGS.name)} holds fingerprints of "
             f"{len(first.fingerprint)} numbers: unset it, or follow another log with EMBEDDINGS_TOPIC"
+        )
+
+
+def check_shards(kafka: KafkaConfig) -> None:
+    """Raise ConfigError where the log is followed by another number of shards: both would report each pair."""
+    if count := other_shards(kafka):
+        many = f"{count} shards" if count > 1 else "one search without shards"
+        raise ConfigError(
+            f"SHARD is {kafka.shard}, and {kafka.topic(EMBEDDINGS.name)} is followed by {many}: "
+            f"`imagetools reshard --to {kafka.shard.count}` moves it, while no search runs"
         )
 
 

@@ -18,7 +18,7 @@ from imagetools.local_codes import FEW_CODES, count_codes
 from schemas.neighbor_records import Neighbor, NeighborReason, ShardAnswer, ShardHit, ShardImage
 from schemas.records import Candidates, Embedding, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
-from streams.embeddings_log import check_log
+from streams.embeddings_log import check_log, check_shards
 from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
@@ -251,8 +251,12 @@ def _to_neighbors(change: Change, hits: Sequence[Hit]) -> tuple[Neighbor, ...]:
 
 
 def make(config: Config) -> SearchStage:
-    """Make the stage, ready to run; ConfigError where INDEX_DIR cannot be written, or DIMENSION is not the log's."""
+    """Make the stage, ready to run.
+
+    ConfigError where INDEX_DIR cannot be written, DIMENSION is not the log's, or other shards follow it.
+    """
     check_log(config)
+    check_shards(config.kafka)
     try:
         return SearchStage(config)
     except OSError as exc:

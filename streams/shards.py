@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,16 @@ def shard_of(path: str, count: int) -> int:
     """Return the index of the shard that holds an image: its path's BLAKE2b, eight bytes, modulo `count`."""
     digest = hashlib.blake2b(path.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count
+
+
+def shards_named(group: str, names: Collection[str]) -> list[Shard]:
+    """Return the shards among the names of groups; `group` is that of the only one."""
+    found = [Shard()] if group in names else []
+    for name in names:
+        numbers = re.fullmatch(re.escape(group) + r"\.(\d{1,3})-of-(\d{1,3})", name, re.ASCII)
+        if numbers is not None:
+            found.append(Shard(int(numbers[1]), int(numbers[2])))
+    return sorted(found, key=lambda shard: (shard.count, shard.index))
 
 
 def parse_shard(text: str) -> Shard:

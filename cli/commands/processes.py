@@ -9,6 +9,7 @@ import click
 from cli.commands import options
 from streams import settings
 from streams.settings import Reader
+from streams.shards import MAX_SHARDS
 
 
 def shorten_spinning() -> None:
@@ -32,13 +33,26 @@ def shorten_spinning() -> None:
     "--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="The port for Kafka on this machine."
 )
 @click.option("--encoders", default=1, show_default=True, type=click.IntRange(0), help="Number of encoder processes.")
+@click.option(
+    "--shards",
+    type=click.IntRange(1, MAX_SHARDS),
+    help="Number of search processes that share the index.  [default: as many as there are; 1 at first]",
+)
 @options.matchers
 @options.start_from
 @options.setting_options(
     settings.IMAGES_DIR, options.OWN_KAFKA, *options.KAFKA[1:], *options.MODEL, *options.SEARCH, *options.MATCHER,
     *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.BRIDGE,
 )  # fmt: skip
-def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: int, start_from: str | None) -> None:
+def up(
+    environ: dict[str, str],
+    data: Path,
+    port: int,
+    encoders: int,
+    shards: int | None,
+    matchers: int,
+    start_from: str | None,
+) -> None:
     """Run the whole service and its page until Ctrl-C; started again, it continues where it stopped.
 
     Uses the Kafka that KAFKA_BOOTSTRAP_SERVERS names; otherwise it runs its own on this machine, with its data in the
@@ -46,7 +60,7 @@ def up(environ: dict[str, str], data: Path, port: int, encoders: int, matchers: 
     """
     from cli.up import up as run
 
-    run(data, port, environ, encoders=encoders, matchers=matchers, start_from=start_from)
+    run(data, port, environ, encoders=encoders, matchers=matchers, shards=shards, start_from=start_from)
 
 
 def _stage(reader: Reader, help_text: str) -> click.Command:
@@ -77,7 +91,9 @@ def _follow_stdin() -> None:
 
 
 encoder = _stage(Reader.ENCODER, "Run an encoder: images.new → embeddings. As many as there are partitions may run.")
-search = _stage(Reader.SEARCH, "Run a search: embeddings → candidates. One works; a second one stands by.")
+search = _stage(
+    Reader.SEARCH, "Run a search: embeddings → candidates. One of each shard works; a second one stands by."
+)
 matcher = _stage(
     Reader.MATCHER, "Run a matcher: candidates → duplicates, verdicts. As many as there are partitions may run."
 )

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from streams.config import KafkaConfig
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
+from streams.shards import Shard, shards_named
 from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
 
 T = TypeVar("T")
@@ -80,10 +81,11 @@ def create_topics(
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
             only_new = only_new_groups and (stage not in ALSO_READS or has_grouped(admin, kafka))
+            if topic is EMBEDDINGS and other_shards(kafka):
+                # another number of shards would repeat every alert; `reshard` says where it goes on
+                continue
             for member in kafka.shards if topic is EMBEDDINGS else [kafka]:
-                # a new set of shards of a log that is known already would repeat every alert
-                known = topic is EMBEDDINGS and not kafka.shard.is_whole
-                commit_first_offsets(admin, member, stage, topic, only_new=only_new or known)
+                commit_first_offsets(admin, member, stage, topic, only_new=only_new)
     for stage, topic in ((stage, topic) for stage, further in ALSO_READS.items() for topic in further):
         if topic is EMBEDDINGS and kafka.in_second_log and topic in wanted:
             _begin_in_second_log(admin, kafka, stage)
@@ -91,6 +93,28 @@ def create_topics(
             only_new = only_new_groups and has_grouped(admin, kafka)
             commit_first_offsets(admin, kafka, stage, topic, only_new=only_new)
     return made
+
+
+def shard_sets(kafka: KafkaConfig) -> dict[int, dict[Shard, int]]:
+    """Return the offsets of the groups that follow the log of embeddings as shards, by how many shards there are."""
+    admin = admin_client(kafka)
+    whole = replace(kafka, shard=Shard())
+    names = {one.group_id for one in admin.list_consumer_groups(request_timeout=TIMEOUT_S).result().valid}
+    found: dict[int, dict[Shard, int]] = {}
+    for shard in shards_named(whole.group("search"), names):
+        group = GroupOffsets(replace(kafka, shard=shard), "search")
+        try:
+            offset = _retry(group.read).get(0)
+        finally:
+            group.close()
+        if offset is not None:
+            found.setdefault(shard.count, {})[shard] = offset
+    return found
+
+
+def other_shards(kafka: KafkaConfig) -> int | None:
+    """Return how many shards follow the log where it is another number than in `kafka`."""
+    return next((count for count in shard_sets(kafka) if count != kafka.shard.count), None)
 
 
 def has_grouped(admin: AdminClient, kafka: KafkaConfig) -> bool:
@@ -168,15 +192,16 @@ def delete_topics(kafka: KafkaConfig) -> None:
     """
     admin = admin_client(kafka)
     groups = [kafka.group(stage) for stage in READS if stage != "search"]
-    groups += [member.group("search") for member in kafka.shards]
+    groups += [replace(kafka, shard=shard).group("search") for shards in shard_sets(kafka).values() for shard in shards]
     groups += [requests_group(kafka, stage) for stage in ANSWERS]
     groups += [kafka.group(f"{stage}.{kafka.embeddings}") for stage in ALSO_READS]
-    _retry(lambda: _delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
+    _retry(lambda: delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def _delete_groups(admin: AdminClient, names: list[str]) -> None:
+def delete_groups(admin: AdminClient, names: list[str]) -> None:
+    """Remove groups; one that is not there is no error. KafkaException where one has members."""
     for future in admin.delete_consumer_groups(names, request_timeout=TIMEOUT_S).values():
         _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
 

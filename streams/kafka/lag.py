@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import GroupOffsets, end_offsets
+from streams.shards import Shard, shards_named
 from streams.topics import ALSO_READS, READS, Topic
 
 COUNT_TIMEOUT_S = 5.0
@@ -30,6 +31,7 @@ class StageLag:
     lag      messages that wait
     rate     messages taken in a second, since the previous sample
     members  processes in the stage's group
+    shards   of a search in shards: each of them; the search's own lag is that of the slowest
     """
 
     stage: str
@@ -37,6 +39,7 @@ class StageLag:
     lag: int
     rate: float
     members: int
+    shards: tuple["StageLag", ...] = ()
 
 
 class LagSampler:
@@ -47,11 +50,7 @@ class LagSampler:
         self._kafka = kafka
         self._reads = {stage: (topic, *ALSO_READS.get(stage, ())) for stage, topic in reads.items()}
         self._admin = clients.admin_client(kafka)
-        self._groups = {
-            (stage, topic.name): GroupOffsets(kafka, stage, topic)
-            for stage, topics in self._reads.items()
-            for topic in topics
-        }
+        self._groups: dict[tuple[str, str], GroupOffsets] = {}
         self._counter = clients.log_consumer(kafka, kafka.topic("lag"))
         self._previous: dict[str, tuple[float, int]] = {}
         self._counted: dict[tuple[str, str], tuple[tuple[Stretch, ...], int]] = {}
@@ -61,7 +60,7 @@ class LagSampler:
 
         KafkaException when Kafka or a topic is missing.
         """
-        return [self._sample(stage) for stage in self._reads]
+        return [self._sample_search() if stage == "search" else self._sample(stage) for stage in self._reads]
 
     def close(self) -> None:
         """Close the connections."""
@@ -69,22 +68,40 @@ class LagSampler:
         for group in self._groups.values():
             group.close()
 
-    def _sample(self, stage: str) -> StageLag:
+    def _sample_search(self) -> StageLag:
+        names = {
+            one.group_id for one in self._admin.list_consumer_groups(request_timeout=COUNT_TIMEOUT_S).result().valid
+        }
+        whole = replace(self._kafka, shard=Shard())
+        count = max((shard.count for shard in shards_named(whole.group("search"), names)), default=1)
+        members = replace(self._kafka, shard=Shard(0, count)).shards
+        if count == 1:
+            return self._sample("search")
+        shards = tuple(replace(self._sample("search", one), stage=f"search {one.shard}") for one in members)
+        rate = min(one.rate for one in shards)
+        lag = max(one.lag for one in shards)
+        return StageLag("search", shards[0].topic, lag, rate, sum(one.members for one in shards), shards)
+
+    def _sample(self, stage: str, kafka: KafkaConfig | None = None) -> StageLag:
+        kafka = kafka or self._kafka
+        group = kafka.group(stage)
         done, lag = 0, 0
         for topic in self._reads[stage]:
-            name = self._kafka.topic(topic.name)
-            committed = self._groups[stage, topic.name].read()
+            name = kafka.topic(topic.name)
+            if (group, topic.name) not in self._groups:
+                self._groups[group, topic.name] = GroupOffsets(kafka, stage, topic)
+            committed = self._groups[group, topic.name].read()
             done += sum(committed.values())
-            lag += self._lag((stage, name), committed, end_offsets(self._admin, name))
+            lag += self._lag((group, name), committed, end_offsets(self._admin, name))
         now = time.monotonic()
-        then, done_then = self._previous.get(stage, (now, done))
-        self._previous[stage] = now, done
+        then, done_then = self._previous.get(group, (now, done))
+        self._previous[group] = now, done
         rate = max(0.0, (done - done_then) / (now - then)) if now > then else 0.0
-        topics = ", ".join(self._kafka.topic(topic.name) for topic in self._reads[stage])
-        return StageLag(stage, topics, lag, rate, self._members(stage))
+        topics = ", ".join(kafka.topic(topic.name) for topic in self._reads[stage])
+        return StageLag(stage, topics, lag, rate, self._members(group))
 
     def _lag(self, read: tuple[str, str], committed: dict[int, int], ends: dict[int, int]) -> int:
-        """Count the messages after the committed offsets of a stage in a topic.
+        """Count the messages after the committed offsets of a group in a topic.
 
         A transaction's marker has an offset, too, so a difference of offsets need not be a message. A small difference
         is therefore counted by reading the log.
@@ -114,8 +131,7 @@ class LagSampler:
         self._counter.unassign()
         return found
 
-    def _members(self, stage: str) -> int:
-        name = self._kafka.group(stage)
+    def _members(self, name: str) -> int:
         (described,) = self._admin.describe_consumer_groups([name], request_timeout=COUNT_TIMEOUT_S).values()
         try:
             return len(described.result().members)

@@ -198,6 +198,25 @@ def test_a_grouping_that_has_lost_its_offsets_is_left_alone_once_it_has_a_state(
     assert "takes images of the past for new ones" in no_offsets(kafka, "grouping", "embeddings")
 
 
+def test_the_index_is_divided_among_searches_and_stays_so(kafka, service, tmp_path):
+    paths = write_groups(tmp_path / "images", 4)
+    up = start(*service, "--shards", "2", log=tmp_path / "up")
+    up.said("The index moves to 2 shards")
+    announce(kafka, paths)
+    reader = Reader(kafka, DUPLICATES, VERDICTS).until(lambda r: len(r.seen["verdicts"]) == len(paths))
+    assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(4)
+    up.process.send_signal(signal.SIGINT)
+    up.ends(0)
+    again = start(*service, log=tmp_path / "again")
+    announce(kafka, paths[:1], first=100)
+    reader.until(lambda r: len(r.seen["verdicts"]) == len(paths) + 1)
+    _until(again, lambda: {one.process for one in read_states(kafka)} >= {"search-0", "search-1"})
+    assert "moves" not in again.text
+    again.process.send_signal(signal.SIGINT)
+    again.ends(0)
+    reader.close()
+
+
 def test_a_port_in_use_ends_a_bridge_with_the_flag_that_names_another(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.records import ImageNew
 from streams import encoder_consumer, matcher_consumer
 from streams.config import Config, KafkaConfig
-from streams.kafka.admin import create_topics
+from streams.kafka.resharding import reshard
 from streams.search_consumer import SearchStage
 from streams.shards import Shard, shard_of
 from streams.topics import EMBEDDINGS, IMAGES_NEW
@@ -20,9 +20,8 @@ COUNT = 3
 
 def of_shards(kafka: KafkaConfig) -> list[KafkaConfig]:
     """One for each shard, whose groups have offsets."""
-    sharded = replace(kafka, shard=Shard(0, COUNT))
-    create_topics(sharded)
-    return sharded.shards
+    reshard(kafka, COUNT)
+    return replace(kafka, shard=Shard(0, COUNT)).shards
 
 
 def test_a_search_has_the_neighbors_of_all_shards_or_names_the_one_that_is_missing(

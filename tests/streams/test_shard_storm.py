@@ -12,8 +12,7 @@ import pytest
 
 from schemas.records import Embedding
 from streams.config import KafkaConfig
-from streams.kafka.admin import create_topics
-from streams.shards import Shard
+from streams.kafka.resharding import reshard
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, VERDICTS
 from tests.streams.test_exactly_once import POINTS, Lives, environ
 from tests.streams.test_search_stage import embedding, vectors
@@ -57,7 +56,7 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
     records = embeddings(paths, 1)
     # announced again with the same bytes: a verdict, and no alert
     records += [(path, replace(record, request_id=1000 + record.request_id)) for path, record in records[:30]]
-    create_topics(replace(kafka, shard=Shard(0, SHARDS)))
+    reshard(kafka, SHARDS)
     lives = lives_of(kafka, tmp_path, 3, rng)
     reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS)
     sent = 0
