@@ -35,6 +35,7 @@ from local_kafka.ports import free_ports
 from local_kafka.process import JavaProcess
 from local_kafka.programs import fetch, java
 from streams.config import BridgeConfig, Config, KafkaConfig
+from streams.shards import Shard
 from streams.topics import DUPLICATES, GROUPS, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
 
@@ -79,6 +80,20 @@ class Noting(dict[str, str]):
 def test_the_compose_file_keeps_to_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     subprocess.run([*command, str(ROOT / "docker-compose.yml")], check=True, capture_output=True)
+
+
+def test_the_compose_file_of_shards_has_a_search_for_each() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*command, str(ROOT / "docker-compose.shards.yml")], check=True, capture_output=True)
+    services = yaml.safe_load((ROOT / "docker-compose.shards.yml").read_text())["services"]
+    *_, count = services["topics"]["command"]
+    searches = [name for name in services if name.startswith("search")]
+    shards = [KafkaConfig.from_env(environment(services[name])).shard for name in searches]
+    assert shards == [Shard(index, int(count)) for index in range(int(count))]
+    assert all(services[name]["extends"]["service"] == "search" for name in searches[1:])
+    with main.make_context("imagetools", ["--help"], resilient_parsing=True) as context:
+        create = main.get_command(context, "topics").get_command(context, "create")  # type: ignore[union-attr]
+        assert create.make_context("create", services["topics"]["command"][2:]).params["shards"] == int(count)
 
 
 def test_the_dockerfile_passes_hadolint() -> None:
