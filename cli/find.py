@@ -195,6 +195,9 @@ def _settings(
         "FEATURES_DIR": environ.get("FEATURES_DIR") or str(home / "features"),
         # a folder may hold any number of broken files in a row; each is in the report
         "DEAD_LETTER_LIMIT": "0",
+        # a job is not watched like a service
+        "METRICS_PORT": "",
+        "LOG_FORMAT": "",
     }
     return {**_kept(environ, bootstrap), **ours}
 

@@ -180,6 +180,7 @@ class Supervisor:
             "MEMBER_NAME": member.name,
             "MEMBER_RESTARTS": str(member.restarts),
             "PYTHONUNBUFFERED": "1",
+            "METRICS_PORT": self._metrics_port(member),
         }
         options = () if member.stage == "bridge" else self.options
         with member.log.open("ab") as out:
@@ -193,6 +194,11 @@ class Supervisor:
                 start_new_session=True,
             )
         member.started = time.monotonic()
+
+    def _metrics_port(self, member: Member) -> str:
+        """Return a port for each process: the first has the one of the settings, the others count on."""
+        first = self.environ.get("METRICS_PORT", "")
+        return str(int(first) + self.members.index(member)) if first.strip("0") else first
 
     def _let_go(self, member: Member) -> None:
         if member.process is not None and member.process.stdin is not None:

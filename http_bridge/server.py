@@ -65,7 +65,7 @@ async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None]
 
 def main(config: BridgeConfig | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SystemExit with the exit code if it cannot."""
-    configure()
+    configure(json_lines=config is not None and config.log_format == "json")
     with ending():
         asyncio.run(run(config or BridgeConfig.from_env(), on_listening=_log_addresses))
 

@@ -3,6 +3,7 @@
 Messages contain file names, which may contain control sequences. A terminal that shows the log must not obey them.
 """
 
+import json
 import logging
 import sys
 import threading
@@ -10,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, TextIO
 
@@ -18,6 +20,9 @@ from imagetools.paths import printable
 log = logging.getLogger(__name__)
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
+
+USUAL_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Of every log record; what else it has came by `extra`."""
 
 _warned_about = threading.local()
 
@@ -39,10 +44,33 @@ class OneLine(logging.Formatter):
         )
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Log to standard error, one line a record; uncaught exceptions and warnings, too."""
+class JsonLine(OneLine):
+    """Formats a record as one line of JSON: time, level, logger, message, exception, and what `extra` gave.
+
+    Everything but ASCII is escaped, so no file name reaches a terminal raw.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's line."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        fields |= {name: value for name, value in vars(record).items() if name not in USUAL_FIELDS}
+        return json.dumps(fields, default=str)
+
+
+def configure(level: int = logging.INFO, *, json_lines: bool = False) -> None:
+    """Log to standard error, one line a record; uncaught exceptions and warnings, too.
+
+    json_lines  each line is a JSON object
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(FORMAT))
+    handler.setFormatter(JsonLine() if json_lines else OneLine(FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)

@@ -1,5 +1,6 @@
 """Logs of processes: the reason why one ended, and a copy that outlasts it."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -19,6 +20,9 @@ TRACEBACK = "Traceback (most recent call last):"
 STAMP = re.compile(r"^\S+[ T]\d\d:\d\d:\d\d[,.]\d+ (?P<level>[A-Z]+) ")
 """Beginning of a line in a stage's log."""
 
+JSON_START = '{"time": "'
+"""Beginning of a line in a stage's log in JSON (imagetools.logs.JsonLine)."""
+
 JAVA_STAMP = re.compile(r"^Exception in thread \S+ |^Caused by: ")
 
 JAVA_ERROR = re.compile(r"\b(ERROR|FATAL)\b|^(Caused by: |Exception in thread \S+ )?[\w.$]+(Exception|Error)\b")
@@ -33,11 +37,12 @@ def exit_reason(log: Path, since: int = 0) -> str:
         with log.open("rb") as file:
             end = file.seek(0, 2)
             file.seek(max(since, end - READ_BYTES))
-            lines = [line.rstrip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            text = [line.rstrip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except OSError as exc:
         return f"its log cannot be read: {exc.strerror}"
-    if not lines:
+    if not text:
         return "it wrote no log"
+    lines = [one for line in text for one in _as_text(line)]
     found = _raised(lines) or _error(lines) or lines[-1]
     return JAVA_STAMP.sub("", STAMP.sub("", found)).removeprefix("Error: ").strip()
 
@@ -66,6 +71,19 @@ def save_log(text: str, name: str) -> Path | None:
             return None
         copy = keep_copy(log)
         return None if copy == log else copy
+
+
+def _as_text(line: str) -> list[str]:
+    """Return the lines of text that a log record in JSON stands for; any other line as it is."""
+    if not line.startswith(JSON_START):
+        return [line]
+    try:
+        record = json.loads(line)
+    except ValueError:
+        # the first line that was read may begin in the middle, and the last one may be cut
+        return [line]
+    # without the time zone, as in a log in text
+    return [f"{record['time'][:23]} {record['level']} {record['message']}", *record.get("exception", "").splitlines()]
 
 
 def _raised(lines: Sequence[str]) -> str:

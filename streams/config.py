@@ -114,6 +114,9 @@ class Config:
     features_mb        of disk that they may take
     keep_order         criteria for the image of a group to keep, the weightiest first
     dead_letter_limit  after this many dead letters in a row a stage checks its inputs; 0: never
+    metrics_port       of /metrics, /healthz and /readyz; None: they are not served
+    metrics_host       the address that it is opened on
+    log_format         text or json
     matcher            threshold, the pairs that it leaves out, and the box that images are fitted to
     """
 
@@ -137,6 +140,9 @@ class Config:
     features_mb: int = table.FEATURES_MB.default
     keep_order: tuple[str, ...] = table.KEEP_ORDER.default
     dead_letter_limit: int = table.DEAD_LETTER_LIMIT.default
+    metrics_port: int | None = table.METRICS_PORT.default
+    metrics_host: str = table.METRICS_HOST.default
+    log_format: str = table.LOG_FORMAT.default
     matcher: MatcherConfig = MatcherConfig()
 
     @classmethod
@@ -164,6 +170,9 @@ class Config:
             features_mb=table.FEATURES_MB.read(environ),
             keep_order=table.KEEP_ORDER.read(environ),
             dead_letter_limit=table.DEAD_LETTER_LIMIT.read(environ),
+            metrics_port=table.METRICS_PORT.read(environ),
+            metrics_host=table.METRICS_HOST.read(environ),
+            log_format=table.LOG_FORMAT.read(environ),
             matcher=MatcherConfig(
                 threshold=table.THRESHOLD.read(environ),
                 alert_recoloured=table.ALERT_RECOLOURED.read(environ),
@@ -189,6 +198,7 @@ class BridgeConfig:
     body_timeout_s  how long a body may take to arrive, plus a second for every 16 KB; then 408
     bodies          how many may arrive at a time; one more ends the slowest with 408
     neighbors       of an image sent to POST /v1/duplicates, counted in distinct fingerprints
+    log_format      text or json
     """
 
     kafka: KafkaConfig = KafkaConfig()
@@ -203,6 +213,7 @@ class BridgeConfig:
     body_timeout_s: float = table.BRIDGE_BODY_TIMEOUT_S.default
     bodies: int = table.BRIDGE_BODIES.default
     neighbors: int = table.NB_NEIGHBORS.default
+    log_format: str = table.LOG_FORMAT.default
 
     @property
     def on_loopback(self) -> bool:
@@ -235,6 +246,7 @@ class BridgeConfig:
             body_timeout_s=table.BRIDGE_BODY_TIMEOUT_S.read(environ),
             bodies=table.BRIDGE_BODIES.read(environ),
             neighbors=table.NB_NEIGHBORS.read(environ),
+            log_format=table.LOG_FORMAT.read(environ),
         )
 
 

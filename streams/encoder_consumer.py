@@ -22,8 +22,8 @@ from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.stage import Outcome, Output, Received, Stage
-from streams.topics import ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
+from streams.stage import Figure, Outcome, Output, Received, Stage
+from streams.topics import ANNOUNCED_AT, ANNOUNCED_IN, EMBEDDINGS, IMAGES_NEW
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class EncoderStage(Stage[ImageNew]):
                 new.metadata,
             )
         announced_in = (ANNOUNCED_IN, str(received.partition).encode())
-        return (Output(EMBEDDINGS, received.path, embedding, received.timestamp, (announced_in,)),)
+        announced_at = (ANNOUNCED_AT, str(received.timestamp).encode())
+        return (Output(EMBEDDINGS, received.path, embedding, received.timestamp, (announced_in, announced_at)),)
 
     def inputs_away(self) -> str | None:
         """Say why no image can be read, as where another folder is mounted; None where known images can."""
@@ -117,6 +118,10 @@ class EncoderStage(Stage[ImageNew]):
         """End the decoding threads and close the store."""
         self._pool.shutdown()
         self._reader.close()
+
+    def figures(self) -> Iterable[Figure]:
+        """Return the model's name."""
+        return (Figure("model", "The model of the fingerprints.", 1, labels=(("model", self._encoder.model),)),)
 
     # requests
 

@@ -6,7 +6,7 @@ the transaction of the batch, so that the next owner reads it there and nothing 
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imagetools.errors import ImageRootUnavailable, MessageError
 from imagetools.features.cache import FeatureCache
@@ -20,7 +20,7 @@ from schemas.group_records import DecisionRecord, GroupingFact, SeenFile
 from schemas.records import Duplicates, Embedding, ImageRecord
 from streams.announced_files import AnnouncedFiles
 from streams.config import Config, KafkaConfig
-from streams.feature_store import open_store
+from streams.feature_store import cache_figures, open_store
 from streams.file_look import look_at
 from streams.group_outputs import outputs_of
 from streams.grouping_state import GroupingState
@@ -29,7 +29,7 @@ from streams.known_images import KnownImages
 from streams.log_index import announced_in
 from streams.pair_comparer import PairComparer
 from streams.service import serve
-from streams.stage import Outcome, Output, Received, Stage
+from streams.stage import Figure, Outcome, Output, Received, Stage
 from streams.standing_decisions import check
 from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, GROUPING_STATE
 
@@ -125,6 +125,14 @@ class GroupingStage(Stage[ImageRecord]):
     def released(self, partition: int) -> None:
         """Forget everything: another process owns the groups now."""
         self._forget()
+
+    def figures(self) -> Iterable[Figure]:
+        """Return how much the stage knows, and how often features were known."""
+        return (
+            Figure("grouping_images", "Images that the grouping stage knows.", len(self.state.images)),
+            Figure("groups", "Groups of images.", self.state.grouping.nb_groups),
+            *cache_figures(self._cache),
+        )
 
     def close(self) -> None:
         """Close the store."""

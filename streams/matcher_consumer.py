@@ -3,7 +3,7 @@
 A pair that a person called no duplicate, at the bytes that search found, is in no alert.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from schemas.records import (
 )
 from streams.config import Config, KafkaConfig
 from streams.decisions_log import DecisionsLog
-from streams.feature_store import open_store
+from streams.feature_store import cache_figures, open_store
 from streams.joining_stage import JoiningStage
 from streams.known_images import KnownImages
 from streams.pair_evidence import (
@@ -51,7 +51,7 @@ from streams.pair_evidence import (
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.stage import Outcome, Output
+from streams.stage import Figure, Outcome, Output
 from streams.standing_decisions import StandingDecisions
 from streams.topics import DUPLICATES, VERDICTS
 
@@ -146,6 +146,10 @@ class MatcherStage(JoiningStage):
         """Return why the folder of images is away or another one; None where images read before are still there."""
         return self._known.away()
 
+    def figures(self) -> Iterable[Figure]:
+        """Return how often features were known."""
+        return cache_figures(self._cache)
+
     def close(self) -> None:
         """End the threads and close the store."""
         self._pool.shutdown()
@@ -217,10 +221,9 @@ class MatcherStage(JoiningStage):
             piece = paths[len(compared) : len(compared) + self._workers]
             with self._scheduler.request():
                 compared += self._pool.map(lambda path: self._compare_file(candidate, opener, root, path), piece)
-        errors = [one for one in compared if isinstance(one, ImageError)]
         return reply_to(
             request,
-            error_message="; ".join(f"neighbor left out: {error}" for error in errors),
+            error_message="; ".join(f"neighbor left out: {one}" for one in compared if isinstance(one, ImageError)),
             duplicated=duplicates_among(compared),
             similar=similar_among(compared),
         )
@@ -261,8 +264,7 @@ class MatcherStage(JoiningStage):
         errors = {path: error for path, error in neighbors.items() if isinstance(error, ImageError)}
         reason = left_out(errors.values(), [one.relative_path for one in found if one not in duplicates])
         outcome = VerdictOutcome.DUPLICATE if duplicates else VerdictOutcome.CLEAR
-        similar = similar_among(compared.values())
-        verdict = Verdict(record.request_id, record.candidate, outcome, reason, similar)
+        verdict = Verdict(record.request_id, record.candidate, outcome, reason, similar_among(compared.values()))
         outputs = [Output(VERDICTS, record.candidate, verdict)]
         if duplicates:
             alert = Duplicates(

@@ -26,9 +26,11 @@ from streams.kafka import clients
 from streams.kafka.dead_letter_limit import DeadLetterLimit
 from streams.kafka.dead_letters import DeadLetterWriter
 from streams.kafka.errors import RECONNECTS, BrokerAway, ErrorLog, OffsetsLost, describe, no_offsets, no_topic
+from streams.kafka.generation import Generation, generation_of
 from streams.kafka.messages import Place, headers, place_of, read_message
 from streams.kafka.partitions import Partitions
 from streams.kafka.transactional_producer import TransactionalProducer
+from streams.observer import BatchStep, Observer, OnState, ignore_state
 from streams.requests.server import RequestServerFactory
 from streams.stage import Outcome, Received, Stage
 
@@ -37,16 +39,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
 """First and longest pause while inputs are away; each is twice the one before."""
-
-Generation = Any
-"""librdkafka's group metadata: the member and its generation."""
-
-OnState = Callable[..., None]
-"""Gets the runner's State and, where there is one, the reason."""
-
-
-def _ignore_state(_state: State, _reason: str = "") -> None:
-    """The default OnState."""
 
 
 class Runner(Generic[R]):
@@ -59,7 +51,8 @@ class Runner(Generic[R]):
         *,
         dead_letter_limit: int = 0,
         request_server: RequestServerFactory | None = None,
-        on_state: OnState = _ignore_state,
+        on_state: OnState = ignore_state,
+        observer: Observer | None = None,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
         """Make the clients; nothing joins the group or sends before `run`.
@@ -69,12 +62,14 @@ class Runner(Generic[R]):
         request_server     makes a context that is open while the loop runs and closes before the stage does; its
                            argument is `stop`
         on_state           called whenever the runner's state changes
+        observer           sees the work
         """
         self.stage: Stage[R] = stage
         self.kafka = kafka
         self._source = kafka.topic(stage.source.name)
         self._inputs = {kafka.topic(topic.name): topic for topic in (stage.source, *stage.also)}
         self._on_state = on_state
+        self._observer = observer or Observer()
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec = codec(kafka.registry)
         self._consumer = clients.stage_consumer(kafka, stage.name)
@@ -121,6 +116,7 @@ class Runner(Generic[R]):
         self._resume_if_due()
         generation, batch = self._poll(0 if self._partitions.restoring else POLL_S)
         self._report_state(member=generation is not None)
+        self._observer.turned(self._partitions, member=generation is not None)
         if not batch:
             self._keep_offsets(generation)
             self.stage.idle()
@@ -131,16 +127,24 @@ class Runner(Generic[R]):
             self._pause(str(exc))
 
     def _process(self, generation: Generation, batch: list[Message]) -> None:
-        received = [self._read(message) for message in batch]
-        outcomes = self._run_stage(received)
+        with self._observer.timed(BatchStep.READ):
+            received = [self._read(message) for message in batch]
+        with self._observer.timed(BatchStep.RUN):
+            outcomes = self._run_stage(received)
         if reason := self._dead_letter_limit.reason_to_wait(batch, outcomes):
             self._pause(reason)
-        elif self._commit(generation, batch, received, outcomes):
+            return
+        with self._observer.timed(BatchStep.COMMIT):
+            committed = self._commit(generation, batch, received, outcomes)
+        if committed:
             self._backoff_s = MIN_BACKOFF_S
             self._dead_letter_limit.committed(outcomes)
             self._dead_letters.log(batch, outcomes)
-            self.stage.committed(int(batch[-1].offset() or 0) + 1)
+            with self._observer.timed(BatchStep.APPLY):
+                self.stage.committed(int(batch[-1].offset() or 0) + 1)
+            self._observer.committed(received, outcomes)
         else:
+            self._observer.aborted()
             self.stage.aborted()
             self._partitions.rewind()
 
@@ -149,7 +153,7 @@ class Runner(Generic[R]):
     def _poll(self, timeout_s: float) -> tuple[Generation | None, list[Message]]:
         """Return a batch and the generation that it was polled under; None while this process is no member."""
         self._batch, self._rebalanced = [], False
-        generation = self._generation()
+        generation = generation_of(self._consumer)
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if (error := message.error()) is None:
@@ -167,18 +171,10 @@ class Runner(Generic[R]):
             return None, []
         return generation, batch
 
-    def _generation(self) -> Generation | None:
-        """Return the member and its generation, which fence a zombie; None while this process is no member.
-
-        The broker accepts any commit without a member id, so the id must be the same before and after the call.
-        """
-        before = self._consumer.memberid()
-        metadata = self._consumer.consumer_group_metadata()
-        return metadata if before and self._consumer.memberid() == before else None
-
     def _on_rebalance(self, lost: Collection[Place]) -> None:
         """Note that `_poll`'s batch spans a rebalance, and drop the messages of partitions that were taken away."""
         self._rebalanced = True
+        self._observer.rebalanced()
         self._batch = [message for message in self._batch if place_of(message) not in lost]
 
     def _check(self, error: KafkaError, topic: str) -> None:

@@ -7,7 +7,7 @@ nothing, and a batch reaches the index after its transaction has committed.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from imagetools.errors import ConfigError, IndexMismatch
@@ -23,7 +23,7 @@ from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
-from streams.stage import Outcome, Output, Received, Stage
+from streams.stage import Figure, Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, EMBEDDINGS
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,17 @@ class SearchStage(Stage[Embedding]):
     def close(self) -> None:
         """Save what is not saved yet, and close the index."""
         self.log_index.close()
+
+    def figures(self) -> Iterable[Figure]:
+        """Return the index's size and model."""
+        index = self.log_index.index
+        return (
+            Figure("index_images", "Images in the index.", len(index)),
+            Figure("index_fingerprints", "Distinct fingerprints in the index.", index.nb_nodes),
+            Figure("index_local_codes", "Local codes in the index.", len(index.local)),
+            Figure("index_offset", "The offset of the log that the index stands at.", self.log_index.offset or 0),
+            Figure("model", "The model of the fingerprints.", 1, labels=(("model", index.model or "none"),)),
+        )
 
     # requests
 

@@ -1,20 +1,31 @@
 """One stage as a process: settings, log, signals and exit code."""
 
+import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from imagetools.logs import configure
-from streams.config import Config
+from schemas.records import State
+from streams.config import Config, KafkaConfig
 from streams.exit_codes import ending
+from streams.metrics_server import serving
 from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.stage import Stage
+from streams.stage_health import StageHealth
+from streams.stage_metrics import StageMetrics
 from streams.states import StateReporter
 from streams.topics import ANSWERS
+
+log = logging.getLogger(__name__)
+
+MAX_POLL_INTERVAL_MS = 300_000
+"""librdkafka's default of max.poll.interval.ms."""
 
 KEPT_BYTES = 4 * 2**20
 """More than any memory block that an image of the usual size needs."""
@@ -28,28 +39,51 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
     config  None: from the environment
     SystemExit with the exit code (streams.exit_codes) when the stage cannot go on.
     """
-    configure()
+    configure(json_lines=config is not None and config.log_format == "json")
     keep_freed_memory()
     keep_algebra_in_one_thread()
     with ending():
         config = config or Config.from_env()
         images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
-        with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter:
-            _run(make(config), config, reporter)
+        metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)))
+        with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter, _served(metrics, config):
+            _run(make(config), config, reporter, metrics)
 
 
-def _run(stage: Stage[Any], config: Config, reporter: StateReporter) -> None:
+def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: StageMetrics) -> None:
+    def report(state: State, reason: str = "") -> None:
+        reporter.report(state, reason)
+        metrics.health.state(state, reason)
+
     request_server = partial(RequestServer, stage, config.kafka) if stage.name in ANSWERS else None
+    metrics.show(stage)
     runner = Runner(
         stage,
         config.kafka,
         dead_letter_limit=config.dead_letter_limit,
         request_server=request_server,
-        on_state=reporter.report,
+        on_state=report,
+        observer=metrics,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     runner.run()
+
+
+def _longest_turn_s(kafka: KafkaConfig) -> float:
+    """Return how long a turn of the loop may take: longer, and the group gives the partitions to another process."""
+    return float(kafka.settings.get("max.poll.interval.ms", MAX_POLL_INTERVAL_MS)) / 1000
+
+
+@contextmanager
+def _served(metrics: StageMetrics, config: Config) -> Iterator[None]:
+    """Serve metrics and probes where the settings ask for it. ConfigError where the port cannot be opened."""
+    if config.metrics_port is None:
+        yield
+        return
+    with serving(metrics, config.metrics_host, config.metrics_port) as port:
+        log.info("%s: metrics on %s port %d", metrics.stage, config.metrics_host, port)
+        yield
 
 
 def keep_freed_memory() -> None:

@@ -224,6 +224,15 @@ DEAD_LETTER_LIMIT = Setting(
     "DEAD_LETTER_LIMIT", whole(0, MAX_COUNT), 100,
     "After this many dead letters in a row a stage checks its inputs; 0: never.", STAGES,
 )  # fmt: skip
+METRICS_PORT: Setting[int | None] = Setting(
+    "METRICS_PORT", port, None, "The port of a stage's /metrics, /healthz and /readyz; `up` counts on from it.", STAGES,
+    without="none: they are not served",
+)  # fmt: skip
+METRICS_HOST = Setting("METRICS_HOST", str, "127.0.0.1", "The address that this port is opened on.", STAGES)
+LOG_FORMAT = Setting(
+    "LOG_FORMAT", one_of("text", "json"), "text", "How processes log: text, or json, one object a line.",
+    (*STAGES, Reader.BRIDGE),
+)  # fmt: skip
 
 SERVER_PORT: Setting[int | None] = Setting(
     "SERVER_PORT", port, None, "One port for all paths; POST / is then answered by no contract.", (Reader.BRIDGE,),

@@ -1,6 +1,6 @@
 """The contract of a stage: a function from the records of one topic to records of others, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -49,6 +49,22 @@ class Output:
 
 Outcome = Sequence[Output] | ImageToolsError
 """The result of one input: the messages to send, or why it becomes a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that a stage shows to those who watch it.
+
+    name    by Prometheus' conventions, with its unit, without the project's prefix
+    counts  whether it only grows; otherwise it is a measurement
+    labels  names and values
+    """
+
+    name: str
+    help: str
+    value: float
+    counts: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Stage(Generic[R]):
@@ -140,6 +156,10 @@ class Stage(Generic[R]):
 
     def close(self) -> None:
         """Release what the stage holds."""
+
+    def figures(self) -> Iterable[Figure]:
+        """Return what there is to watch. Called every few seconds, between batches; must not take long."""
+        return ()
 
     # requests, on threads of the request server
 

@@ -27,13 +27,19 @@ PARTITIONS = 6
 class Topic:
     """One topic: its records, and how the broker keeps it.
 
-    kind  None: no records; the messages of other topics, as they came
+    kind       None: no records; the messages of other topics, as they came
+    holds      what it is for, in a sentence
+    key        what the key of a message names
+    tombstone  what a message without a value says; empty: there is none
     """
 
     name: str
     kind: type[Record] | None
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
+    holds: str = ""
+    key: str = "the image's path"
+    tombstone: str = ""
 
 
 COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS)}
@@ -41,25 +47,89 @@ COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * DAY_MS
 MAX_GROUP_BYTES = 4 * 2**20
 """Of a group's record: some 20,000 images."""
 
-IMAGES_NEW = Topic("images.new", ImageNew, PARTITIONS)
-EMBEDDINGS = Topic(EMBEDDINGS_TOPIC, Embedding, 1, COMPACTED)
-CANDIDATES = Topic("candidates", Candidates, PARTITIONS)
-DUPLICATES = Topic("duplicates", Duplicates, PARTITIONS)
-VERDICTS = Topic("verdicts", Verdict, PARTITIONS)
-GROUPS = Topic("groups", GroupRecord, 1, {**COMPACTED, "max.message.bytes": str(2 * MAX_GROUP_BYTES)})
-DECISIONS = Topic("decisions", DecisionRecord, 1, COMPACTED)
+IMAGES_NEW = Topic(
+    "images.new",
+    ImageNew,
+    PARTITIONS,
+    holds="Announcements of images, from any producer.",
+    tombstone="the image is gone",
+)
+EMBEDDINGS = Topic(
+    EMBEDDINGS_TOPIC,
+    Embedding,
+    1,
+    COMPACTED,
+    holds="The ordered log of what each image looks like; a collection that moves to another model has a second one.",
+    tombstone="the image is gone",
+)
+CANDIDATES = Topic(
+    "candidates", Candidates, PARTITIONS, holds="Each new image with those that it is to be compared with."
+)
+DUPLICATES = Topic(
+    "duplicates", Duplicates, PARTITIONS, holds="Alerts: an image with those that show the same picture."
+)
+VERDICTS = Topic("verdicts", Verdict, PARTITIONS, holds="What became of each announcement.")
+GROUPS = Topic(
+    "groups",
+    GroupRecord,
+    1,
+    {**COMPACTED, "max.message.bytes": str(2 * MAX_GROUP_BYTES)},
+    holds="Groups of images that show one picture; the header event says what became of a group.",
+    key="the path of the group's earliest image",
+    tombstone="the group has ended",
+)
+DECISIONS = Topic(
+    "decisions",
+    DecisionRecord,
+    1,
+    COMPACTED,
+    holds="What people say of pairs and groups.",
+    key="the decision's id",
+    tombstone="the decision is undone",
+)
 # a fact holds a whole decision, which may be as large as the usual limit, and a little more
-GROUPING_STATE = Topic("grouping.state", GroupingFact, 1, {**COMPACTED, "max.message.bytes": str(2 * 2**20)})
-DEAD_LETTERS = Topic("dead-letters", None, 1)
+GROUPING_STATE = Topic(
+    "grouping.state",
+    GroupingFact,
+    1,
+    {**COMPACTED, "max.message.bytes": str(2 * 2**20)},
+    holds="What the grouping stage knows; nobody else reads it.",
+    key="the fact's id",
+    tombstone="the fact holds no longer",
+)
+DEAD_LETTERS = Topic("dead-letters", None, 1, holds="Messages that were set aside, as they came.", key="as it came")
 
 SHORT_LIVED = {"cleanup.policy": "delete", "retention.ms": "300000", "segment.ms": "300000"}
 """Five minutes, longer than anybody waits for a reply. Segments are short, too: the broker removes closed ones only."""
 
-ENCODE_REQUESTS = Topic("encode.requests", EncodeRequest, PARTITIONS, SHORT_LIVED)
-SEARCH_REQUESTS = Topic("search.requests", SearchRequest, 1, SHORT_LIVED)
-MATCH_REQUESTS = Topic("match.requests", MatchRequest, PARTITIONS, SHORT_LIVED)
-REPLIES = Topic("replies", Reply, 3, SHORT_LIVED)
-STAGE_STATES = Topic("stage.states", StageState, 1, SHORT_LIVED)
+ENCODE_REQUESTS = Topic(
+    "encode.requests",
+    EncodeRequest,
+    PARTITIONS,
+    SHORT_LIVED,
+    holds="Requests for a fingerprint.",
+    key="the correlation id",
+)
+SEARCH_REQUESTS = Topic(
+    "search.requests", SearchRequest, 1, SHORT_LIVED, holds="Requests for neighbors.", key="the correlation id"
+)
+MATCH_REQUESTS = Topic(
+    "match.requests",
+    MatchRequest,
+    PARTITIONS,
+    SHORT_LIVED,
+    holds="Requests to compare images.",
+    key="the correlation id",
+)
+REPLIES = Topic("replies", Reply, 3, SHORT_LIVED, holds="The stages' replies to requests.", key="the correlation id")
+STAGE_STATES = Topic(
+    "stage.states",
+    StageState,
+    1,
+    SHORT_LIVED,
+    holds="What each process does, every ten seconds and when it changes.",
+    key="the process",
+)
 
 TOPICS = (
     IMAGES_NEW,
@@ -87,8 +157,20 @@ ALSO_READS = {"grouping": (EMBEDDINGS, DUPLICATES)}
 ANSWERS = {"encoder": ENCODE_REQUESTS, "search": SEARCH_REQUESTS, "matcher": MATCH_REQUESTS}
 """The topic of the requests that each stage answers."""
 
+WRITES = {
+    "encoder": (EMBEDDINGS, VERDICTS, DEAD_LETTERS, STAGE_STATES, REPLIES),
+    "search": (CANDIDATES, VERDICTS, DEAD_LETTERS, STAGE_STATES, REPLIES),
+    "matcher": (DUPLICATES, VERDICTS, DEAD_LETTERS, STAGE_STATES, REPLIES),
+    "grouping": (GROUPS, GROUPING_STATE, DEAD_LETTERS, STAGE_STATES),
+    "bridge": (IMAGES_NEW, DECISIONS, ENCODE_REQUESTS, SEARCH_REQUESTS, MATCH_REQUESTS),
+}
+"""The topics that each process writes."""
+
 ANNOUNCED_IN = "announced-partition"
 """Header of an embedding: the partition of images.new that held the announcement."""
+
+ANNOUNCED_AT = "announced-at"
+"""Header of all that follows from an announcement: its timestamp, milliseconds since 1970."""
 
 
 def requests_group(kafka: KafkaConfig, stage: str) -> str:

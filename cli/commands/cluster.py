@@ -51,6 +51,16 @@ def topics() -> None:
 
 
 @topics.command()
+def describe() -> None:
+    """Print an AsyncAPI document of all topics: their settings, records and headers, and who reads and writes them."""
+    import json
+
+    from streams.asyncapi import document
+
+    click.echo(json.dumps(document(), indent=2, ensure_ascii=False))
+
+
+@topics.command()
 @click.option("--replication", default=-1, help="Copies of each partition; -1: the broker's default.", type=int)
 @click.option(
     "--shards",

@@ -40,6 +40,7 @@ MATCHER = (
     settings.NB_WORKERS,
 )
 GROUPING = (settings.KEEP_ORDER,)
+WATCHING = (settings.METRICS_PORT, settings.METRICS_HOST, settings.LOG_FORMAT)
 BRIDGE = tuple(
     row
     for row in settings.SETTINGS

@@ -42,7 +42,7 @@ def shorten_spinning() -> None:
 @options.start_from
 @options.setting_options(
     settings.IMAGES_DIR, options.OWN_KAFKA, *options.KAFKA[1:], *options.MODEL, *options.SEARCH, *options.MATCHER,
-    *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.BRIDGE,
+    *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.WATCHING, *options.BRIDGE,
 )  # fmt: skip
 def up(
     environ: dict[str, str],

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,14 @@ MAX_BYTES: Final = 512 * 1024 * 1024
 
 _Key = tuple[Path, str, str]
 """Root, path in it, and state of the file."""
+
+
+class FeatureSource(StrEnum):
+    """Where features come from."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+    COMPUTED = "computed"
 
 
 class FeatureCache:
@@ -50,6 +59,7 @@ class FeatureCache:
         self._memory: LRUCache[_Key, Features] = LRUCache(max_bytes, getsizeof=lambda features: features.nbytes)
         self._on_read = on_read
         self._lock = threading.Lock()
+        self._found = dict.fromkeys(FeatureSource, 0)
         self._cores = threading.BoundedSemaphore(max_computing or usable_cores())
 
     def get(self, root: ImageRoot, path: str) -> Features:
@@ -65,11 +75,13 @@ class FeatureCache:
         key = root.folder, path, state
         with self._lock:
             known = self._memory.get(key)
+            self._found[FeatureSource.MEMORY] += known is not None
         if known is not None:
             return known
         features = self._load(key)
         if features is not None and self._on_read is not None:
             self._on_read(root, path)
+        self._count(FeatureSource.COMPUTED if features is None else FeatureSource.DISK)
         if features is None:
             features = self._compute(root, path)
             # of a file that changed while it was read, nobody knows which state was read
@@ -92,9 +104,19 @@ class FeatureCache:
         return len(self._memory)
 
     @property
+    def found(self) -> dict[FeatureSource, int]:
+        """How many features of readable files came from each source."""
+        with self._lock:
+            return dict(self._found)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the features in memory."""
         return int(self._memory.currsize)
+
+    def _count(self, source: FeatureSource) -> None:
+        with self._lock:
+            self._found[source] += 1
 
     def _load(self, key: _Key) -> Features | None:
         if self._store is None:

@@ -153,6 +153,11 @@ class Grouping:
         return len(self._graph.current)
 
     @property
+    def nb_groups(self) -> int:
+        """How many groups there are."""
+        return len(self._published)
+
+    @property
     def steps(self) -> int:
         """Edges that were looked at since the beginning: the measure of work done."""
         return self._graph.steps

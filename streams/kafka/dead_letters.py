@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from imagetools.errors import ImageToolsError, MessageError
 from schemas.codec import Codec
 from schemas.records import Verdict, VerdictOutcome
-from streams.kafka.messages import headers, path_of
+from streams.kafka.messages import coordinates, headers, path_of
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
@@ -65,7 +65,8 @@ class DeadLetterWriter:
         for message, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, ImageToolsError):
                 place = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
-                log.warning("%s: dead letter (%s): %s", self._stage.name, place, outcome)
+                extra = coordinates(message) | {"error_type": type(outcome).__name__}
+                log.warning("%s: dead letter (%s): %s", self._stage.name, place, outcome, extra=extra)
 
     def _announcement(self, message: Message, received: Received[Any] | MessageError) -> tuple[int | None, str | None]:
         """Return the announcement's request id and path, from the record, or the path alone, from the key."""

@@ -14,6 +14,7 @@ from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import end_offsets
 from streams.kafka.errors import RECONNECTS, with_remedy
+from streams.kafka.messages import coordinates
 from streams.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Follower:
             if self._include_invalid:
                 return ConsumedMessage(topic, None, message, exc)
             place = message.topic(), message.partition(), message.offset()
-            log.warning("%s, partition %s, offset %s: %s", *place, exc)
+            log.warning("%s, partition %s, offset %s: %s", *place, exc, extra=coordinates(message))
             return None
         return ConsumedMessage(topic, record, message)
 

@@ -11,7 +11,7 @@ from schemas.codec import R, codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import end_offsets, log_id
-from streams.kafka.messages import read_message
+from streams.kafka.messages import coordinates, read_message
 from streams.stage import Received
 
 log = logging.getLogger(__name__)
@@ -82,5 +82,5 @@ class LogReader(Generic[R]):
             return read_message(message, self._codec, self._kind, self._topic)
         except MessageError as exc:
             # it became a dead letter when the stage first read it
-            log.debug("offset %s: %s", message.offset(), exc)
+            log.debug("offset %s: %s", message.offset(), exc, extra=coordinates(message))
             return None

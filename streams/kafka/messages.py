@@ -1,6 +1,7 @@
 """Kafka messages as records: the key is the path, the value Avro; both are checked."""
 
 from itertools import islice
+from typing import Any
 
 from confluent_kafka import Message
 
@@ -52,6 +53,11 @@ def path_of_key(message: Message) -> str:
 def place_of(message: Message) -> Place:
     """Return the partition that holds the message."""
     return message.topic() or "", message.partition() or 0
+
+
+def coordinates(message: Message) -> dict[str, Any]:
+    """Return where the message stands, for a log record's `extra`."""
+    return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
 
 
 def path_of(record: Record) -> str:

@@ -70,6 +70,7 @@ class Partitions:
         """on_rebalance: called during the consumer's poll, with the partitions that were taken away."""
         self.progress = ""
         self.further: dict[Place, int] = {}
+        self._offsets: dict[Place, int] = {}
         self._committed_at = time.monotonic()
         self._looked_at = time.monotonic()
         self._consumer = consumer
@@ -89,6 +90,23 @@ class Partitions:
         return bool(self._restoring)
 
     @property
+    def owned(self) -> int:
+        """How many partitions of the stage's source this process owns."""
+        return sum(topic == self._topic for topic, _ in self._offsets)
+
+    def lag(self) -> dict[Place, int]:
+        """Return how far the committed offset of each partition is behind its end, where the end is known.
+
+        A difference of offsets, so the markers of transactions count. Asks no broker: librdkafka learns the end with
+        each fetch.
+        """
+        ends = {
+            place: self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
+            for place in self._offsets
+        }
+        return {place: max(0, end - self._offsets[place]) for place, end in ends.items() if end >= 0}
+
+    @property
     def keep_due(self) -> bool:
         """Whether the offsets in `further` have to be committed again."""
         return bool(self.further) and time.monotonic() - self._committed_at > KEEP_S
@@ -96,6 +114,7 @@ class Partitions:
     def committed(self, offsets: Mapping[Place, int]) -> None:
         """Note the offsets that a transaction has committed, those in `further` among them."""
         self.further = {place: offsets[place] for place in self.further}
+        self._offsets |= offsets
         self._committed_at = time.monotonic()
 
     def subscribe(self) -> None:
@@ -133,7 +152,7 @@ class Partitions:
             log.debug("%s: no look for more partitions: %s", self._stage.name, exc.args[0].str())
             return
         self._consumer.incremental_assign(starts)
-        self._note_further(starts)
+        self._note_offsets(starts)
         names = ", ".join(f"{part.topic} {part.partition}" for part in starts)
         log.info("%s: reads partitions that were added: %s", self._stage.name, names)
 
@@ -146,7 +165,7 @@ class Partitions:
         starts = self._starting_points(self._consumer.committed(owned, timeout=TIMEOUT_S)) if owned else []
         for start in starts:
             self._consumer.seek(start)
-        self._note_further(starts)
+        self._note_offsets(starts)
         if self._stage.stale:
             self._begin_restoring(starts)
 
@@ -181,7 +200,7 @@ class Partitions:
             wanted = [*partitions, *self._further_partitions()] if partitions else []
             owned = self._starting_points(consumer.committed(wanted, timeout=TIMEOUT_S))
             consumer.incremental_assign(owned)
-            self._note_further(owned)
+            self._note_offsets(owned)
             self._begin_restoring(owned)
         except (KafkaException, OffsetsLost, OSError) as exc:
             self._failure = exc
@@ -193,8 +212,9 @@ class Partitions:
                 raise KafkaException(found.error)
             yield from (TopicPartition(name, number) for number in found.partitions)
 
-    def _note_further(self, starts: Iterable[TopicPartition]) -> None:
+    def _note_offsets(self, starts: Iterable[TopicPartition]) -> None:
         self.further |= {(part.topic, part.partition): part.offset for part in starts if part.topic in self._also}
+        self._offsets |= {(part.topic, part.partition): part.offset for part in starts}
 
     def _begin_restoring(self, owned: Iterable[TopicPartition]) -> None:
         further = [part for part in owned if part.topic != self._topic]
@@ -242,4 +262,6 @@ class Partitions:
             self._stage.released(part.partition)
         for part in further:
             self.further.pop((part.topic, part.partition), None)
+        for part in (*partitions, *further):
+            self._offsets.pop((part.topic, part.partition), None)
         consumer.incremental_unassign([*partitions, *further])

@@ -25,6 +25,7 @@ from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.async_producer import AsyncProducer
 from streams.kafka.errors import BrokerAway, describe
+from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.requests.shard_replies import ShardReplies
 from streams.topics import REPLIES
@@ -189,7 +190,7 @@ class RequestClient:
         try:
             reply = self._codec.decode(message.topic() or "", Reply, value)
         except (MessageError, RegistryAway) as exc:
-            log.warning("a reply at offset %s was dropped: %s", message.offset(), exc)
+            log.warning("a reply at offset %s was dropped: %s", message.offset(), exc, extra=coordinates(message))
             return
         if reply.bridge == self.instance:
             settle(reply)

@@ -16,6 +16,7 @@ from schemas.codec import codec
 from schemas.records import Envelope, Reply, ReplyOutcome, Request
 from streams.config import KafkaConfig
 from streams.kafka import clients
+from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
 from streams.topics import ANSWERS, REPLIES
@@ -139,7 +140,8 @@ class RequestServer(AbstractContextManager["RequestServer"]):
             request: Request = self._codec.decode(self._topic, kind, value)
         except (MessageError, RegistryAway) as exc:
             # without an envelope there is no client to reply to
-            log.warning("%s: a request at offset %s was dropped: %s", self._stage.name, message.offset(), exc)
+            text = "%s: a request at offset %s was dropped: %s"
+            log.warning(text, self._stage.name, message.offset(), exc, extra=coordinates(message))
             return None
         return request
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from itertools import count
 from pathlib import Path
@@ -30,6 +32,18 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """In which the matcher dies at its start."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return {**ENVIRON, **broken(tmp_path / "broken", "matcher")}
+
+
+def test_the_reason_of_an_end_is_also_found_in_a_log_in_json(tmp_path):
+    log = tmp_path / "log"
+    words = "import sys, logging, imagetools.logs as logs; logs.configure(json_lines=True); "
+    for code, reason in (
+        ("logging.info('at work'); raise RuntimeError('no\\ndisk')", r"RuntimeError: no\ndisk"),
+        ("logging.error('the topic is gone'); logging.info('stopped')", "the topic is gone"),
+    ):
+        with log.open("wb") as out:
+            subprocess.run([sys.executable, "-c", words + code], stderr=out, check=False, env=ENVIRON)
+        assert exit_reason(log) == reason
 
 
 def test_a_stage_that_dies_without_progress_is_given_up_with_its_last_words_and_a_log_that_stays(environ, tmp_path):

@@ -1,5 +1,6 @@
 """The service on one machine when its surroundings fail: Kafka killed, ports taken, offsets lost."""
 
+import json
 import signal
 import socket
 import time
@@ -21,6 +22,7 @@ from streams.topics import DUPLICATES, EMBEDDINGS, GROUPING_STATE, IMAGES_NEW, V
 from tests.support.grouping_messages import embedding, image
 from tests.support.processes import Running, broken, kafka_of, start
 from tests.support.streaming import Reader, group_pairs, pairs_of, scene, send, write_groups
+from tests.support.watching import Watched, ports_in_a_row
 
 
 def test_a_kafka_that_is_killed_is_started_again_and_no_alert_is_lost_or_doubled(tmp_path):
@@ -122,9 +124,16 @@ def test_offsets_that_are_lost_end_the_service_with_the_way_to_go_on(kafka, serv
     text = start(*service, log=tmp_path / "lost").ends(2, 60)
     assert f"encoder-0 stopped: group {group} has no committed offset" in text
     assert "--from earliest" in text
-    up = start(*service, "--from", "earliest", log=tmp_path / "up")
+    metrics = ports_in_a_row(4)
+    watching = ["--metrics-port", str(metrics), "--log-format", "json"]
+    up = start(*service, "--from", "earliest", *watching, log=tmp_path / "up")
     reader = Reader(kafka, VERDICTS).until(lambda r: r.seen["verdicts"])
     reader.close()
+    for number, stage in enumerate(("encoder", "search", "matcher", "grouping")):
+        _until(up, Watched(metrics + number).is_ready)
+        lines = (tmp_path / "data" / "logs" / f"{stage}-0.log").read_text("utf-8").splitlines()
+        messages = [json.loads(line)["message"] for line in lines if line.startswith("{")]
+        assert f"{stage}: metrics on 127.0.0.1 port {metrics + number}" in messages
     up.process.terminate()
     up.ends(0)
 

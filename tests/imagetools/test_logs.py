@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from datetime import datetime
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 from cli.alerts import as_line, as_text
 from cli.json_lines import json_line
 from cli.main import main
-from imagetools.logs import FORMAT, OneLine
+from imagetools.logs import FORMAT, JsonLine, OneLine
 from imagetools.paths import printable, shown
 from schemas.records import Duplicate, Duplicates
 
@@ -51,6 +52,23 @@ def test_a_record_is_one_line_and_a_traceback_keeps_its_lines():
     text = formatter.format(record)
     assert text.splitlines()[1].startswith("Traceback")
     assert not set(text) & (CONTROLS - {"\n"})
+
+
+def test_a_record_in_json_is_one_line_with_its_exception_and_all_that_was_given():
+    place = {"topic": "images.new", "partition": 3, "offset": 17}
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.getLogger("x").makeRecord(
+            "x", logging.ERROR, "f", 1, "%s: not read", (HOSTILE,), sys.exc_info(), extra=place
+        )
+    line = JsonLine().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    fields = json.loads(line)
+    assert fields.pop("exception").endswith(f"ValueError: {ESCAPED}")
+    assert datetime.fromisoformat(fields.pop("time")).timestamp() == pytest.approx(record.created, abs=0.001)
+    assert fields == {"level": "ERROR", "logger": "x", "message": f"{HOSTILE}: not read", **place}
 
 
 def warned_of(folder: Path) -> Path:

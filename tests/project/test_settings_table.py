@@ -151,6 +151,9 @@ DECIDED = {
         "SCHEMA_REGISTRY_URL",
         "DEAD_LETTER_LIMIT",
         "SHARD",
+        "METRICS_PORT",
+        "METRICS_HOST",
+        "LOG_FORMAT",
     },
 }
 """What these commands decide by themselves, or have an option of another name for."""

@@ -52,6 +52,9 @@ VARIABLES = [
     ("FEATURES_MB", "512", lambda c: c.features_mb, 512),
     ("KEEP_ORDER", "earliest, whole", lambda c: c.keep_order, ("earliest", "whole")),
     ("DEAD_LETTER_LIMIT", "0", lambda c: c.dead_letter_limit, 0),
+    ("METRICS_PORT", "9200", lambda c: c.metrics_port, 9200),
+    ("METRICS_HOST", "0.0.0.0", lambda c: c.metrics_host, "0.0.0.0"),
+    ("LOG_FORMAT", "json", lambda c: c.log_format, "json"),
     ("THRESHOLD", "0.5", lambda c: c.matcher.threshold, 0.5),
     ("ALERT_RECOLOURED", "no", lambda c: c.matcher.alert_recoloured, False),
     ("ALERT_MOVED", "off", lambda c: c.matcher.alert_moved, False),
@@ -91,7 +94,7 @@ def test_an_empty_variable_counts_as_unset(name):
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),
         ("SHARD", "4/4"), ("SHARD", "2"),
         ("KAFKA_GROUP_PROTOCOL", "modern"), ("KEEP_ORDER", "prettiest"), ("KEEP_ORDER", "whole,whole"),
-        ("KEEP_ORDER", "whole,"),
+        ("KEEP_ORDER", "whole,"), ("METRICS_PORT", "65536"), ("LOG_FORMAT", "xml"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_variables_name(name, text):
@@ -180,6 +183,7 @@ BRIDGE_VARIABLES = [
     ("BRIDGE_IN_FLIGHT", "8", "in_flight", 8),
     ("BRIDGE_BODY_TIMEOUT_S", "1.5", "body_timeout_s", 1.5),
     ("BRIDGE_BODIES", "4", "bodies", 4),
+    ("LOG_FORMAT", "json", "log_format", "json"),
     ("NB_NEIGHBORS", "50", "neighbors", 50),
     ("KAFKA_BOOTSTRAP_SERVERS", "a:1", "kafka", KafkaConfig("a:1")),
 ]
