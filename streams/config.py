@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from imagetools.errors import ConfigError
 from imagetools.matching.config import MatcherConfig
 from streams import librdkafka
 from streams import settings as table
@@ -106,6 +107,7 @@ class Config:
     batch_size         vectors that a rebuild of the index inserts at a time
     dimension          that a fingerprint must have; None: that of the log
     distance_type      one of imagetools.index.config.DISTANCE_TYPES
+    index_engine       one of imagetools.index.config.INDEX_ENGINES; None: USearch, and NGT for L1
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_local           more neighbors that share local codes, at most, counted in the same way; 0: none
     nb_plain           more neighbors of a candidate with fewer than FEW_CODES local codes, counted in the same way
@@ -132,6 +134,7 @@ class Config:
     batch_size: int = table.BATCH_SIZE.default
     dimension: int | None = table.DIMENSION.default
     distance_type: str = table.DISTANCE_TYPE.default
+    index_engine: str | None = table.INDEX_ENGINE.default
     nb_neighbors: int = table.NB_NEIGHBORS.default
     nb_local: int = table.NB_LOCAL.default
     nb_plain: int = table.NB_PLAIN.default
@@ -149,6 +152,9 @@ class Config:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Config":
         """The settings in `environ`; ConfigError names the first variable that is wrong."""
         images_dir = table.IMAGES_DIR.read(environ)
+        distance_type, index_engine = table.DISTANCE_TYPE.read(environ), table.INDEX_ENGINE.read(environ)
+        if distance_type == "L1" and index_engine == "USearch":
+            raise ConfigError("INDEX_ENGINE is USearch, which does not know the DISTANCE_TYPE L1: set it to NGT")
         return cls(
             kafka=KafkaConfig.from_env(environ),
             images_dir=images_dir,
@@ -161,7 +167,8 @@ class Config:
             index_dir=table.INDEX_DIR.read(environ),
             batch_size=table.BATCH_SIZE.read(environ),
             dimension=table.DIMENSION.read(environ),
-            distance_type=table.DISTANCE_TYPE.read(environ),
+            distance_type=distance_type,
+            index_engine=index_engine,
             nb_neighbors=table.NB_NEIGHBORS.read(environ),
             nb_local=table.NB_LOCAL.read(environ),
             nb_plain=table.NB_PLAIN.read(environ),

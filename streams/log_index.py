@@ -14,7 +14,7 @@ from imagetools.local_codes import LocalCodes, unpack_codes
 from schemas.records import Embedding, Fingerprint, Part
 from streams.config import Config
 from streams.kafka.log_reader import LogReader
-from streams.snapshots import Snapshots
+from streams.snapshots import PendingSnapshot, Snapshots
 from streams.stage import Received
 from streams.topics import ANNOUNCED_IN, EMBEDDINGS
 
@@ -39,7 +39,7 @@ class LogIndex:
     def __init__(self, config: Config) -> None:
         """OSError where INDEX_DIR cannot be made or written."""
         self._config = config
-        self._index_config = IndexConfig(config.distance_type, config.dimension)
+        self._index_config = IndexConfig(config.distance_type, config.dimension, config.index_engine)
         self._shard = config.kafka.shard
         self._snapshots = Snapshots(config.index_dir / self._shard.name, self._index_config)
         self.index = Index(self._index_config, self._snapshots.scratch)
@@ -47,6 +47,7 @@ class LogIndex:
         self._unsaved = 0
         self._saved_at = time.monotonic()
         self.log_id = ""
+        self._saving: PendingSnapshot | None = None
 
     def apply(self, change: Change) -> None:
         """Apply a change to the index. The caller sets `offset`."""
@@ -54,9 +55,14 @@ class LogIndex:
         change.apply()
 
     def save_if_due(self) -> None:
-        """Write a snapshot if the last one is old and many changes have come since."""
-        if self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
-            self._save()
+        """Begin a snapshot if the last one is old and many changes have come since; it is written beside the work."""
+        if self._saving is not None:
+            if self._saving.is_written():
+                self._finish_saving()
+        elif self._unsaved >= SNAPSHOT_AT_LEAST and time.monotonic() - self._saved_at > SNAPSHOT_EVERY_S:
+            assert self.offset is not None
+            self._saving = self._snapshots.begin(self.index, self.log_id, self.offset)
+            self._unsaved, self._saved_at = 0, time.monotonic()
 
     def restore(self, partition: int, offset: int) -> Iterator[str]:
         """Bring the index to exactly `offset`: from itself, a snapshot, or the log's beginning.
@@ -90,6 +96,7 @@ class LogIndex:
 
     def close(self) -> None:
         """Write a snapshot of what is not saved yet, and close the index."""
+        self._finish_saving()
         if self._unsaved:
             self._save()
         self.index.close()
@@ -115,6 +122,11 @@ class LogIndex:
         except IndexMismatch as exc:
             # it became a dead letter when it came
             log.debug("offset %d: %s", received.offset, exc)
+
+    def _finish_saving(self) -> None:
+        if self._saving is not None:
+            self._saving.finish()
+            self._saving = None
 
     def _save(self) -> None:
         if self.offset is None:

@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, TypeVar
 from imagetools.errors import ConfigError
 from imagetools.fingerprint.config import ENGINES, EncoderConfig
 from imagetools.grouping.keep import KEEP_ORDER as ALL_CRITERIA
-from imagetools.index.config import DISTANCE_TYPES, IndexConfig
+from imagetools.index.config import DISTANCE_TYPES, INDEX_ENGINES, IndexConfig
 from imagetools.matching.config import MatcherConfig
 from streams.parsing import brokers, one_of, port, seconds, share, some_of, topic_name, web_addresses, whole, yes_or_no
 from streams.shards import Shard, parse_shard
@@ -173,6 +173,11 @@ NB_PLAIN = Setting(
 DISTANCE_TYPE = Setting(
     "DISTANCE_TYPE", one_of(*DISTANCE_TYPES), IndexConfig.distance_type,
     f"How fingerprints are compared: {', '.join(DISTANCE_TYPES)}.", (Reader.SEARCH,),
+)  # fmt: skip
+INDEX_ENGINE: Setting[str | None] = Setting(
+    "INDEX_ENGINE", one_of(*INDEX_ENGINES), IndexConfig.engine,
+    f"What finds the nearest fingerprints: {' or '.join(INDEX_ENGINES)}.", (Reader.SEARCH,),
+    without="USearch, and NGT for L1",
 )  # fmt: skip
 DIMENSION: Setting[int | None] = Setting(
     "DIMENSION", whole(1, 65_536), IndexConfig.dimension, "The dimension that a fingerprint must have.",

@@ -78,23 +78,29 @@ class Snapshots:
             return index, offset
         return None
 
+    def begin(self, index: Index, log_id: str, offset: int) -> "PendingSnapshot":
+        """Begin to write a snapshot beside the work; changes of the index from now on are not in it."""
+        return PendingSnapshot(self, index, log_id, offset)
+
     def save(self, index: Index, log_id: str, offset: int) -> None:
         """Write a snapshot and keep the newest MAX_KEPT. A failure is only logged: the topic still has everything."""
-        began = time.monotonic()
-        draft = self.scratch / f"index-{log_id}-{offset}"
-        try:
-            index.save(draft, {"saved": time.time() * 1000})
-            draft.rename(self._folder / draft.name)
-        except (OSError, RuntimeError) as exc:
-            self._scratch.remove(draft)
-            if not (self._folder / draft.name).exists():
-                log.warning("search: no snapshot at offset %d: %s; the next start takes longer", offset, exc)
-            return
-        kept = {folder for _, folder in self._of(log_id)[-MAX_KEPT:]}
+        pending = self.begin(index, log_id, offset)
+        pending.finish()
+
+    def keep(self, draft: Path) -> None:
+        """Move a snapshot to its place and remove those before the newest MAX_KEPT. OSError."""
+        draft.rename(self._folder / draft.name)
+        match = NAME.fullmatch(draft.name)
+        assert match is not None
+        kept = {folder for _, folder in self._of(match["log"])[-MAX_KEPT:]}
         for folder in self._folder.glob("index-*"):
             if folder not in kept and NAME.fullmatch(folder.name):
                 self._scratch.remove(folder)
-        log.info("search: snapshot at offset %d, %d images, %.1f s", offset, len(index), time.monotonic() - began)
+
+    def drop(self, draft: Path) -> bool:
+        """Remove what is left of a snapshot; tell whether one of this name is there already."""
+        self._scratch.remove(draft)
+        return (self._folder / draft.name).exists()
 
     def close(self) -> None:
         """Remove this process's folder."""
@@ -114,6 +120,41 @@ class Snapshots:
     def _of(self, log_id: str) -> list[tuple[int, Path]]:
         found = ((NAME.fullmatch(folder.name), folder) for folder in self._folder.iterdir())
         return sorted((int(match["offset"]), folder) for match, folder in found if match and match["log"] == log_id)
+
+
+class PendingSnapshot:
+    """A snapshot that is being written."""
+
+    def __init__(self, snapshots: Snapshots, index: Index, log_id: str, offset: int) -> None:
+        """Begin."""
+        self._snapshots = snapshots
+        self._offset = offset
+        self._images = len(index)
+        self._draft = snapshots.scratch / f"index-{log_id}-{offset}"
+        self._began = time.monotonic()
+        self._saving = index.begin_save(self._draft, {"saved": time.time() * 1000})
+        self._stopped = time.monotonic() - self._began
+
+    def is_written(self) -> bool:
+        """Tell whether `finish` would not wait."""
+        return self._saving.ended()
+
+    def finish(self) -> None:
+        """Wait for it and put it in its place. A failure is only logged: the topic still has everything."""
+        reason = self._saving.wait()
+        try:
+            if reason:
+                raise OSError(reason)
+            self._snapshots.keep(self._draft)
+        except OSError as exc:
+            if not self._snapshots.drop(self._draft):
+                log.warning("search: no snapshot at offset %d: %s; the next start takes longer", self._offset, exc)
+            return
+        took = time.monotonic() - self._began
+        log.info(
+            "search: snapshot at offset %d, %d images, %.1f s, of which search stood still for %.2f",
+            self._offset, self._images, took, self._stopped,
+        )  # fmt: skip
 
 
 def _changed(path: Path) -> float:

@@ -28,6 +28,7 @@ SEARCH = (
     settings.NB_LOCAL,
     settings.NB_PLAIN,
     settings.DISTANCE_TYPE,
+    settings.INDEX_ENGINE,
     settings.DIMENSION,
     settings.BATCH_SIZE,
 )

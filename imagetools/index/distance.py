@@ -1,4 +1,4 @@
-"""Distances between vectors as NGT measures them, and the scores that they stand for."""
+"""Distances between vectors as the graphs measure them, and the scores that they stand for."""
 
 import math
 

@@ -1,6 +1,6 @@
 """The nearest fingerprints: an index that grows and shrinks while it runs, and never loses an exact duplicate.
 
-Images with equal fingerprints share one node of an NGT graph (`graph`, `state`). Images that share detail are found by
+Images with equal fingerprints share one node of a graph (`graph`, `state`). Images that share detail are found by
 their local codes (`local_index`), whatever else they show. Changes are collected in a `Change`,
 which searches its own images by exact comparison, and reach the graph in one `apply`.
 """
@@ -15,22 +15,23 @@ from imagetools.index import snapshot
 from imagetools.index.change import Change
 from imagetools.index.config import IndexConfig
 from imagetools.index.distance import Vector
+from imagetools.index.engines import open_graph
 from imagetools.index.entry import Entry
-from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalIndex
+from imagetools.index.saving import Saving
 from imagetools.index.search import Hit
 from imagetools.index.state import IndexState
 from imagetools.local_codes import LocalCodes
 
 
 class Index:
-    """Fingerprints by path. Not thread-safe; NGT holds the GIL throughout."""
+    """Fingerprints by path. Not thread-safe."""
 
     def __init__(self, config: IndexConfig | None = None, folder: Path | None = None) -> None:
         """Make an empty index; NGT keeps its files in `folder` while it runs, by default in a temporary one."""
         self.config = config or IndexConfig()
         self._home = tempfile.TemporaryDirectory(prefix="index-", dir=folder, ignore_cleanup_errors=True)
-        self._graph = Graph(Path(self._home.name, snapshot.GRAPH), self.config)
+        self._graph = open_graph(Path(self._home.name, snapshot.GRAPH), self.config)
         self._state = IndexState()
 
     def __len__(self) -> int:
@@ -108,6 +109,10 @@ class Index:
         """Write everything into a new `folder`, all or nothing; `info` is the caller's. FileExistsError."""
         snapshot.write(folder, self._graph, self._state, info or {})
 
+    def begin_save(self, folder: Path, info: dict[str, Any] | None = None) -> Saving:
+        """Do as `save`, in a copy of this process, while this one goes on; changes from now on are not in it."""
+        return Saving(lambda: self.save(folder, info))
+
     @classmethod
     def load(
         cls, saved: Path, config: IndexConfig | None = None, folder: Path | None = None
@@ -124,7 +129,7 @@ class Index:
             index.close()
             raise
         except Exception as exc:
-            # of any kind: a format of another NGT, too little memory, a folder that is away
+            # of any kind: a format of another version of the engine, too little memory, a folder that is away
             index.close()
             raise IndexMismatch(f"{saved}: cannot be read: {exc or type(exc).__name__}") from exc
         return index, info

@@ -1,4 +1,4 @@
-"""The files of a saved index: `graph/` by NGT, `entries.npz` and `local.npz` by numpy, `index.json`, and checksums."""
+"""The files of a saved index: `graph/` by its engine, `entries.npz` and `local.npz`, `index.json`, and checksums."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import numpy as np
 from imagetools.checksums import copy_sealed, seal
 from imagetools.errors import IndexMismatch
 from imagetools.index.config import IndexConfig
+from imagetools.index.engines import open_graph
 from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalIndex
 from imagetools.index.local_segment import Stored
@@ -36,6 +37,7 @@ def write(folder: Path, graph: Graph, state: IndexState, info: dict[str, Any]) -
         head = {
             "format": FORMAT,
             "dimension": graph.dimension,
+            "engine": graph.config.graph_engine,
             "distance_type": graph.config.distance_type,
             "model": state.model,
             "info": info,
@@ -56,13 +58,15 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexStat
     """Read a saved index and its info; the graph stands in `home` and runs there, `saved` stays as it is.
 
     SnapshotDamaged where it is not what was saved; IndexMismatch where it is of another format, dimension or distance
-    type. Other exceptions come from NGT and numpy, and where the files cannot be read now.
+    type. Other exceptions come from the engine and numpy, and where the files cannot be read now.
     """
-    # NGT can crash on damaged bytes, so it opens nothing but the checked copy
+    # engines can crash on damaged bytes, so it opens nothing but the checked copy
     copy_sealed(saved, home)
     head = json.loads((home / _HEAD).read_text("utf-8"))
     if head["format"] != FORMAT:
         raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
+    if head["engine"] != config.graph_engine:
+        raise IndexMismatch(f"{saved}: INDEX_ENGINE {head['engine']}, not {config.graph_engine}")
     if head["distance_type"] != config.distance_type:
         raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {config.distance_type}")
     if config.dimension not in (None, head["dimension"]):
@@ -71,7 +75,7 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexStat
     state.model = head["model"]
     for name in (_HEAD, _ENTRIES, _LOCAL):
         (home / name).unlink()
-    return Graph(home / GRAPH, config, head["dimension"]), state, head["info"]
+    return open_graph(home / GRAPH, config, head["dimension"]), state, head["info"]
 
 
 def _write_entries(file: Path, images: StoredImages) -> None:

@@ -1,9 +1,11 @@
 """The index as one batch of changes leaves it, before any of them reaches the graph."""
 
+import math
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,10 @@ from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalChange
 from imagetools.index.state import IndexState, Placement
 from imagetools.local_codes import LocalCodes
+
+_HEAD: Final = 8
+_EQUAL_WITHIN: Final = 1.01 * math.sqrt(2 * SAME_NODE)
+"""Vectors of length 1 with a cosine of 1 - d are √(2 d) apart, so no number of theirs differs by more."""
 
 
 class View:
@@ -79,15 +85,9 @@ class View:
 
     def nearest(self, vector: Vector, size: int) -> list[tuple[int, float]]:
         """Find the nearest live nodes, of the graph and of this batch, and their scores, best first."""
-        hits: list[tuple[int, float]] = []
-        if self._state.nb_nodes:
-            # the graph also returns nodes that are empty by now
-            empty = sum(1 for node in self._gone_from if not self.is_live(node))
-            found = self._graph.search(vector, max(size, 1) + empty)
-            hits = [hit for hit in found if self.is_live(hit[0])]
+        hits = self._nearest_in_graph(vector, max(size, 1))
         if len(self._rows):
-            own = [hit for hit in self._nearest_rows(vector) if self.is_live(hit[0])][:size]
-            hits = sorted(hits + own, key=lambda hit: -hit[1])
+            hits = sorted(hits + self._nearest_rows(vector, max(size, 1)), key=lambda hit: -hit[1])
         self._recent[vector.tobytes()] = hits
         return hits[:size]
 
@@ -185,28 +185,50 @@ class View:
             self._local.remove(number)
             self._numbers[node] = None
 
-    def _nearest_rows(self, vector: Vector) -> list[tuple[int, float]]:
-        """All nodes of this batch and their scores, best first."""
+    def _nearest_in_graph(self, vector: Vector, size: int) -> list[tuple[int, float]]:
+        """The nearest live nodes of the graph, `size` or more, and their scores, best first."""
+        if not self._state.nb_nodes:
+            return []
+        # the graph also returns nodes that are empty by now
+        empty = sum(1 for node in self._gone_from if not self.is_live(node))
+        return [hit for hit in self._graph.search(vector, size + empty) if self.is_live(hit[0])]
+
+    def _nearest_rows(self, vector: Vector, size: int) -> list[tuple[int, float]]:
+        """The nearest live nodes of this batch and their scores, best first."""
         kind = self._graph.config.distance_type
-        apart = distances(vector, self._rows.filled, kind)
-        return [(-int(row) - 1, score_of(float(apart[row]), kind)) for row in np.argsort(apart, kind="stable")]
+        rows = self._rows.nearest(vector, kind)
+        live = list(islice((row for row in rows if self.is_live(-row - 1)), size))
+        apart = distances(vector, self._rows.filled[live], kind)
+        return sorted(
+            ((-row - 1, score_of(float(far), kind)) for row, far in zip(live, apart, strict=True)),
+            key=lambda hit: -hit[1],
+        )
 
     def _node_for(self, vector: Vector) -> int:
         """The node of an equal fingerprint, or else a new one."""
-        hits = self._recent.get(vector.tobytes()) or self.nearest(vector, 1)
-        for node, _ in hits[:1]:
+        recent = self._recent.get(vector.tobytes())
+        nearest = [node for node, _ in recent[:1]] if recent else self._perhaps_equal(vector)
+        for node in nearest:
             known = self._rows.vector(node) if node < 0 else self._graph.vector(node)
             if 1.0 - float(cosines(vector, known[None])[0]) <= SAME_NODE:
                 return node
         self._recent.clear()
         return self._rows.append(vector)
 
+    def _perhaps_equal(self, vector: Vector) -> list[int]:
+        """The live nodes that may have an equal fingerprint: much quicker than all of this batch in their order."""
+        rows = [node for node in self._rows.perhaps_equal(vector) if self.is_live(node)]
+        return rows + [node for node, _ in self._nearest_in_graph(vector, 1)[:1]]
+
 
 class _Rows:
-    """The vectors of nodes that are not in the graph yet, in one array that grows by doubling."""
+    """The vectors of nodes that are not in the graph yet, in arrays that grow by doubling."""
 
     def __init__(self) -> None:
         self._rows: npt.NDArray[np.float32] | None = None
+        # of each, its length, and the first numbers of the vector of length 1 in the same direction
+        self._lengths = np.empty(0, np.float32)
+        self._heads = np.empty((0, _HEAD), np.float32)
         self._count = 0
 
     def __len__(self) -> int:
@@ -226,13 +248,34 @@ class _Rows:
         row: Vector = self.filled[-node - 1]
         return row
 
+    def nearest(self, vector: Vector, distance_type: str) -> Iterator[int]:
+        """Yield all rows, nearest first, as single precision tells them apart."""
+        if distance_type in ("L1", "L2"):
+            order = np.argsort(distances(vector, self.filled, distance_type), kind="stable")
+        else:
+            order = np.argsort(-(self.filled @ vector) / self._lengths[: self._count], kind="stable")
+        return iter(order.tolist())
+
+    def perhaps_equal(self, vector: Vector) -> list[int]:
+        """Return the nodes whose first numbers do not differ from the vector's by more than equal ones may."""
+        head = vector[:_HEAD] / np.linalg.norm(vector)
+        apart = np.abs(self._heads[: self._count, : vector.size] - head).max(axis=1, initial=0)
+        return [-row - 1 for row in np.flatnonzero(apart <= _EQUAL_WITHIN).tolist()]
+
     def append(self, vector: Vector) -> int:
         """Add a vector and return its node."""
         if self._rows is None or self._count == len(self._rows):
-            rows = np.empty((max(64, 2 * self._count), vector.size), np.float32)
-            if self._count:
-                rows[: self._count] = self.filled
-            self._rows = rows
+            size = max(64, 2 * self._count)
+            self._rows = _longer(np.empty((0, vector.size), np.float32) if self._rows is None else self._rows, size)
+            self._lengths, self._heads = _longer(self._lengths, size), _longer(self._heads, size)
         self._rows[self._count] = vector
+        self._lengths[self._count] = length = np.linalg.norm(vector)
+        self._heads[self._count, : vector.size] = vector[:_HEAD] / length
         self._count += 1
         return -self._count
+
+
+def _longer(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    longer = np.zeros((size, *array.shape[1:]), np.float32)
+    longer[: len(array)] = array
+    return longer

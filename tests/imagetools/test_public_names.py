@@ -8,7 +8,7 @@ import pytest
 
 import imagetools
 
-HEAVY = {"numpy", "torch", "cv2", "ngtpy", "PIL", "openvino", "confluent_kafka", "aiohttp"}
+HEAVY = {"numpy", "torch", "cv2", "ngtpy", "usearch", "PIL", "openvino", "confluent_kafka", "aiohttp"}
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -53,6 +53,7 @@ LIBRARIES = {
         "pillow_heif",
         "openvino",
         "platformdirs",
+        "usearch",
         "cachetools",
     },
     "schemas": {"numpy", "fastavro", "msgspec", "confluent_kafka"},
@@ -231,9 +232,10 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_library_loads_neither_kafka_nor_http():
     loaded = loaded_by(
-        "import imagetools, imagetools.matching.verify, imagetools.fingerprint.networks, imagetools.index.index"
+        "import imagetools, imagetools.matching.verify, imagetools.fingerprint.networks, imagetools.index.index, "
+        "imagetools.index.ngt_graph, imagetools.index.usearch_graph"
     )
-    assert {"torch", "cv2", "ngtpy"} <= loaded
+    assert {"torch", "cv2", "ngtpy", "usearch"} <= loaded
     assert not loaded & {"confluent_kafka", "aiohttp", "fastavro", "schemas", "streams", "cli", "click", "rich"}
 
 
@@ -244,9 +246,9 @@ def test_the_fingerprint_loads_no_torch_before_it_is_needed():
 def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():
     loaded = loaded_by("import imagetools.decode")
     assert "PIL" in loaded
-    assert not loaded & {"torch", "cv2", "ngtpy", "numpy"}
+    assert not loaded & {"torch", "cv2", "ngtpy", "usearch", "numpy"}
 
 
 def test_help_loads_nothing_heavy():
     loaded = loaded_by("import cli.main")
-    assert not loaded & {"torch", "cv2", "ngtpy", "confluent_kafka", "aiohttp"}
+    assert not loaded & {"torch", "cv2", "ngtpy", "usearch", "confluent_kafka", "aiohttp"}

@@ -33,6 +33,12 @@ def test_an_empty_environment_gives_the_defaults():
     assert (config.nb_workers, config.matcher.threshold) == (8, 0.75)
 
 
+def test_usearch_is_refused_for_the_distance_that_it_does_not_know():
+    with pytest.raises(ConfigError, match=r"INDEX_ENGINE is USearch.* set it to NGT"):
+        read(DISTANCE_TYPE="L1", INDEX_ENGINE="USearch")
+    assert read(DISTANCE_TYPE="L1").index_engine is None
+
+
 VARIABLES = [
     ("IMAGES_DIR", "/data", lambda c: c.images_dir, Path("/data")),
     ("MODELS_DIR", "/models", lambda c: c.models_dir, Path("/models")),
@@ -44,6 +50,7 @@ VARIABLES = [
     ("DIMENSION", "2048", lambda c: c.dimension, 2048),
     ("DISTANCE_TYPE", "Normalized Cosine", lambda c: c.distance_type, "Normalized Cosine"),
     ("DISTANCE_TYPE", "L2", lambda c: c.distance_type, "L2"),
+    ("INDEX_ENGINE", "NGT", lambda c: c.index_engine, "NGT"),
     ("NB_NEIGHBORS", "50", lambda c: c.nb_neighbors, 50),
     ("NB_LOCAL", "0", lambda c: c.nb_local, 0),
     ("NB_PLAIN", "0", lambda c: c.nb_plain, 0),
@@ -88,7 +95,7 @@ def test_an_empty_variable_counts_as_unset(name):
     [
         ("BATCH_SIZE", "many"), ("BATCH_SIZE", "0"), ("BATCH_SIZE", "1.5"), ("DIMENSION", "-1"), ("DIMENSION", "512d"),
         ("DISTANCE_TYPE", "Hamming"), ("DISTANCE_TYPE", "cosine"), ("NB_NEIGHBORS", "0"), ("NB_WORKERS", "x"),
-        ("ENCODER_ENGINE", "fast"), ("ENCODER_THREADS", "0"), ("FEATURES_MB", "63"),
+        ("INDEX_ENGINE", "ngt"), ("ENCODER_ENGINE", "fast"), ("ENCODER_THREADS", "0"), ("FEATURES_MB", "63"),
         ("NB_WORKERS", "0"), ("DEAD_LETTER_LIMIT", "-1"), ("THRESHOLD", "1.01"), ("THRESHOLD", "-0.1"),
         ("THRESHOLD", "nan"), ("THRESHOLD", "high"), ("ALERT_RECOLOURED", "maybe"), ("WIDTH", "15"), ("HEIGHT", "tall"),
         ("TOPIC_PREFIX", "team a"), ("TOPIC_PREFIX", "é."), ("TOPIC_PREFIX", "p" * 201),

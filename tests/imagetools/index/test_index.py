@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
-from imagetools.index.config import DISTANCE_TYPES, MAX_PER_NODE, NEIGHBORS_BY_PARTS, IndexConfig
+from imagetools.index.config import DISTANCE_TYPES, INDEX_ENGINES, MAX_PER_NODE, NEIGHBORS_BY_PARTS, IndexConfig
+from imagetools.index.engines import open_graph
 from imagetools.index.entry import Entry
 from imagetools.index.index import Index
 from imagetools.index.search import Hit
@@ -38,17 +39,23 @@ def brute_force(
     return sorted(((path, score(v)) for path, v in vectors.items()), key=lambda hit: -hit[1])[:k]
 
 
-@pytest.fixture
-def index():
-    made = Index()
+@pytest.fixture(params=INDEX_ENGINES)
+def index(request):
+    made = Index(IndexConfig(engine=request.param))
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("distance_type", DISTANCE_TYPES)
-def test_finds_what_brute_force_finds(distance_type):
+# by engine and distance type, how far a score may be from the exact one
+NEAR = {("NGT", kind): 1e-4 if kind == "Angle" else 2e-6 for kind in DISTANCE_TYPES} | {
+    ("USearch", kind): 2e-6 if kind == "L2" else 2e-4 for kind in DISTANCE_TYPES if kind != "L1"
+}
+
+
+@pytest.mark.parametrize(("engine", "distance_type"), NEAR)
+def test_finds_what_brute_force_finds(engine, distance_type):
     vectors = {f"{i}.jpg": v for i, v in enumerate(random_vectors(400))}
-    index = Index(IndexConfig(distance_type=distance_type))
+    index = Index(IndexConfig(distance_type, engine=engine))
     change = index.change()
     for order, (path, vector) in enumerate(vectors.items()):
         change.add(Entry(order, path), vector)
@@ -62,9 +69,7 @@ def test_finds_what_brute_force_finds(distance_type):
         exact = dict(truth)
         for hit in hits:
             if hit.relative_path in exact:
-                assert hit.score == pytest.approx(
-                    exact[hit.relative_path], abs=2e-6 if distance_type != "Angle" else 1e-4
-                )
+                assert hit.score == pytest.approx(exact[hit.relative_path], abs=NEAR[engine, distance_type])
         found += len(exact.keys() & {hit.relative_path for hit in hits})
         wanted += len(truth)
     assert found >= 0.99 * wanted
@@ -233,6 +238,40 @@ def test_a_mismatched_vector_or_model_is_refused(index):
 def test_another_distance_type_is_refused_at_once():
     with pytest.raises(ValueError, match="DISTANCE_TYPE is 'Hamming'"):
         IndexConfig(distance_type="Hamming")
+    with pytest.raises(ValueError, match="INDEX_ENGINE is 'Annoy'"):
+        IndexConfig(engine="Annoy")
+    with pytest.raises(ValueError, match="USearch, which does not know the DISTANCE_TYPE L1"):
+        IndexConfig(distance_type="L1", engine="USearch")
+
+
+@pytest.mark.parametrize("engine", INDEX_ENGINES)
+def test_a_graph_that_forgot_most_of_its_nodes_still_finds_the_nearest(engine, tmp_path: Path):
+    """Nodes are used again, also those that were free when it was saved."""
+    config = IndexConfig(engine=engine)
+    graph = open_graph(tmp_path / "first", config)
+    vectors = random_vectors(900)
+    nodes = [graph.insert(vector) for vector in vectors[:600]]
+    graph.build()
+    for node in nodes[50:]:
+        graph.remove(node)
+    graph.copy_to(tmp_path / "saved")
+    graph.close()
+    graph = open_graph(tmp_path / "saved", config, 64)
+    later = [graph.insert(vector) for vector in vectors[600:]]
+    graph.build()
+    assert max(later) < 600
+    held = dict(zip([*nodes[:50], *later], [*vectors[:50], *vectors[600:]], strict=True))
+    assert len(held) == 350
+    found = 0
+    for node, vector in held.items():
+        assert graph.vector(node) == pytest.approx(vector, abs=1e-3)
+        hits = graph.search(vector, 10)
+        assert hits[0][0] == node
+        assert hits[0][1] == pytest.approx(1, abs=1e-4)
+        truth = sorted(held, key=lambda other: -float(held[other] @ vector))[:10]
+        found += len({hit for hit, _ in hits} & set(truth))
+    assert found >= 0.99 * 10 * len(held)
+    graph.close()
 
 
 def test_save_and_load_keep_everything(index, tmp_path: Path):
@@ -248,7 +287,7 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
     index.remove("ü 5.jpg")
     saved = tmp_path / "snapshot"
     index.save(saved, {"offset": 17})
-    again, info = Index.load(saved)
+    again, info = Index.load(saved, index.config)
     assert info == {"offset": 17}
     assert sorted(again.entries()) == sorted(index.entries())
     assert again.model == "m"
@@ -256,13 +295,16 @@ def test_save_and_load_keep_everything(index, tmp_path: Path):
         assert again.search(query, 5) == index.search(query, 5)
     again.add("new", random_vectors(1, seed=9)[0], order=400)
     assert "new" in again
-    untouched = Index.load(saved)[0]
+    untouched = Index.load(saved, index.config)[0]
     assert "new" not in untouched
     untouched.close()
     with pytest.raises(FileExistsError):
         index.save(saved)
     with pytest.raises(IndexMismatch, match="DISTANCE_TYPE"):
-        Index.load(saved, IndexConfig(distance_type="L2"))
+        Index.load(saved, IndexConfig(distance_type="L2", engine=index.config.engine))
+    other = next(engine for engine in INDEX_ENGINES if engine != index.config.engine)
+    with pytest.raises(IndexMismatch, match=f"INDEX_ENGINE {index.config.engine}, not {other}"):
+        Index.load(saved, IndexConfig(engine=other))
     (saved / "entries.npz").write_bytes(b"PK broken")
     with pytest.raises(IndexMismatch, match="cannot be read"):
         Index.load(saved)
@@ -274,13 +316,14 @@ SHOWN = st.lists(st.integers(0, 5), min_size=1, max_size=3)
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "apply", "drop"]), st.integers(0, 7), SHOWN), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
-@given(STEPS)
-def test_any_sequence_of_changes_agrees_with_a_dictionary(steps):
+@pytest.mark.parametrize("engine", INDEX_ENGINES)
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_any_sequence_of_changes_agrees_with_a_dictionary(engine, steps):
     """Adds, replacements and removals in any order, across applied and dropped changes: the same images remain, each
     found at its own vector, and a search never returns one that is gone."""
     pool = random_vectors(6, d=16)
-    index = Index()
+    index = Index(IndexConfig(engine=engine))
     committed: dict[str, set[int]] = {}
     pending: dict[str, set[int]] = {}
     change = index.change()

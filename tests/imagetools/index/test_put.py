@@ -76,7 +76,7 @@ def test_unchanged_bytes_keep_their_place_in_the_order_and_report_nothing(change
     again = entry(2, "a", 0, announced=200, source=3)
     assert change.put(again, NEW, nb_neighbors=5) == PutResult(PutOutcome.UNCHANGED)
     assert change.entry("a") == replace(again, order=0)
-    assert change.search(NEW, 1)[0].relative_path == "a", "with the new fingerprint"
+    assert change.search(OLD, 1)[0].relative_path == "a", "on the node of its bytes"
 
 
 def test_changed_bytes_are_not_compared_with_their_former_self(change: Change) -> None:
