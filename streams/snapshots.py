@@ -87,12 +87,10 @@ class Snapshots:
         pending = self.begin(index, log_id, offset)
         pending.finish()
 
-    def keep(self, draft: Path) -> None:
-        """Move a snapshot to its place and remove those before the newest MAX_KEPT. OSError."""
+    def keep(self, draft: Path, log_id: str) -> None:
+        """Move a snapshot to its place and remove those before the newest MAX_KEPT of its log. OSError."""
         draft.rename(self._folder / draft.name)
-        match = NAME.fullmatch(draft.name)
-        assert match is not None
-        kept = {folder for _, folder in self._of(match["log"])[-MAX_KEPT:]}
+        kept = {folder for _, folder in self._of(log_id)[-MAX_KEPT:]}
         for folder in self._folder.glob("index-*"):
             if folder not in kept and NAME.fullmatch(folder.name):
                 self._scratch.remove(folder)
@@ -128,7 +126,7 @@ class PendingSnapshot:
     def __init__(self, snapshots: Snapshots, index: Index, log_id: str, offset: int) -> None:
         """Begin."""
         self._snapshots = snapshots
-        self._offset = offset
+        self._log_id, self._offset = log_id, offset
         self._images = len(index)
         self._draft = snapshots.scratch / f"index-{log_id}-{offset}"
         self._began = time.monotonic()
@@ -145,7 +143,7 @@ class PendingSnapshot:
         try:
             if reason:
                 raise OSError(reason)
-            self._snapshots.keep(self._draft)
+            self._snapshots.keep(self._draft, self._log_id)
         except OSError as exc:
             if not self._snapshots.drop(self._draft):
                 log.warning("search: no snapshot at offset %d: %s; the next start takes longer", self._offset, exc)

@@ -31,7 +31,11 @@ class Graph(ABC):
 
     @abstractmethod
     def vector(self, node: int) -> Vector:
-        """Return the vector of a node, as the graph keeps it: perhaps of unit length, and rounded."""
+        """Return the vector of a node, as the graph keeps it."""
+
+    def kept(self, vector: Vector) -> Vector:
+        """Return a vector as the graph would keep it: perhaps of length 1, and rounded."""
+        return vector
 
     @abstractmethod
     def search(self, vector: Vector, size: int) -> list[tuple[int, float]]:

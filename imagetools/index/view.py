@@ -213,7 +213,7 @@ class View:
             if 1.0 - float(cosines(vector, known[None])[0]) <= SAME_NODE:
                 return node
         self._recent.clear()
-        return self._rows.append(vector)
+        return self._rows.append(self._graph.kept(vector))
 
     def _perhaps_equal(self, vector: Vector) -> list[int]:
         """The live nodes that may have an equal fingerprint: much quicker than all of this batch in their order."""

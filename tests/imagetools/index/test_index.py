@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetools.errors import IndexMismatch
+from imagetools.index import usearch_graph
 from imagetools.index.config import DISTANCE_TYPES, INDEX_ENGINES, MAX_PER_NODE, NEIGHBORS_BY_PARTS, IndexConfig
 from imagetools.index.engines import open_graph
 from imagetools.index.entry import Entry
@@ -245,8 +246,9 @@ def test_another_distance_type_is_refused_at_once():
 
 
 @pytest.mark.parametrize("engine", INDEX_ENGINES)
-def test_a_graph_that_forgot_most_of_its_nodes_still_finds_the_nearest(engine, tmp_path: Path):
+def test_a_graph_that_forgot_most_of_its_nodes_still_finds_the_nearest(engine, tmp_path: Path, monkeypatch):
     """Nodes are used again, also those that were free when it was saved."""
+    monkeypatch.setattr(usearch_graph, "FEW", 0)
     config = IndexConfig(engine=engine)
     graph = open_graph(tmp_path / "first", config)
     vectors = random_vectors(900)
