@@ -51,7 +51,7 @@ REST_MS = 26.2
 
 
 @dataclass(frozen=True)
-class Size:
+class IndexSize:
     """An index at one size.
 
     resident  bytes
@@ -68,7 +68,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Costs:
+class IndexCosts:
     """What was measured.
 
     each      bytes of memory, one more image
@@ -92,7 +92,7 @@ class Costs:
         return self.search + self.doubling * max(0.0, math.log2(images / self.at))
 
 
-def measure(gallery: Sequence[Embedding], copies: Sequence[EditedCopy], sizes: Sequence[int]) -> Iterator[Size]:
+def measure(gallery: Sequence[Embedding], copies: Sequence[EditedCopy], sizes: Sequence[int]) -> Iterator[IndexSize]:
     """Fill an index and yield what it takes at each of the ascending sizes."""
     config, index = Config(), Index()
     vectors = collection(unit(np.stack([one.fingerprint for one in gallery])), sizes[-1], np.random.default_rng(0))
@@ -116,7 +116,7 @@ def measure(gallery: Sequence[Embedding], copies: Sequence[EditedCopy], sizes: S
         for copy in copies[:SEARCHES]:
             search(change, copy.record, config.nb_neighbors, config.nb_local)
         spent = 1000 * (time.process_time() - began) / min(SEARCHES, len(copies))
-        yield Size(size, _resident() - before, index.local.nbytes, added, spent)
+        yield IndexSize(size, _resident() - before, index.local.nbytes, added, spent)
     _report_snapshot(index)
 
 
@@ -146,11 +146,11 @@ def _report_snapshot(index: Index) -> None:
     )
 
 
-def costs_of(sizes: Sequence[Size], gallery: Sequence[Embedding]) -> Costs:
+def costs_of(sizes: Sequence[IndexSize], gallery: Sequence[Embedding]) -> IndexCosts:
     """Return what one more image takes, from the last two sizes."""
     (first, last), codec = list(pairwise(sizes))[-1], SingleObjectCodec()
     more = last.images - first.images
-    return Costs(
+    return IndexCosts(
         (last.resident - first.resident) / more,
         (last.codes - first.codes) / more,
         float(np.mean([len(codec.encode(EMBEDDINGS.name, one)) for one in gallery])),
@@ -161,7 +161,7 @@ def costs_of(sizes: Sequence[Size], gallery: Sequence[Embedding]) -> Costs:
     )
 
 
-def plan(costs: Costs, memory_gb: float, disk_tb: float, days: float) -> Table:
+def plan(costs: IndexCosts, memory_gb: float, disk_tb: float, days: float) -> Table:
     """Return what each of the planned numbers of images needs."""
     table = Table("", *(f"{images:,}" for images in PLANNED), title=f"arriving within {days:g} days")
     rows: dict[str, list[str]] = {}

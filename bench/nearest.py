@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Engine:
+class SearchEngine:
     """A way to find the nearest.
 
     settings  of a search, each with a name
@@ -134,16 +134,16 @@ def hnswlib(vectors: Vectors, folder: Path) -> Callable[[Vector, Any], list[int]
     return search
 
 
-def engines() -> Iterator[Engine]:
+def engines() -> Iterator[SearchEngine]:
     """Yield what is there."""
-    yield Engine("USearch, as it ships: expansion", (16, 32, 64, 128), usearch)
+    yield SearchEngine("USearch, as it ships: expansion", (16, 32, 64, 128), usearch)
     for edges in (10, 20):
-        yield Engine(f"NGT, {edges} edges: epsilon", (0.05, 0.1, 0.2), ngt(edges))
+        yield SearchEngine(f"NGT, {edges} edges: epsilon", (0.05, 0.1, 0.2), ngt(edges))
     if importlib.util.find_spec("hnswlib") is not None:
-        yield Engine("hnswlib, M 16: ef", (16, 32, 64, 128), hnswlib)
+        yield SearchEngine("hnswlib, M 16: ef", (16, 32, 64, 128), hnswlib)
 
 
-def measure(table: Table, engine: Engine, vectors: Vectors, asked: Asked) -> None:
+def measure(table: Table, engine: SearchEngine, vectors: Vectors, asked: Asked) -> None:
     """Add a row for each setting of an engine."""
     with tempfile.TemporaryDirectory() as name:
         began = time.process_time()
