@@ -146,7 +146,7 @@ class Partitions:
             committed = self._consumer.committed(added, timeout=LOOK_TIMEOUT_S)
             starts = [self._starting_point(part, added=True) for part in committed]
         except KafkaException as exc:
-            if exc.args[0].code() not in RECONNECTS | NOT_READY:
+            if not exc.args[0].retriable() and exc.args[0].code() not in RECONNECTS | NOT_READY:
                 raise
             # nothing has changed: the next look finds them
             log.debug("%s: no look for more partitions: %s", self._stage.name, exc.args[0].str())

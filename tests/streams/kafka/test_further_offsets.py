@@ -1,6 +1,7 @@
 """Offsets of topics that a group is not subscribed to, which Kafka drops where they are not committed again."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,7 +37,11 @@ def producer(commits):
     return Noting
 
 
-def test_partitions_that_are_added_to_a_further_topic_are_read_from_their_beginning(kafka, tmp_path, monkeypatch):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_partitions_that_are_added_to_a_further_topic_are_read_from_their_beginning(
+    kafka, tmp_path, monkeypatch, protocol
+):
+    kafka = replace(kafka, group_protocol=protocol)
     monkeypatch.setattr("streams.kafka.partitions.LOOK_S", 0.2)
     one, two, three = (image(path, "same") for path in ("a.png", "b.png", "c.png"))
     # an empty folder counts as away
