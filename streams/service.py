@@ -45,7 +45,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
     with ending():
         config = config or Config.from_env()
         images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
-        metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)))
+        metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)), prefix=config.kafka.prefix)
         with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter, _served(metrics, config):
             _run(make(config), config, reporter, metrics)
 

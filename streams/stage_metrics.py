@@ -4,7 +4,7 @@ The bridge has others, which it sees from outside (http_bridge/metrics.py). No t
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Any
@@ -40,8 +40,8 @@ class StageMetrics(Observer):
     figures   of the stage
     """
 
-    def __init__(self, stage: type[Stage[Any]], health: StageHealth, *, now: Callable[[], float] = time.time) -> None:
-        """now: seconds since 1970."""
+    def __init__(self, stage: type[Stage[Any]], health: StageHealth, *, prefix: str = "") -> None:
+        """prefix: in front of the topics on the cluster, which no label has."""
         # a series of its own for the time at which each other one began, which nothing here asks for
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.stage = stage.name
@@ -50,7 +50,7 @@ class StageMetrics(Observer):
         self.lag: dict[tuple[str, int], int] = {}
         self.figures: tuple[Figure, ...] = ()
         self._gives_verdicts = stage.gives_verdicts
-        self._now = now
+        self._prefix = prefix
         self._restoring_since: float | None = None
         self._watched: Stage[Any] | None = None
         self._look_due = 0.0
@@ -91,7 +91,7 @@ class StageMetrics(Observer):
             self._restoring_since = None
         if now >= self._look_due:
             self._look_due = now + LOOK_EVERY_S
-            self.lag = partitions.lag()
+            self.lag = {(topic.removeprefix(self._prefix), n): lag for (topic, n), lag in partitions.lag().items()}
             self.figures = tuple(self._watched.figures()) if self._watched is not None else ()
 
     def timed(self, step: BatchStep) -> AbstractContextManager[Any]:
@@ -137,7 +137,7 @@ class StageMetrics(Observer):
         announced = announced_at(received, more) if isinstance(received, Received) else None
         if announced is not None:
             # the clocks of two machines may differ
-            self._latency.labels(self.stage).observe(max(0.0, self._now() - announced / 1000))
+            self._latency.labels(self.stage).observe(max(0.0, time.time() - announced / 1000))
 
     def _begin_at_zero(self) -> None:
         """Make the series whose labels are known, so that their first increase is seen as one."""

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -119,6 +120,38 @@ def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(stages):
     assert {name: where for name, where in asked.items() if name not in known} == {}
     hidden = histograms_as_one(known) - histograms_as_one(asked) - metrics_of_the_bridge()
     assert {name for name in hidden if name.startswith("imagetools_")} == {"imagetools_index_offset"}
+
+
+def test_a_stage_whose_folder_is_away_is_alive_and_not_ready_and_shows_its_lag(kafka, tmp_path):
+    images = tmp_path / "images"
+    paths = write_groups(images, 1)
+    away = images.rename(tmp_path / "away")
+    send(kafka, IMAGES_NEW, [(path, ImageNew(number, path)) for number, path in enumerate(paths)])
+    with watched(encoder_consumer.make(Config(kafka=kafka, images_dir=images)), kafka) as stage:
+        eventually(lambda: stage.metrics().total("imagetools_waiting") == 1)
+        status, words = stage.probe("/readyz")
+        assert status == 503
+        assert words.startswith("waiting: ")
+        assert str(images) in words
+        assert stage.probe("/healthz") == (200, "alive")
+        eventually(lambda: stage.metrics().total("imagetools_partition_lag", topic="images.new") == 3)
+        assert stage.metrics().total("imagetools_records_in_total") == 0
+        away.rename(images)
+        eventually(stage.is_ready)
+        eventually(lambda: stage.metrics().total("imagetools_partition_lag") == 0)
+        assert stage.metrics().total("imagetools_records_in_total") == 3
+
+
+def test_of_two_searches_one_works_and_the_other_says_that_it_stands_by(kafka, tmp_path):
+    config = Config(kafka=kafka, index_dir=tmp_path / "index")
+    with (
+        watched(search_consumer.make(config), kafka) as one,
+        watched(search_consumer.make(config), replace(kafka, member="other")) as two,
+    ):
+        answers = [(200, "ready"), (200, "standing by: other processes own all partitions")]
+        eventually(lambda: sorted([one.probe("/readyz"), two.probe("/readyz")]) == answers)
+        owned = [stage.metrics().total("imagetools_partitions") for stage in (one, two)]
+        assert sorted(owned) == [0, 1]
 
 
 def test_a_port_in_use_is_a_config_error_that_names_the_setting():

@@ -98,7 +98,7 @@ def ports_in_a_row(count: int) -> int:
 @contextmanager
 def watched(stage: Stage[Any], kafka: KafkaConfig, **options: Any) -> Iterator[Watched]:
     """Run a stage in a thread, and serve its metrics on a free port."""
-    metrics = StageMetrics(type(stage), StageHealth(300))
+    metrics = StageMetrics(type(stage), StageHealth(300), prefix=kafka.prefix)
     metrics.show(stage)
     with (
         serving(metrics, "127.0.0.1", 0) as port,
