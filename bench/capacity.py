@@ -5,7 +5,7 @@
 An index as it ships gets images as search does, in batches of 32: fingerprints as bench.nearest makes them, local codes
 as bench.index does, paths of 40 characters. The slope between the two sizes is what one more image takes; memory is
 what the operating system counts as resident. Searches are for edited copies, by fingerprint and by local codes; beyond
-what was measured their time is taken to grow with the logarithm of the images, as it does between the two sizes.
+what was measured their time is taken to grow as the logarithm of the number of images.
 All times are those of one processor.
 """
 
@@ -76,7 +76,6 @@ class IndexCosts:
     record    bytes of its record in the log
     add       milliseconds
     search    milliseconds at `at` images
-    doubling  milliseconds more for twice as many images
     """
 
     each: float
@@ -84,12 +83,11 @@ class IndexCosts:
     record: float
     add: float
     search: float
-    doubling: float
     at: int
 
     def search_at(self, images: float) -> float:
         """Return the milliseconds of a search among so many images."""
-        return self.search + self.doubling * max(0.0, math.log2(images / self.at))
+        return self.search * math.log(images) / math.log(self.at)
 
 
 def measure(gallery: Sequence[Embedding], copies: Sequence[EditedCopy], sizes: Sequence[int]) -> Iterator[IndexSize]:
@@ -156,7 +154,6 @@ def costs_of(sizes: Sequence[IndexSize], gallery: Sequence[Embedding]) -> IndexC
         float(np.mean([len(codec.encode(EMBEDDINGS.name, one)) for one in gallery])),
         1000 * (last.added - first.added) / more,
         last.search,
-        (last.search - first.search) / math.log2(last.images / first.images),
         last.images,
     )
 
@@ -178,8 +175,8 @@ def plan(costs: IndexCosts, memory_gb: float, disk_tb: float, days: float) -> Ta
             "a search in one shard, ms": f"{search:.2f}",
             "share of a core that a shard needs, %": f"{100 * busy:,.1f}",
             "images a second that the shards can take": f"{FULL * rate / busy:,.0f}",
-            "cores of all shards": f"{max(busy * shards, 0.1):,.1f}",
-            "cores of encoders, matchers and Kafka": f"{rate * REST_MS / 1000 / FULL:,.1f}",
+            "cores of all shards": f"{busy * shards / FULL:,.2f}",
+            "cores of encoders, matchers and Kafka": f"{rate * REST_MS / 1000 / FULL:,.2f}",
             f"log with {REPLICAS} replicas, TB": f"{log_tb:,.1f}",
             f"brokers with {disk_tb:g} TB": f"{max(REPLICAS, math.ceil(log_tb / FULL / disk_tb)):,}",
         }.items():
