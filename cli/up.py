@@ -42,11 +42,13 @@ def up(
     encoders: int = 1,
     matchers: int = 1,
     shards: int | None = None,
+    replicas: int = 1,
     start_from: str | None = None,
 ) -> None:
     """Keep Kafka, the stages and the bridge running, with their data in `data`.
 
-    shards      of the index, a search process each; None: as many as there are
+    shards      of the index; None: as many as there are
+    replicas    search processes of each shard: one works, the others stand by
     start_from  earliest or latest, for a group that has lost its offsets
     ConfigError, PrerequisiteMissing or StageRefused if the user has to put something right first.
     Failed if Kafka dies repeatedly.
@@ -96,7 +98,7 @@ def up(
         supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=options)
         stack.callback(supervisor.stop)
         supervisor.start("encoder", encoders)
-        supervisor.start("search", settings=[{"SHARD": str(member.shard)} for member in members])
+        supervisor.start("search", settings=[{"SHARD": str(member.shard)} for member in members * replicas])
         for stage, count in (("matcher", matchers), ("grouping", 1), ("bridge", 1)):
             supervisor.start(stage, count)
         _greet(console, kafka, config, bridge, data)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from imagetools.errors import IndexMismatch
@@ -64,10 +64,12 @@ class LogIndex:
             self._saving = self._snapshots.begin(self.index, self.log_id, self.offset)
             self._unsaved, self._saved_at = 0, time.monotonic()
 
-    def restore(self, partition: int, offset: int) -> Iterator[str]:
+    def restore(self, partition: int, offset: int, *, level: int = logging.INFO) -> Generator[str, None, None]:
         """Bring the index to exactly `offset`: from itself, a snapshot, or the log's beginning.
 
-        Works in steps of about STEP_S and yields how far it is.
+        Works in steps of about STEP_S and yields how far it is. Where it is closed before its end, the index is at an
+        earlier offset.
+        level  of the line in the log that says where it is
         """
         reader = LogReader(self._config.kafka, EMBEDDINGS.name, Embedding, partition)
         try:
@@ -82,15 +84,17 @@ class LogIndex:
                     self._replay(change, received)
                     replayed += 1
                     progress = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
-                if len(change) >= self._config.batch_size:
+                if received is not None and len(change) >= self._config.batch_size:
                     self.apply(change)
+                    self.offset = received.offset + 1
                     change = self.index.change()
                 if received is None or time.monotonic() - began > STEP_S:
                     yield progress
                     began = time.monotonic()
             self.apply(change)
             self.offset = offset
-            log.info("search: at offset %d with %d images, %d records replayed", offset, len(self.index), replayed)
+            words = "search: at offset %d with %d images, %d records replayed"
+            log.log(level, words, offset, len(self.index), replayed)
         finally:
             reader.close()
 

@@ -24,6 +24,7 @@ from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
 from streams.service import serve
 from streams.stage import Figure, Outcome, Output, Received, Stage
+from streams.stand_by import StandBy
 from streams.topics import CANDIDATES, EMBEDDINGS
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class SearchStage(Stage[Embedding]):
         self._config = config
         self._shard = config.kafka.shard
         self.log_index = LogIndex(config)
+        self._stand_by = StandBy(config.kafka, self.log_index)
         self._pending: Change | None = None
         # the index is for one thread at a time; NGT holds the GIL anyway
         self._scheduler = SliceScheduler()
@@ -133,6 +135,7 @@ class SearchStage(Stage[Embedding]):
 
     def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str]:
         """Bring the index to exactly the committed offset: from itself, a snapshot, or the log's beginning."""
+        self._stand_by.stop()
         self._owns_log, self._pending = True, None
         self._stop_answering("replaying, 0 %")
         return self._restore(partition, offset)
@@ -148,8 +151,14 @@ class SearchStage(Stage[Embedding]):
         self._owns_log = False
         self._stop_answering("this process has no index")
 
+    def idle(self) -> None:
+        """Follow the log while another process owns it, to take over at once."""
+        if not self._owns_log:
+            self._stand_by.step()
+
     def close(self) -> None:
         """Save what is not saved yet, and close the index."""
+        self._stand_by.stop()
         self.log_index.close()
 
     def figures(self) -> Iterable[Figure]:

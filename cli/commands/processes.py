@@ -38,6 +38,13 @@ def shorten_spinning() -> None:
     type=click.IntRange(1, MAX_SHARDS),
     help="Number of search processes that share the index.  [default: as many as there are; 1 at first]",
 )
+@click.option(
+    "--replicas",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of search processes for each shard: one works, the others follow and take over when it dies.",
+)
 @options.matchers
 @options.start_from
 @options.setting_options(
@@ -50,6 +57,7 @@ def up(
     port: int,
     encoders: int,
     shards: int | None,
+    replicas: int,
     matchers: int,
     start_from: str | None,
 ) -> None:
@@ -60,7 +68,16 @@ def up(
     """
     from cli.up import up as run
 
-    run(data, port, environ, encoders=encoders, matchers=matchers, shards=shards, start_from=start_from)
+    run(
+        data,
+        port,
+        environ,
+        encoders=encoders,
+        matchers=matchers,
+        shards=shards,
+        replicas=replicas,
+        start_from=start_from,
+    )
 
 
 def _stage(reader: Reader, help_text: str) -> click.Command:

@@ -1,5 +1,9 @@
-"""Four shards and a matcher, killed again and again: the verdicts and alerts of one index, each once."""
+"""Four shards, each with a spare, and a matcher, killed again and again: the verdicts and alerts of one index, once.
 
+IMAGETOOLS_TEST_KILLS is how often each process is killed, for a longer storm.
+"""
+
+import os
 import random
 import re
 import time
@@ -19,7 +23,9 @@ from tests.streams.test_search_stage import embedding, vectors
 from tests.support.streaming import Reader, group_pairs, pairs_of, send, write_groups
 
 SHARDS = 4
-GROUPS = 50
+REPLICAS = 2
+KILLS = int(os.environ.get("IMAGETOOLS_TEST_KILLS", "1"))
+GROUPS = 50 * KILLS
 BURST = 20
 
 
@@ -35,20 +41,22 @@ def embeddings(paths: Sequence[str], first: int) -> list[tuple[str, Embedding]]:
     return records
 
 
-def lives_of(kafka: KafkaConfig, folder: Path, kills: int, rng: random.Random) -> list[Lives]:
+def lives_of(kafka: KafkaConfig, folder: Path, rng: random.Random) -> list[Lives]:
     """The processes of each shard and of the matcher."""
     lives = []
-    for number in range(SHARDS + 1):
-        stage = "matcher" if number == SHARDS else "search"
+    for number in range(SHARDS * REPLICAS + 1):
+        stage = "matcher" if number == SHARDS * REPLICAS else "search"
         settings = environ(kafka, folder / "images", folder, stage)
-        name = stage if stage == "matcher" else f"search-{number}"
-        settings |= {"MEMBER_NAME": name, "SHARD": "0/1" if stage == "matcher" else f"{number}/{SHARDS}"}
-        plan = [(point, rng.choice((1, 2))) for point in rng.sample(POINTS, kills)]
-        lives.append(Lives(stage, settings, folder / f"{name}.log", plan))
+        settings |= {"MEMBER_NAME": f"{stage}-{number}"}
+        if stage == "search":
+            settings |= {"SHARD": f"{number % SHARDS}/{SHARDS}"}
+        points = [rng.choice(POINTS) for _ in range(KILLS)] if stage == "search" else POINTS * KILLS
+        plan = [(point, rng.choice((1, 2))) for point in points]
+        lives.append(Lives(stage, settings, folder / f"{stage}-{number}.log", plan))
     return lives
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 * KILLS)
 def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_once(kafka, tmp_path):
     rng = random.Random(11)
     paths = write_groups(tmp_path / "images", GROUPS)
@@ -57,10 +65,11 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
     # announced again with the same bytes: a verdict, and no alert
     records += [(path, replace(record, request_id=1000 + record.request_id)) for path, record in records[:30]]
     reshard(kafka, SHARDS)
-    lives = lives_of(kafka, tmp_path, 3, rng)
+    lives = lives_of(kafka, tmp_path, rng)
+    planned = [len(one.plan) for one in lives]
     reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS)
     sent = 0
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 300 * KILLS
     try:
         while len(reader.seen["verdicts"]) < len(records) or any(one.plan for one in lives):
             assert time.monotonic() < deadline, [(one.log.name, one.point, one.plan) for one in lives]
@@ -76,7 +85,7 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
     finally:
         codes = [one.stop() for one in lives]
     assert codes == [0] * len(lives)
-    assert [len(one.kills) for one in lives] == [3] * len(lives)
+    assert [len(one.kills) for one in lives] == planned
     assert not reader.seen["dead-letters"]
     verdicts = reader.seen["verdicts"]
     assert sorted(one.request_id for one in verdicts) == sorted(record.request_id for _, record in records)
@@ -84,7 +93,7 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
     reported = pairs_of(reader.seen["duplicates"])
     assert len(reported) == len(set(reported)), "no pair twice"
     assert set(reported) == group_pairs(GROUPS)
-    waited = re.findall(r"matcher: (\d+) images of partition", (tmp_path / "matcher.log").read_text())
+    waited = re.findall(r"matcher: (\d+) images of partition", lives[-1].log.read_text())
     assert any(int(count) for count in waited), "what was held was read again"
     candidates = Reader(kafka, CANDIDATES).settled(1)
     assert len(candidates.seen["candidates"]) == SHARDS * len(records)
