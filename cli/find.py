@@ -176,7 +176,7 @@ def _cluster(
 
 def _kept(environ: Mapping[str, str], bootstrap: str | None) -> dict[str, str]:
     """Return the environment without the settings of a live cluster that this job does not use."""
-    kept = {k: v for k, v in environ.items() if k not in ("EMBEDDINGS_TOPIC", "TOPIC_PREFIX", "MEMBER_NAME")}
+    kept = {k: v for k, v in environ.items() if k not in ("EMBEDDINGS_TOPIC", "TOPIC_PREFIX", "MEMBER_NAME", "SHARD")}
     if bootstrap is not None:
         return kept | {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
     return {k: v for k, v in kept.items() if not (k.startswith("KAFKA_") or k == "SCHEMA_REGISTRY_URL")}

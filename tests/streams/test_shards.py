@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagetools.errors import MessageError
+from imagetools.errors import MessageError, MissingImage
+from imagetools.image_root import ImageRoot
 from imagetools.local_codes import pack_codes
-from schemas.neighbor_records import ShardAnswer, ShardImage
+from imagetools.matching.config import MatcherConfig
+from schemas.neighbor_records import Neighbor, ShardAnswer, ShardHit, ShardImage
 from schemas.records import Candidates, Embedding
 from streams.config import Config, KafkaConfig
+from streams.matcher_consumer import MatcherStage
 from streams.search_consumer import SearchStage
 from streams.shard_join import LATE_MS, PartitionJoin, Whole
 from streams.shards import Shard, parse_shard, shard_of
@@ -256,3 +259,31 @@ def test_a_shard_that_there_cannot_be_is_no_setting(text):
     with pytest.raises(ValueError, match="shards"):
         parse_shard(text)
     assert parse_shard("3/4") == Shard(3, 4)
+
+
+def test_a_dead_letter_has_the_answers_of_all_shards_so_that_it_can_be_sent_back_alone(tmp_path):
+    (tmp_path / "other.png").touch()
+    stage = MatcherStage(MatcherConfig(), ImageRoot(tmp_path), workers=1)
+    near = (ShardHit(Neighbor("gone.png", 0.9), 1, 1),)
+    found = []
+    for shard in range(2):
+        part = answer(5, shard, at=shard)
+        assert part.record is not None
+        assert part.record.shard is not None
+        filled = replace(part.record.shard, near=near if shard else (), nb_neighbors=5)
+        found.append(replace(part, record=replace(part.record, shard=filled)))
+    first, last = stage.run(found)
+    assert first == []
+    assert isinstance(last, MissingImage)
+    letter = stage.letter(found[1])
+    assert letter is not None
+    assert letter.shard is None
+    assert [one.relative_path for one in letter.neighbors] == ["gone.png"]
+    stage.aborted()
+    assert stage.stale
+    assert stage.restore(0, 0) is None
+    assert not stage.stale
+    # sent back, it waits for nobody
+    (again,) = stage.run([Received("5", letter, 0, 9, 9)])
+    assert isinstance(again, MissingImage)
+    stage.close()

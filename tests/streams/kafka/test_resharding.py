@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.status import silent_shards
 from imagetools.errors import ConfigError
 from streams.config import Config, KafkaConfig
 from streams.kafka.admin import GroupOffsets, create_topics, shard_sets
@@ -96,3 +97,5 @@ def test_the_lag_of_each_shard_is_sampled_and_the_slowest_is_that_of_the_search(
     sampler.close()
     assert (search.stage, search.lag, search.members) == ("search", 10, 1)
     assert [(one.stage, one.members) for one in search.shards] == [("search 0/2", 1), ("search 1/2", 0)]
+    ((_, line),) = silent_shards([search])
+    assert line == "no search 1/2 runs: every image waits for it"
