@@ -209,11 +209,12 @@ def test_a_grouping_that_has_lost_its_offsets_is_left_alone_once_it_has_a_state(
 
 def test_the_index_is_divided_among_searches_and_stays_so(kafka, service, tmp_path):
     paths = write_groups(tmp_path / "images", 4)
-    up = start(*service, "--shards", "2", log=tmp_path / "up")
+    up = start(*service, "--shards", "2", "--replicas", "2", log=tmp_path / "up")
     up.said("The index moves to 2 shards")
     announce(kafka, paths)
     reader = Reader(kafka, DUPLICATES, VERDICTS).until(lambda r: len(r.seen["verdicts"]) == len(paths))
     assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(4)
+    _until(up, lambda: sum(one.stage == "search" for one in read_states(kafka)) == 4)
     up.process.send_signal(signal.SIGINT)
     up.ends(0)
     again = start(*service, log=tmp_path / "again")
