@@ -15,6 +15,7 @@ from cli.group_files import as_cell
 from cli.group_log import GroupLog, read_groups
 from cli.json_lines import json_line
 from imagetools.errors import ImageToolsError
+from imagetools.grouping.records import GroupState
 from imagetools.paths import shown
 from schemas.group_records import DecisionRecord, GroupEdge, GroupRecord
 from streams.config import KafkaConfig
@@ -43,7 +44,7 @@ class NoSuchGroup(ImageToolsError):
 def show_groups(kafka: KafkaConfig, state: str, output: str) -> None:
     """Print the groups of a state (open, decided or all): as json, csv or, for people, text."""
     log = read_groups(kafka)
-    chosen = sorted((one for one in log.groups.values() if state in (ALL, str(one.state))), key=lambda one: one.id)
+    chosen = sorted((one for one in log.groups.values() if _fits(one, state)), key=lambda one: one.id)
     if output == "json":
         for group in chosen:
             sys.stdout.buffer.write(json_line(fields(group)))
@@ -58,6 +59,12 @@ def show_groups(kafka: KafkaConfig, state: str, output: str) -> None:
     if chosen:
         console.print(table)
     console.print(_count(len(chosen), state))
+
+
+def _fits(group: GroupRecord, state: str) -> bool:
+    if state == GroupState.OPEN:
+        return group.waits
+    return state in (ALL, str(group.state))
 
 
 def show_group(kafka: KafkaConfig, name: str, *, as_json: bool) -> None:

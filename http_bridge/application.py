@@ -96,6 +96,7 @@ def _add_routes(router: web.UrlDispatcher, pages: Pages) -> None:
     router.add_get("/dead-letters", pages.dead_letters)
     router.add_get("/docs", pages.docs)
     router.add_get("/assets/{name}", pages.asset)
+    router.add_get("/favicon.ico", pages.icon)
     router.add_get("/sign-in", pages.sign_in_form)
     router.add_post("/sign-in", pages.sign_in)
     router.add_get("/", pages.home)

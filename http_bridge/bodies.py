@@ -88,8 +88,11 @@ async def read_json(request: web.Request, kind: type[T]) -> T:
     except msgspec.ValidationError as exc:
         raise HttpError(422, _field_first(str(exc))) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        for field in _non_finite_fields(body):
-            raise HttpError(422, f"{field} is not a finite number") from exc
+        for field, value in _fields(body):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise HttpError(422, f"{field} is not a finite number") from exc
+            if isinstance(value, str) and _has_half_a_pair(value):
+                raise HttpError(422, f"{field} is not valid Unicode: it has half of a surrogate pair") from exc
         raise HttpError(400, f"the body is not valid JSON: {exc}") from exc
 
 
@@ -100,8 +103,8 @@ def _field_first(message: str) -> str:
     return f"{field}: {reason}" if field else reason
 
 
-def _non_finite_fields(body: bytes) -> Iterator[str]:
-    """Find NaN and infinities, which some clients write although JSON does not allow them."""
+def _fields(body: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield names and values of a body that is no valid JSON, but that many clients write and Python reads."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -111,8 +114,13 @@ def _non_finite_fields(body: bytes) -> Iterator[str]:
         field, value = stack.pop()
         match value:
             case dict():
+                yield from ((field or "the body", name) for name in value)
                 stack += [(f"{field}.{name}".lstrip("."), inner) for name, inner in value.items()]
             case list():
                 stack += [(f"{field}[{n}]", inner) for n, inner in reversed(list(enumerate(value)))]
-            case float() if not math.isfinite(value):
-                yield field
+            case _:
+                yield field or "the body", value
+
+
+def _has_half_a_pair(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from http_bridge.group_tables import WHO_HEADER, GroupTables
 from http_bridge.groups import read_decision
 from http_bridge.images import Images
 from http_bridge.topic_view import TopicView
+from imagetools.grouping.records import Choice
 from imagetools.paths import printable, shown
 from schemas.codec import codec
 from schemas.group_records import DecisionRecord, ImageContent, decision_id
@@ -102,20 +104,21 @@ class DecisionDesk:
 
         What is stored may be sent again: it is no conflict.
         """
-        require_unicode("who", who)
+        require_name("who", who)
         # before the lock: a file that is read for its content takes its time
         chosen = ChosenImages(self._view, self._images)
         writes = [await self._prepare(f"decisions[{n}]", body, who, chosen) for n, body in enumerate(bodies)]
+        _require_agreement(writes)
         async with self._one_at_a_time:
             seen_up_to = self._tables.next_decision
             await asyncio.to_thread(self._require_seen, list(zip(writes, bodies, strict=True)), who)
             return await self._write(writes, who, seen_up_to)
 
     async def undo(self, decision: str, who: str, expected: int | None) -> DecisionsMade:
-        """Take a decision back, by its id. HttpError 404 if there is none, Conflict if it is not the expected one."""
+        """Take a decision back, by its id. HttpError 404 if there is none, Conflict as `_require_expected` says."""
         async with self._one_at_a_time:
             write = Write(decision)
-            self._require_expected("id", write, expected)
+            self._require_expected("id", write, expected, who)
             return await self._write([write], who, self._tables.next_decision)
 
     def close(self) -> None:
@@ -142,21 +145,25 @@ class DecisionDesk:
         for number, (write, body) in enumerate(decided):
             field = f"decisions[{number}]"
             if write.record is None:
-                self._require_expected(field, write, body.expected)
+                self._require_expected(field, write, body.expected, who)
                 continue
             first = 0 if body.expected is None else min(max(0, body.expected + 1), NEVER)
             found = [one for one in self._touching(write, first, NEVER) if one.in_force and not _same(one, write)]
             if found:
-                raise Conflict(_unseen(field, found[-1]), found)
+                raise Conflict(_unseen(field, found[-1], "replace"), found)
 
-    def _require_expected(self, field: str, write: Write, expected: int | None) -> None:
-        """HttpError 404 if there is nothing to undo, Conflict if it is a later decision than the person has seen."""
+    def _require_expected(self, field: str, write: Write, expected: int | None, who: str) -> None:
+        """HttpError 404 if there is nothing to undo, Conflict if it is a later decision than the person has seen.
+
+        expected  None: the person has seen their own words alone; "later" is no word that anyone loses
+        """
         rows = self._view.query(SELECT_IN_FORCE, [write.id])
         if not rows:
             raise HttpError(404, f"{field}: there is no such decision to undo")
         found = read_decision(*rows[0])
-        if expected is not None and found.number > expected:
-            raise Conflict(_unseen(field, found), [found])
+        own = found.who == who or found.decision is Choice.LATER
+        if not (own if expected is None else found.number <= expected):
+            raise Conflict(_unseen(field, found, "undo"), [found])
 
     def _touching(self, write: Write, first: int, end: int) -> list[DecisionAnswer]:
         wanted = json.dumps([[one.relative_path, one.content.hex()] for one in write.images])
@@ -224,14 +231,51 @@ def _same(one: DecisionAnswer, write: Write) -> bool:
     return said and one.id == write.id
 
 
-def _unseen(field: str, found: DecisionAnswer) -> str:
-    names = " and ".join(shown(one.relative_path) for one in found.images[:2])
-    more = f" and {len(found.images) - 2:,} more" if len(found.images) > 2 else ""
+def _unseen(field: str, found: DecisionAnswer, act: str) -> str:
     who = printable(found.who) or "somebody"
-    return (
-        f"{field}: {who} said {found.decision} of {names}{more} at {found.when}; to replace that, send "
-        f'"expected": {found.number}'
-    )
+    names = _names([one.relative_path for one in found.images])
+    how = f"expected={found.number}" if field == "id" else f'"expected": {found.number}'
+    return f"{field}: {who} said {found.decision} of {names} at {found.when}; to {act} that, send {how}"
+
+
+def _names(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 2:,} more" if len(paths) > 2 else ""
+    return " and ".join(map(shown, paths[:2])) + more
+
+
+def require_name(field: str, name: str) -> str:
+    """Return a person's name. HttpError 422 if it is not valid Unicode, or holds a control character such as NUL."""
+    require_unicode(field, name)
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise HttpError(422, f"{field} holds a control character; a name is one line of text")
+    return name
+
+
+def _require_agreement(writes: Sequence[Write]) -> None:
+    """HttpError 422 if two decisions of one request say different things of the same two images."""
+    by_id: dict[str, int] = {}
+    for number, write in enumerate(writes):
+        first = by_id.setdefault(write.id, number)
+        if _word(writes[first]) != _word(write):
+            raise _contradiction(writes, first, number)
+    images = [set(write.images) for write in writes]
+    for number, write in enumerate(writes):
+        if write.record is None or write.record.decision is not Choice.NOT_DUPLICATE:
+            continue
+        for other, said in enumerate(writes):
+            same = said.record is not None and said.record.decision is Choice.DUPLICATE
+            if same and images[number] <= images[other]:
+                raise _contradiction(writes, *sorted((other, number)))
+
+
+def _word(write: Write) -> tuple[Choice | None, frozenset[str]]:
+    return (None, frozenset()) if write.record is None else (write.record.decision, frozenset(write.record.keep))
+
+
+def _contradiction(writes: Sequence[Write], first: int, second: int) -> HttpError:
+    fewer = min(writes[first].images, writes[second].images, key=len)
+    names = _names([one.relative_path for one in fewer])
+    return HttpError(422, f"decisions[{second}]: it contradicts decisions[{first}] on {names}; send one of the two")
 
 
 DECISION_DESK = web.AppKey("decision_desk", DecisionDesk)

@@ -14,7 +14,7 @@ from http_bridge.decision_bodies import (
     DecisionsBody,
     DecisionsPage,
 )
-from http_bridge.decision_desk import DECISION_DESK, Conflict, PartlyStored
+from http_bridge.decision_desk import DECISION_DESK, Conflict, PartlyStored, require_name
 from http_bridge.errors import RETRY_AFTER
 from http_bridge.groups import DEFAULT_LIMIT, MAX_LIMIT, YES_OR_NO, read_decision
 from http_bridge.query import Query
@@ -45,8 +45,8 @@ async def decide(request: web.Request) -> web.Response:
 async def undo(request: web.Request) -> web.Response:
     """Handle DELETE /v1/decisions/{id}."""
     query = Query(request, ("who", "expected"))
-    expected = query.whole("expected", NEWEST, 0, NEWEST)
-    who = query.text("who", MAX_NAME)
+    expected = query.whole_if_given("expected", -1, NEWEST)
+    who = require_name("who", query.text("who", MAX_NAME))
     request.app[TOPIC_VIEW].require_ready()
     try:
         made = await request.app[DECISION_DESK].undo(request.match_info["id"], who, expected)

@@ -121,7 +121,8 @@ class GroupContents(Struct):
 class GroupSummary(Struct):
     """A group in a list.
 
-    state     open: it waits for a person; decided
+    state     open or decided; of one image that is linked with other groups, and with none in doubt: open, though it
+              waits for nobody
     relation  the weakest that a member has: identical means that all are
     score     of the image that is least certain: its best pair with an earlier one; null where no alert tells
     keep      the one to keep: chosen by a person or, where nobody has chosen, suggested
@@ -151,6 +152,7 @@ class GroupDetail(GroupSummary):
     reasons    for the suggestion of the one to keep
     doubtful   pairs that say one picture, which the groups' earliest images contradict
     linked     groups that show part of the same
+    beyond     images of other groups that doubtful and linked name, with their relation in their own groups
     pairs      verified pairs inside, the surest first, at most 200, then those of doubtful and linked
     decisions  on two or more of its images at their contents, the newest first, at most 100
     newest     number of the newest of them; -1 where there is none. Send it as `expected` with a decision
@@ -160,6 +162,7 @@ class GroupDetail(GroupSummary):
     reasons: list[str]
     doubtful: list[EdgeAnswer]
     linked: list[LinkAnswer]
+    beyond: list[MemberAnswer]
     pairs: list[PairAnswer]
     decisions: list[DecisionAnswer]
     newest: int

@@ -37,7 +37,7 @@ EVENT_HEADER, INTO_HEADER = "event", "into"
 TABLES = """
 CREATE TABLE groups (
     id TEXT PRIMARY KEY, state TEXT, relation TEXT, score REAL, member_count INTEGER, blank INTEGER, chosen INTEGER,
-    keep TEXT, later INTEGER, event TEXT, time INTEGER, contents TEXT
+    keep TEXT, later INTEGER, event TEXT, time INTEGER, contents TEXT, waits INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE ended_groups (id TEXT PRIMARY KEY, event TEXT, into_group TEXT) WITHOUT ROWID;
 CREATE TABLE members (
@@ -147,7 +147,7 @@ def _take_group(connection: sqlite3.Connection, key: str, seen: ConsumedMessage)
         connection.execute("INSERT INTO ended_groups VALUES (?, ?, ?)", row)
         return
     connection.execute(
-        "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, NULL, ?, ?, ?, ?, 0, ?, ?, ?)",
+        "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, NULL, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
         (
             key,
             str(record.state),
@@ -159,6 +159,7 @@ def _take_group(connection: sqlite3.Connection, key: str, seen: ConsumedMessage)
             _header(seen, EVENT_HEADER) or str(record.event),
             int(record.time.timestamp() * 1000),
             _json(group_contents(record)),
+            record.waits,
         ),
     )
     connection.execute("DELETE FROM members WHERE group_id = ?", (key,))

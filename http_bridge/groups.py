@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,15 @@ from aiohttp import web
 from msgspec import Struct
 
 from http_bridge.errors import HttpError
-from http_bridge.group_answers import DecisionAnswer, GroupContents, GroupDetail, GroupSummary, PairAnswer
+from http_bridge.group_answers import (
+    DecisionAnswer,
+    EdgeAnswer,
+    GroupContents,
+    GroupDetail,
+    GroupSummary,
+    MemberAnswer,
+    PairAnswer,
+)
 from http_bridge.image_state import iso_time
 from http_bridge.images import IMAGES, Images, image_path
 from http_bridge.query import Query
@@ -44,6 +53,11 @@ ORDER BY pairs.score DESC LIMIT ?2
 """
 SELECT_PAIR = """
 SELECT evidence FROM pairs WHERE candidate = ?1 AND neighbor = ?2 OR candidate = ?2 AND neighbor = ?1
+"""
+SELECT_BEYOND = """
+SELECT contents FROM groups WHERE id IN (
+    SELECT group_id FROM members WHERE path IN (SELECT value FROM json_each(?)) AND group_id != ?
+)
 """
 SELECT_DECISIONS = """
 SELECT answer, in_force FROM decisions WHERE number IN (
@@ -120,10 +134,19 @@ def group_detail(view: TopicView, group_id: str) -> GroupDetail:
         reasons=contents.reasons,
         doubtful=contents.doubtful,
         linked=contents.linked,
+        beyond=_beyond(view, group_id, edges),
         pairs=[msgspec.json.decode(evidence, type=PairAnswer) for (evidence,) in pairs],
         decisions=decisions,
         newest=max((one.number for one in decisions), default=-1),
     )
+
+
+def _beyond(view: TopicView, group_id: str, edges: Sequence[EdgeAnswer]) -> list[MemberAnswer]:
+    """Return the images of other groups that edges lead to, as their groups have them."""
+    wanted = {one.relative_path: one.content for edge in edges for one in (edge.left, edge.right)}
+    rows = view.query(SELECT_BEYOND, [json.dumps(list(wanted)), group_id])
+    found = (one for (text,) in rows for one in msgspec.json.decode(text, type=GroupContents).members)
+    return [one for one in found if wanted.get(one.relative_path) == one.content]
 
 
 def read_decision(text: str, in_force: int) -> DecisionAnswer:
@@ -146,8 +169,7 @@ def _filter(query: Query) -> tuple[str, list[Any]]:
     terms = ["1"]
     values: list[Any] = []
     if (state := query.choice("state", STATES, str(GroupState.OPEN))) != "all":
-        terms.append("state = ?")
-        values.append(state)
+        terms.append("waits" if state == GroupState.OPEN else "state = 'decided'")
     if relation := query.choice("relation", RELATIONS):
         terms.append("relation = ?")
         values.append(relation)
@@ -193,8 +215,9 @@ def _what_became(view: TopicView, group_id: str) -> str:
 
 
 async def _note_times(images: Images, found: GroupDetail) -> None:
-    times = await images.modified([member.relative_path for member in found.members])
-    for member, time in zip(found.members, times, strict=True):
+    members = [*found.members, *found.beyond]
+    times = await images.modified([member.relative_path for member in members])
+    for member, time in zip(members, times, strict=True):
         member.modified = time
 
 

@@ -35,6 +35,8 @@ class ImageState(Struct):
     reason      of a dead letter
     similar     earlier images that are alike and no duplicates, at most 16
     metadata    of the announcement; empty where it is not known
+    group       id of the group that the image is in; empty: in none. An image that is announced again with the same
+                bytes is clear, whatever it duplicates: its group tells
     """
 
     relative_path: str
@@ -46,6 +48,7 @@ class ImageState(Struct):
     reason: str = ""
     similar: list[SimilarImage] = []
     metadata: dict[str, str] = {}
+    group: str = ""
 
 
 class ImageStateAnswer(Struct):

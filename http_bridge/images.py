@@ -20,7 +20,7 @@ from http_bridge.errors import HttpError
 from http_bridge.image_state import ImageStateAnswer, iso_time
 from http_bridge.image_states import IMAGE_STATES
 from http_bridge.responses import json_response
-from http_bridge.topic_view import TOPIC_VIEW
+from http_bridge.topic_view import TOPIC_VIEW, TopicView
 from imagetools.errors import ImageError, ImageRootUnavailable, UnreadableImage
 from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
@@ -176,7 +176,14 @@ async def state(request: web.Request) -> web.Response:
     found = await asyncio.to_thread(request.app[IMAGE_STATES].state, path)
     if found is None:
         raise HttpError(404, f"path: {path} has not been announced, as far back as the topics go")
+    if found.state != "removed":
+        found.group = await asyncio.to_thread(group_of, request.app[TOPIC_VIEW], path)
     return json_response(ImageStateAnswer(1, "", found))
+
+
+def group_of(view: TopicView, path: str) -> str:
+    """Return the id of the group that an image is in; empty where it is in none."""
+    return next((group for (group,) in view.query("SELECT group_id FROM members WHERE path = ?", [path])), "")
 
 
 async def picture(request: web.Request) -> web.Response:

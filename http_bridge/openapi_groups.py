@@ -53,7 +53,12 @@ def group_paths() -> Json:
         "summary": "Undo a decision",
         "parameters": [
             _text("who", "Who undoes it.", MAX_NAME),
-            _whole("expected", "Number of the newest decision that the person has seen.", 0, 2**63 - 1),
+            _whole(
+                "expected",
+                "Number of the newest decision that the person has seen; without it, their own alone is undone.",
+                -1,
+                2**63 - 1,
+            ),
         ],
         "responses": responses(DecidedAnswer, ("404", "422", "503")) | conflict,
     }

@@ -60,6 +60,10 @@ class Pages:
         """Handle GET /assets/{name}."""
         return self.serve(request.match_info["name"])
 
+    async def icon(self, _: web.Request) -> web.Response:
+        """Handle GET /favicon.ico, which browsers ask for beside pages that name no icon."""
+        return self.serve("icon.svg")
+
     async def sign_in_form(self, _: web.Request) -> web.Response:
         """Handle GET /sign-in."""
         return self.serve("sign-in.html")

@@ -48,6 +48,10 @@ class Query:
             raise HttpError(422, f"{name}: a whole number from {least:,} to {most:,} is needed")
         return int(text)
 
+    def whole_if_given(self, name: str, least: int, most: int) -> int | None:
+        """Return a whole number from `least` to `most`; None where it is not given."""
+        return self.whole(name, least, least, most) if name in self._values else None
+
     def share(self, name: str) -> float:
         """Return a number from 0 to 1; 0 where it is not given."""
         text = self._values.get(name, "0")

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-PUBLIC_PATHS = {"/healthz", "/readyz", "/sign-in", "/assets/style.css"}
+PUBLIC_PATHS = {"/healthz", "/readyz", "/sign-in", "/assets/style.css", "/assets/icon.svg", "/favicon.ico"}
 """Served without a token."""
 
 SESSION_COOKIE = "imagetools"

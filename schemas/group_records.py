@@ -68,6 +68,11 @@ class GroupRecord:
     origins: tuple[str, ...] = ()
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a person; a single image does so only where it is in doubt which group it belongs to."""
+        return self.state is GroupState.OPEN and (self.member_count > 1 or bool(self.doubtful))
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:

@@ -12,7 +12,7 @@ const MOST_BYTES = 500_000;
 // Returns how many were decided, and how many were left: someone has said something else, or they have changed.
 export async function keepSuggested(filters, decisions, progress) {
   let [decided, left] = [0, 0];
-  for await (const page of Queue.pages({ ...filters, state: "open", relation: "identical" }, AT_ONCE)) {
+  for await (const page of Queue.pages({ ...filters, state: "open", relation: "identical", min_members: 2 }, AT_ONCE)) {
     const groups = (await Promise.all(page.map(wholeGroup))).filter((one) => one !== null);
     let done = 0;
     for (const part of parts(groups)) done += await say(part, decisions);

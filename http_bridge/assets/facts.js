@@ -2,6 +2,7 @@
 
 import { when } from "./api.js";
 import { html } from "./dom.js";
+import { sides } from "./sides.js";
 
 const RELATIONS = {
   identical: "the same bytes", same: "the same picture", crop: "a part of it", contains: "shows more than it",
@@ -34,7 +35,8 @@ const ROWS = [
   ["File size", (one) => size(one.bytes), (left, right) => (sameKind(left, right) ? larger(left.bytes, right.bytes) : 0)],
   ["Format", (one) => one.format, () => 0],
   ["Changed", (one) => when(one.modified),
-    (left, right) => (left.modified && right.modified ? Math.sign(left.modified.localeCompare(right.modified)) : 0)],
+    (left, right) => (left.modified && right.modified && when(left.modified) !== when(right.modified)
+      ? Math.sign(left.modified.localeCompare(right.modified)) : 0)],
 ];
 
 function cell(text, better) {
@@ -60,15 +62,16 @@ function toldRows(left, right) {
   return html("tbody", { class: "told" }, html("tr", {}, html("th", { scope: "rowgroup", colspan: 3 }, "Metadata")), ...rows);
 }
 
-// A table of two images; each as a group's answer has its members.
-export function facts(left, right) {
+// A table of two images; each as a group's answer has its members. `kept` says what the one to keep is.
+export function facts(left, right, kept) {
   const rows = ROWS.map(([name, text, better]) => {
     const side = better(left, right);
     return html("tr", {}, html("th", { scope: "row" }, name), cell(text(left), side < 0), cell(text(right), side > 0));
   });
   const name = (one, side) => html("th", { scope: "col" }, html("span", { class: "soft" }, `${side} `),
-    html("bdi", {}, one.relative_path), one.keep ? html("span", { class: "pill good" }, "suggested") : null);
+    html("bdi", {}, one.relative_path), one.keep ? html("span", { class: "pill good" }, kept) : null);
+  const [one, other] = sides();
   return html("table", { class: "facts" },
-    html("thead", {}, html("tr", {}, html("td", {}, html("span", { class: "unseen" }, "fact")), name(left, "left"), name(right, "right"))),
+    html("thead", {}, html("tr", {}, html("td", {}, html("span", { class: "unseen" }, "fact")), name(left, one), name(right, other))),
     html("tbody", {}, ...rows), toldRows(left, right));
 }

@@ -4,12 +4,14 @@ import { html, pictureOf } from "./dom.js";
 import { facts, relation } from "./facts.js";
 import { history } from "./history.js";
 import { onKeys } from "./keys.js";
-import { MODES, Viewer } from "./viewer.js";
+import { onTurn, sides } from "./sides.js";
+import { mapOf, MODES, Viewer } from "./viewer.js";
 
 // name, key, words, what the key does to a pair
 const ACTIONS = [
-  ["left", "L", "Keep left"], ["right", "R", "Keep right"], ["both", "B", "Keep both"],
-  ["different", "N", "Not a duplicate"], ["group", "A", "Keep left of all"], ["later", "W", "Later"], ["undo", "U", "Undo"],
+  ["left", "L", () => `Keep ${sides()[0]}`], ["right", "R", () => `Keep ${sides()[1]}`], ["both", "B", () => "Keep both"],
+  ["different", "N", () => "Not a duplicate"], ["group", "A", () => `Keep ${sides()[0]} of all`],
+  ["later", "W", () => "Later"], ["undo", "U", () => "Undo"],
 ];
 const THUMB = 160;
 const MOST_THUMBS = 60;
@@ -22,6 +24,10 @@ export class GroupView {
   #others = [];
   #left = null;
   #right = null;
+  #held = false;
+  // whether it is known how one picture lies over the other, and the view that the person wants
+  #aligned = false;
+  #wanted = "beside";
   // what this page has said something of, by pairName
   #said = new Set();
   #byId;
@@ -33,11 +39,15 @@ export class GroupView {
     this.undoLater = later;
     const run = (name) => (name === "undo" ? undo() : act(name));
     const button = ([name, key, words]) => {
-      const made = html("button", { type: "button", id: `do-${name}`, "aria-keyshortcuts": key }, words, " ", html("kbd", {}, key));
+      const made = html("button", { type: "button", id: `do-${name}`, "aria-keyshortcuts": key }, html("span", {}, words()), " ", html("kbd", {}, key));
       made.addEventListener("click", () => run(name));
       return made;
     };
     byId("actions").replaceChildren(...ACTIONS.map(button));
+    onTurn(() => {
+      for (const [name, , words] of ACTIONS) byId(`do-${name}`).firstChild.textContent = words();
+      if (this.id !== null) this.#compare();
+    });
     byId("mode").addEventListener("change", () => this.#setMode(byId("mode").value));
     byId("outline").addEventListener("change", () => this.#viewer.outline(byId("outline").checked));
     byId("closer").addEventListener("click", () => this.#viewer.zoom.by(1.5));
@@ -46,7 +56,7 @@ export class GroupView {
     const keys = Object.fromEntries(ACTIONS.map(([name, key]) => [key, () => this.#can(name) && run(name)]));
     onKeys(byId("shortcuts"), {
       ...keys,
-      V: () => this.#setMode(MODES[(MODES.indexOf(this.#viewer.mode) + 1) % MODES.length]),
+      V: () => this.#setMode(this.#modes[(this.#modes.indexOf(this.#viewer.mode) + 1) % this.#modes.length]),
       O: () => byId("outline").click(),
       " ": () => this.#viewer.mode === "blink" && this.#viewer.flip(),
       "[": () => this.#step(-1),
@@ -57,21 +67,49 @@ export class GroupView {
   // Shows a group, as its answer has it; the same pair as before where it is still there.
   show(group) {
     if (group.id !== this.id) this.#said.clear();
-    const before = this.#right?.relative_path;
     [this.id, this.#group] = [group.id, group];
-    const member = (path) => group.members.find((one) => one.relative_path === path);
-    const kept = group.id === this.#kept?.group && member(this.#kept.path);
-    this.#left = kept || group.members.find((one) => one.keep) || group.members[0];
-    const beyond = (edge, doubtful) => ({
-      ...edge.right, relation: edge.relation, outside: true, doubtful, decided: false, beside: member(edge.left.relative_path),
-    });
-    const outside = [...group.doubtful.map((edge) => beyond(edge, true)), ...group.linked.map((one) => beyond(one.edge, false))];
-    const inside = group.members.filter((one) => one !== this.#left);
-    this.#others = [...inside, ...outside].slice(0, MOST_THUMBS);
-    const waiting = this.#others.filter((one) => this.#waits(one));
-    this.#right = this.#others.find((one) => one.relative_path === before && waiting.includes(one)) ?? waiting[0] ?? this.#others[0];
+    [this.#left, this.#others, this.#right] = this.#arrange(group);
     this.#byId("group").hidden = false;
     this.#draw();
+  }
+
+  // Whether the pair that is compared would stay as it is if this group were shown: a key means what it meant.
+  keeps(group) {
+    const [left, , right] = this.#arrange(group);
+    const same = (one, other) => one?.relative_path === other?.relative_path && one?.content === other?.content;
+    const pending = Boolean(this.#right) && this.#waits(this.#right);
+    return same(right?.beside ?? left, this.#from) && same(right, this.#right) && (!pending || this.#waits(right));
+  }
+
+  // Whether any pair of a group would wait if it were shown.
+  pending(group) {
+    return this.#arrange(group)[1].some((one) => this.#waits(one));
+  }
+
+  // The images of a group as it would be shown: the left one, all others, and the right one.
+  #arrange(group) {
+    const before = this.#right && pairName(this.#right);
+    const member = (path) => group.members.find((one) => one.relative_path === path);
+    const kept = group.id === this.#kept?.group && member(this.#kept.path);
+    const left = kept || group.members.find((one) => one.keep) || group.members[0];
+    const known = (image) => group.beyond.find((one) => one.relative_path === image.relative_path && one.content === image.content);
+    const beyond = (edge, doubtful) => ({
+      ...known(edge.right), ...edge.right, relation: edge.relation, outside: true, doubtful, keep: false, decided: false,
+      beside: member(edge.left.relative_path),
+    });
+    const outside = [...group.doubtful.map((edge) => beyond(edge, true)), ...group.linked.map((one) => beyond(one.edge, false))];
+    // a pair that is in doubt may be the strongest link, too
+    const once = outside.filter((one, n) => outside.findIndex((other) => pairName(other) === pairName(one)) === n);
+    const inside = group.members.filter((one) => one !== left);
+    const others = [...inside, ...once].slice(0, MOST_THUMBS);
+    const waiting = others.filter((one) => this.#waits(one));
+    return [left, others, waiting.find((one) => pairName(one) === before) ?? waiting[0] ?? others[0]];
+  }
+
+  // Keeps the pair in place, and lets no key decide, until the hold ends.
+  hold(on) {
+    this.#held = on;
+    for (const [name] of ACTIONS) this.#byId(`do-${name}`).disabled = !this.#can(name);
   }
 
   hide() {
@@ -88,6 +126,18 @@ export class GroupView {
     if (this.id === null) return false;
     const paths = new Set(this.#group.members.map((one) => one.relative_path));
     return decision.images.some((one) => paths.has(one.relative_path));
+  }
+
+  // Whether a decision is about both images that are compared.
+  compares(decision) {
+    if (this.id === null || !this.#right) return false;
+    const named = (one) => decision.images.some((image) => image.relative_path === one.relative_path && image.content === one.content);
+    return named(this.#from) && named(this.#right);
+  }
+
+  // Notes that somebody else has said something of the pair that is compared.
+  settled() {
+    this.#said.add(pairName(this.#right));
   }
 
   // What an action says; null where it says nothing here.
@@ -116,11 +166,15 @@ export class GroupView {
     return more;
   }
 
-  // Forgets what was said of images, since it was undone.
+  // Forgets what was said of images, since it was undone, and begins with the first pair.
   unsaid(images) {
+    this.forget(images);
+    [this.#kept, this.#right] = [null, null];
+  }
+
+  forget(images) {
     const paths = images.map((one) => one.relative_path);
     this.#said = new Set([...this.#said].filter((name) => !name.split("\n").some((path) => paths.includes(path))));
-    [this.#kept, this.#right] = [null, null];
   }
 
   // Whether an image, or a pair that leads out of the group, waits for a word.
@@ -137,7 +191,7 @@ export class GroupView {
 
   #can(name) {
     if (name === "undo") return true;
-    if (this.id === null || !this.#right) return false;
+    if (this.id === null || !this.#right || this.#held) return false;
     if (name === "later") return this.#group.member_count <= MOST_DECIDED;
     return name !== "group" || (this.#group.members.length > 2 && this.#listed);
   }
@@ -154,7 +208,19 @@ export class GroupView {
     this.#draw();
   }
 
+  get #modes() {
+    return MODES.filter((mode) => this.#aligned || mode !== "difference");
+  }
+
   #setMode(mode) {
+    this.#wanted = mode;
+    this.#showMode();
+  }
+
+  // Shows the wanted view, or the pictures side by side where it would compare what does not belong together.
+  #showMode() {
+    const mode = this.#modes.includes(this.#wanted) ? this.#wanted : "beside";
+    this.#byId("mode").querySelector("[value=difference]").disabled = !this.#aligned;
     this.#byId("mode").value = mode;
     this.#byId("slider").parentElement.hidden = mode !== "slider";
     this.#viewer.set(mode);
@@ -168,7 +234,7 @@ export class GroupView {
     const reasons = group.reasons.length ? ` (${group.reasons.join(", ")})` : "";
     const suggested = group.keep ? `${group.chosen ? "chosen" : "suggested"}: ${group.keep}${reasons}` : null;
     const large = group.member_count > MOST_DECIDED ? "too large to put off: decide on its pairs" : null;
-    byId("group-says").textContent = [others, relation(group.relation), certain, suggested, large].filter(Boolean).join(" · ");
+    byId("group-says").textContent = [others, group.member_count > 1 ? relation(group.relation) : null, certain, suggested, large].filter(Boolean).join(" · ");
     byId("members").replaceChildren(...(this.#others.length > 1 ? this.#others.map((one) => this.#thumb(one)) : []));
     for (const [name] of ACTIONS) byId(`do-${name}`).disabled = !this.#can(name);
     byId("do-group").hidden = !this.#can("group");
@@ -180,7 +246,9 @@ export class GroupView {
   }
 
   #thumb(one) {
-    const words = one.outside ? `another group: ${one.doubtful ? "doubtful" : relation(one.relation)}` : relation(one.relation);
+    const beyond = `another group: ${one.doubtful ? "doubtful" : relation(one.relation)}`;
+    const twice = this.#others.some((other) => other !== one && other.relative_path === one.relative_path);
+    const words = one.outside ? `${beyond}${twice && one.beside ? `, beside ${one.beside.relative_path}` : ""}` : relation(one.relation);
     const picture = html("img", { src: pictureOf(one.relative_path, THUMB), alt: "", loading: "lazy" });
     const button = html("button", { type: "button", class: "thumb", "aria-pressed": one === this.#right },
       picture, html("bdi", {}, one.relative_path), html("span", { class: "soft" }, one.decided ? `${words}, decided` : words));
@@ -192,14 +260,18 @@ export class GroupView {
   #compare() {
     const [left, right, byId] = [this.#from, this.#right, this.#byId];
     if (!right) {
+      this.#viewer.clear();
       byId("facts").replaceChildren();
       byId("evidence").textContent = "A single image is left of this group.";
       return;
     }
     const pair = evidence(this.#group.pairs, left.relative_path, right.relative_path);
+    this.#aligned = left.content === right.content || mapOf(pair) !== null;
+    this.#showMode();
     this.#viewer.show(left.relative_path, right.relative_path, pair);
-    byId("facts").replaceChildren(facts(left, right));
-    byId("evidence").textContent = words(pair, left, right);
+    byId("facts").replaceChildren(facts(left, right, this.#group.chosen ? "chosen" : "suggested"));
+    const unaligned = this.#aligned ? null : "No map says how one lies over the other, so there is no difference to show.";
+    byId("evidence").textContent = [words(pair, left, right), unaligned].filter(Boolean).join(" ");
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { pictureOf, svg } from "./dom.js";
 import { apply, fit, regions } from "./geometry.js";
+import { sides } from "./sides.js";
 import { Zoom } from "./zoom.js";
 
 const HEIGHT = 1000;
@@ -19,6 +20,12 @@ function load(address) {
     image.onerror = () => resolve({ address: null, shape: 4 / 3 });
     image.src = address;
   });
+}
+
+// The map that lays the right picture over the left one, from the points of their pair; null where there is none.
+export function mapOf(pair) {
+  const points = pair?.points ?? [];
+  return fit(points.map((one) => one.slice(2, 4)), points.map((one) => one.slice(0, 2)));
 }
 
 const FRAME = [[0, 0], [1, 0], [1, 1], [0, 1]];
@@ -62,7 +69,7 @@ export class Viewer {
     const pictures = await Promise.all([left, right].map((path) => load(pictureOf(path, SIDE))));
     if (number !== this.#shown) return;
     const points = pair?.points ?? [];
-    const map = fit(points.map((one) => one.slice(2, 4)), points.map((one) => one.slice(0, 2))) ?? SAME;
+    const map = mapOf(pair) ?? SAME;
     const width = HEIGHT * pictures[0].shape;
     const place = ([x, y]) => [x * width, y * HEIGHT];
     const frames = [FRAME.map(place), FRAME.map((corner) => place(apply(map, corner)))];
@@ -73,8 +80,9 @@ export class Viewer {
     this.right.replaceChildren(draw(1), ...this.#outline(shared, pair, place));
     this.#whole = around(frames);
     this.zoom.show(this.#whole);
-    this.left.setAttribute("aria-label", `left: ${left}`);
-    this.right.setAttribute("aria-label", `right: ${right}`);
+    const [one, other] = sides();
+    this.left.setAttribute("aria-label", `${one}: ${left}`);
+    this.right.setAttribute("aria-label", `${other}: ${right}`);
     this.#slide();
   }
 

@@ -66,6 +66,16 @@ def test_groups_are_listed_as_a_table_json_and_csv(groups: KafkaConfig) -> None:
     assert (both.exit_code, "one of them" in both.stderr) == (2, True)
 
 
+def test_open_groups_are_those_that_wait_for_a_person(groups: KafkaConfig) -> None:
+    lone, other = (ImageContent(path, content_of(path)) for path in ("m.jpg", "a.jpg"))
+    edge = GroupEdge(lone, other, "same", 0.8)
+    records = [group_of("m.jpg", doubtful=(edge,)), group_of("n.jpg", linked=(GroupLink("a.jpg", edge),))]
+    send(groups, GROUPS, [(one.id, one) for one in records])
+    assert run(groups, "groups").stdout.endswith("3 open groups\n")
+    assert [one["id"] for one in lines(run(groups, "groups", "--json"))] == ["a.jpg", "c.jpg", "m.jpg"]
+    assert "n.jpg" in run(groups, "groups", "--state", "all").stdout
+
+
 def test_one_group_is_shown_by_its_id_or_by_an_image(groups: KafkaConfig) -> None:
     assert run(groups, "decide", "a.jpg", "b.jpg", "not-duplicate", "--who", "Ann", "--note", "label").exit_code == 0
     for name in ("a.jpg", "b.jpg"):

@@ -102,6 +102,69 @@ def test_undo_brings_the_group_back(service: tuple[KafkaConfig, Bridge], browser
     assert [record and record.decision for record in decided(kafka)] == [Choice.NOT_DUPLICATE, None]
 
 
+def test_after_undo_a_group_that_had_ended_is_waited_for(service: tuple[KafkaConfig, Bridge], browser: Browser) -> None:
+    kafka, asked = service
+    put(service, group_of("a.png", "b.png"), group_of("c.png", "d.png"))
+    with opened(browser, asked, "/") as page:
+        expect(title(page)).to_have_text("a.png")
+        page.keyboard.press("n")
+        expect(title(page)).to_have_text("c.png")
+        send(kafka, GROUPS, [("a.png", None)])
+        eventually(lambda: asked.get("/v1/groups/a.png").status == 404)
+        page.keyboard.press("u")
+        expect(page.locator("#notice")).to_contain_text("Its group comes back in a moment")
+        page.keyboard.press("l")
+        send(kafka, GROUPS, [("a.png", group_of("a.png", "b.png"))])
+        expect(title(page)).to_have_text("a.png")
+        expect(page.locator("#notice")).to_have_text("Undone: not duplicates.")
+    assert len(decided(kafka)) == 2
+
+
+def test_a_pair_that_somebody_takes_away_stays_in_place_until_the_person_goes_on(
+    service: tuple[KafkaConfig, Bridge], browser: Browser
+) -> None:
+    kafka, asked = service
+    put(service, group_of("a.png", "b.png", "c.png"), group_of("x.png", "y.png"))
+    with opened(browser, asked, "/") as page:
+        pressed = page.locator(".thumb[aria-pressed=true]")
+        expect(pressed).to_contain_text("b.png")
+        send(kafka, GROUPS, [("a.png", group_of("a.png", "c.png"))])
+        expect(page.locator("#held-says")).to_have_text("This group has changed: another pair comes now.")
+        page.keyboard.press("l")
+        expect(pressed).to_contain_text("b.png")
+        # as it was before: nothing to go on from
+        send(kafka, GROUPS, [("a.png", group_of("a.png", "b.png", "c.png"))])
+        expect(page.locator("#held")).to_be_hidden()
+        send(kafka, GROUPS, [("a.png", None)])
+        expect(page.locator("#held-says")).to_have_text("This group has ended.")
+        page.keyboard.press("l")
+        page.locator("#go-on").click()
+        expect(title(page)).to_have_text("x.png")
+    assert decided(kafka) == []
+
+
+def test_a_neighbor_of_two_images_is_told_apart_and_has_its_facts(
+    service: tuple[KafkaConfig, Bridge], browser: Browser
+) -> None:
+    _, asked = service
+    a, b, x = (ImageContent(path, content_of(path)) for path in ("a.png", "b.png", "x.png"))
+    doubtful = (GroupEdge(a, x, "same", 0.8), GroupEdge(b, x, "same", 0.8))
+    put(service, group_of("a.png", "b.png", doubtful=doubtful, chosen=True), group_of("x.png", "y.png"))
+    with opened(browser, asked, "/") as page:
+        thumbs = page.locator(".thumb")
+        expect(thumbs).to_contain_text(["b.png", "doubtful, beside a.png", "doubtful, beside b.png"])
+        expect(page.locator(".facts .pill")).to_have_text("chosen")
+        # no alert names the two: nothing says how one lies over the other
+        expect(page.locator("#evidence")).to_contain_text("there is no difference to show")
+        expect(page.locator("#mode option[value=difference]")).to_be_disabled()
+        for mode in ("blink", "slider", "beside"):
+            page.keyboard.press("v")
+            expect(page.locator("#viewer")).to_have_attribute("data-mode", mode)
+        thumbs.nth(1).click()
+        cells = page.locator(".facts tbody tr", has_text="Dimensions").locator("td")
+        expect(cells).to_have_text(["800 × 600", "800 × 600"])
+
+
 def test_of_a_group_of_three_each_is_compared_with_the_one_to_keep(
     service: tuple[KafkaConfig, Bridge], browser: Browser
 ) -> None:
@@ -195,23 +258,32 @@ def test_what_others_say_is_seen_at_once_and_not_replaced_unseen(
     service: tuple[KafkaConfig, Bridge], browser: Browser
 ) -> None:
     kafka, asked = service
-    put(service, group_of("a.png", "b.png"))
+    put(service, group_of("a.png", "b.png"), group_of("c.png", "d.png"))
     body = {"left": "a.png", "right": "b.png", "decision": "not_duplicate"}
     with opened(browser, asked, "/") as page, opened(browser, asked, "/") as cut_off:
+        # one that hears nothing of the other
+        cut_off.route("**/v1/duplicates/stream", lambda route: route.abort())
+        cut_off.reload()
         expect(title(page)).to_have_text("a.png")
         expect(title(cut_off)).to_have_text("a.png")
-        # one that hears nothing of the other
-        cut_off.route("**/v1/groups**", lambda route: route.abort())
         assert asked.post("/v1/decisions", {"who": "Ann", "decisions": [body]}).status == 200
-        expect(page.locator("#notice")).to_have_text("Ann: not duplicates (a.png, b.png)")
+        expect(page.locator("#held-says")).to_have_text("Ann has just decided on this pair: not duplicates.")
         expect(page.locator("#history li").first).to_contain_text("Ann: not duplicates")
+        expect(page.locator("#history li").first).to_contain_text("a.png and b.png")
+        # the pair stays, and no key decides on it or on another one, until the person goes on
+        expect(page.locator("#do-left")).to_be_disabled()
+        for key in "lrnw":
+            page.keyboard.press(key)
+        expect(title(page)).to_have_text("a.png")
+        page.keyboard.press("g")
+        expect(title(page)).to_have_text("c.png")
+        expect(page.locator("#held")).to_be_hidden()
         cut_off.keyboard.press("l")
         expect(cut_off.locator("#conflict-says")).to_contain_text("Ann said “not duplicates” of a.png and b.png")
         expect(cut_off.locator("#yield")).to_be_focused()
         assert len(decided(kafka)) == 1
-        cut_off.unroute("**/v1/groups**")
         cut_off.locator("#insist").click()
-        expect(cut_off.locator("#none")).to_be_visible()
+        expect(title(cut_off)).to_have_text("c.png")
         expect(page.locator("#history li").first).to_contain_text("somebody: keep a.png")
     assert [record and record.decision for record in decided(kafka)] == [Choice.NOT_DUPLICATE, Choice.DUPLICATE]
 
@@ -285,6 +357,14 @@ def test_filters_find_groups_by_path(service: tuple[KafkaConfig, Bridge], browse
         search.press("Enter")
         expect(title(page)).to_have_text("shop/c.png")
         expect(page.locator("#count")).to_have_text("1 group waiting")
+        # not all that wait are meant by a filter
+        search.fill("no such path")
+        search.press("Enter")
+        expect(page.locator("#none-fits")).to_contain_text("No group fits these filters.")
+        expect(page.locator("#others-wait")).to_have_text("2 groups wait.")
+        expect(page.locator("#none")).to_be_hidden()
+        page.locator("#all-groups").click()
+        expect(title(page)).to_have_text("a.png")
         # a letter that is typed decides nothing
         search.press("n")
         expect(page.locator("#history")).to_contain_text("Nobody has decided anything yet.")
@@ -304,6 +384,12 @@ def test_it_fits_a_phone(service: tuple[KafkaConfig, Bridge], browser: Browser, 
             "all => all.filter((e) => e.offsetHeight < 40).length"
         )
         assert small == 0
+        # the pictures lie one above the other
+        expect(page.locator("#do-left, #do-right")).to_contain_text(["Keep upper", "Keep lower"])
+        expect(page.locator(".facts thead th")).to_have_text([f"upper {name}suggested", "lower b.png"])
+        page.set_viewport_size({"width": 1200, "height": 800})
+        expect(page.locator("#do-left, #do-right")).to_contain_text(["Keep left", "Keep right"])
+        page.set_viewport_size({"width": 320, "height": 640})
         page.get_by_role("button", name="Not a duplicate").tap()
         expect(page.locator(".thumb[aria-pressed=true]")).to_contain_text("c.png")
 

@@ -23,7 +23,7 @@ from http_bridge.images import Images
 from http_bridge.topic_view import TopicView
 from imagetools.grouping.records import Choice, EventKind, GroupState
 from imagetools.image_root import ImageRoot
-from schemas.group_records import DecisionRecord, ImageContent, decision_id
+from schemas.group_records import DecisionRecord, GroupEdge, GroupLink, ImageContent, decision_id
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from streams.topics import DECISIONS, DUPLICATES, GROUPS
@@ -300,7 +300,15 @@ def test_undoing(service: Service, name: str) -> None:
     # Bob has seen the first word alone
     answer = asked.ask("DELETE", f"{path}?who=Bob&expected={made['number']}")
     assert (answer.status, answer.json["response"]["conflicts"][0]["number"]) == (409, again["number"])
-    (undone,) = asked.ask("DELETE", f"{path}?who=Bob").json["response"]["decisions"]
+    # without a number only one's own word is undone
+    for who in ("?who=Bob", ""):
+        answer = asked.ask("DELETE", path + who)
+        assert (answer.status, answer.json["response"]["conflicts"][0]["number"]) == (409, again["number"])
+        assert f"Ann said duplicate of {a} and {b}" in answer.json["error_message"]
+        assert f"to undo that, send expected={again['number']}" in answer.json["error_message"]
+    answer = decide(asked, pair(a, b, None), who="Mallory")
+    assert (answer.status, f'"expected": {again["number"]}' in answer.json["error_message"]) == (409, True)
+    (undone,) = asked.ask("DELETE", f"{path}?who=Bob&expected={again['number']}").json["response"]["decisions"]
     assert (undone["decision"], undone["who"], undone["in_force"]) == (None, "Bob", False)
     assert [one["relative_path"] for one in undone["images"]] == [a, b]
     assert [one["in_force"] for one in detail(asked, a)["decisions"]] == [False, False, False]
@@ -348,6 +356,79 @@ def _image(path: str) -> dict[str, str]:
     return {"relative_path": path, "content": hashlib.sha256(path.encode()).hexdigest()}
 
 
+def test_ones_own_newest_word_is_undone_without_a_number(service: Service, name: str) -> None:
+    """Ann puts a pair off, and Bob says more of it: his word is not hers to undo."""
+    _, asked = service
+    a, b = f"{name}/a.jpg", f"{name}/b.jpg"
+    put(service, group_of(a, b))
+    (made,) = decide(asked, pair(a, b, "later")).json["response"]["decisions"]
+    assert decide(asked, pair(a, b, "not_duplicate"), who="Bob").status == 200
+    assert asked.ask("DELETE", f"/v1/decisions/{made['id']}?who=Ann").status == 409
+    assert asked.ask("DELETE", f"/v1/decisions/{made['id']}?who=Bob").status == 200
+    assert decide(asked, pair(a, b, "duplicate")).status == 200
+    assert decide(asked, pair(b, a, None)).status == 200
+
+
+def test_decisions_of_one_request_that_contradict_each_other_are_refused(service: Service, name: str) -> None:
+    _, asked = service
+    a, b, c = (f"{name}/{letter}.jpg" for letter in "abc")
+    put(service, group_of(a, b, c))
+    group = {"group": a, "decision": "duplicate", "keep": [a]}
+    for first, second in (
+        (pair(a, b, "duplicate"), pair(b, a, "not_duplicate")),
+        (pair(a, b, "duplicate", keep=[a]), pair(a, b, "duplicate", keep=[b])),
+        (pair(a, c, "not_duplicate"), group),
+        (group, pair(a, c, "not_duplicate")),
+    ):
+        answer = decide(asked, pair(b, c, "later"), first, second)
+        assert answer.status == 422, answer.body
+        assert "decisions[2]: it contradicts decisions[1] on" in answer.json["error_message"]
+    assert detail(asked, a)["decisions"] == []
+    assert decide(asked, pair(a, b, "duplicate"), pair(b, a, "duplicate"), group).status == 200
+
+
+@pytest.mark.parametrize("who", ["Eve\0", "Eve\nAnn", "\x1b[31mEve", "Eve\x85"])
+def test_a_name_is_one_line_of_text(service: Service, who: str) -> None:
+    answer = decide(service[1], {"decision": "later", "images": [_image("a"), _image("b")]}, who=who)
+    assert (answer.status, "who holds a control character" in answer.json["error_message"]) == (422, True)
+    assert service[1].ask("DELETE", f"/v1/decisions/x?who={quote(who)}").status == 422
+
+
+def test_an_announced_image_names_its_group(service: Service, name: str) -> None:
+    """Of the same bytes again the verdict says nothing: the group does."""
+    _, asked = service
+    assert asked.post("/v1/images", {"relative_path": "seen.png"}).status == 202
+    state = asked.get("/v1/images/seen.png").json["response"]
+    assert (state["state"], state["group"]) == ("waiting", "")
+    put(service, group_of(f"{name}/first.png", "seen.png"))
+    assert asked.get("/v1/images/seen.png").json["response"]["group"] == f"{name}/first.png"
+
+
+def test_half_of_a_surrogate_pair_is_named(service: Service) -> None:
+    for text in (r"\ud800", r"\ud800x", r"x\udc00"):
+        body = '{"who": "Ann", "decisions": [{"left": "TEXT", "right": "b", "decision": "later"}]}'
+        answer = service[1].ask("POST", "/v1/decisions", body.replace("TEXT", text).encode())
+        assert answer.status == 422
+        assert "decisions[0].left is not valid Unicode" in answer.json["error_message"]
+    answer = service[1].ask("POST", "/v1/decisions", rb'{"\ud800": 1}')
+    assert (answer.status, "the body is not valid Unicode" in answer.json["error_message"]) == (422, True)
+
+
+def test_a_single_image_waits_only_where_something_is_in_doubt(service: Service, name: str) -> None:
+    _, asked = service
+    a, b, c = (f"{name}/{letter}.jpg" for letter in "abc")
+    edge = GroupEdge(ImageContent(a, content_of(a)), ImageContent(b, content_of(b)), "same", 0.8)
+    crop = GroupEdge(ImageContent(c, content_of(c)), ImageContent(b, content_of(b)), "crop", 0.9)
+    put(
+        service, group_of(a, doubtful=(edge,)), group_of(b, f"{name}/d.jpg"), group_of(c, linked=(GroupLink(b, crop),)),
+    )  # fmt: skip
+    assert ids(asked, prefix=name) == [a, b]
+    assert ids(asked, prefix=name, state="all") == [a, b, c]
+    # with the file's facts of the other image
+    (beyond,) = detail(asked, a)["beyond"]
+    assert (beyond["relative_path"], beyond["width"], beyond["format"]) == (b, 800, "JPEG")
+
+
 def test_a_group_that_was_put_off_waits_until_something_comes(service: Service, name: str) -> None:
     _, asked = service
     a, b, c = (f"{name}/{letter}.jpg" for letter in "abc")
@@ -387,7 +468,7 @@ def test_what_becomes_of_groups_and_decisions_comes_as_events(service: Service, 
     send_raw(kafka, GROUPS, [(a.encode(), None)], headers=[("event", b"merged"), ("into", b.encode())])
     _, merged = next_of("group", a)
     assert (merged["event"], merged["into"]) == ("merged", b)
-    assert asked.ask("DELETE", f"/v1/decisions/{decision['id']}?who=Bob").status == 200
+    assert asked.ask("DELETE", f"/v1/decisions/{decision['id']}?who=Bob&expected={decision['number']}").status == 200
     assert next_of("decision", decision["id"])[1]["who"] == "Bob"
     listener.close()
     again = Listener(asked, after=first)

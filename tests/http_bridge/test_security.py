@@ -71,6 +71,11 @@ class TestSecurity:
             assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
             assert headers["Server"] == "imagetools"
 
+    def test_the_icon_is_where_browsers_look_for_it(self, service: Service) -> None:
+        answer = service.bridge.get("/favicon.ico")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "image/svg+xml; charset=utf-8")
+        assert answer.body.startswith(b"<svg")
+
     def test_a_page_of_another_origin_may_not_ask(self, service: Service) -> None:
         body = {"relative_path": "0.png"}
         there = {"Origin": "https://evil.example"}
