@@ -1,7 +1,7 @@
 """`imagetools decide`: a person's word on pairs of images, straight to the topic of decisions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,8 @@ import click
 from confluent_kafka import KafkaError, Message
 
 from cli.announce import FLUSH_S, NotDelivered
-from cli.decisions import PairDecision, read_decisions
+from cli.decision_file import WORDS, read_decisions
+from cli.decisions import PairDecision
 from cli.file_contents import FileContents
 from cli.group_log import GroupLog, decisions_between, read_groups
 from cli.groups import in_words
@@ -26,19 +27,8 @@ from streams.kafka.clients import announcing_producer
 from streams.states import read_states
 from streams.topics import DECISIONS
 
-UNDO: Final = "undo"
-WORDS: Final = {"duplicate": Choice.DUPLICATE, "not-duplicate": Choice.NOT_DUPLICATE, "later": Choice.LATER}
 TOLD: Final = 10
 """Problems that an error names."""
-
-
-@dataclass(frozen=True)
-class Word:
-    """What is said of two images; record None: a decision is undone."""
-
-    key: str
-    images: tuple[ImageContent, ...]
-    record: DecisionRecord | None
 
 
 class CannotDecide(ImageToolsError):
@@ -59,67 +49,73 @@ class Speaker:
     replace: bool = False
 
 
+@dataclass(frozen=True)
+class Word:
+    """What is said of two images; record None: a decision is undone."""
+
+    key: str
+    images: tuple[ImageContent, ...]
+    record: DecisionRecord | None
+    speaker: Speaker
+
+
 def decide_pair(kafka: KafkaConfig, left: str, right: str, word: str, speaker: Speaker, images_dir: str | None) -> None:
-    """Say something of two images, or take it back with the word undo. CannotDecide."""
-    choice = None if word == UNDO else WORDS[word]
-    _decide(kafka, [(left, right, choice, None, speaker.note)], speaker, images_dir)
+    """Say one of WORDS of two images. CannotDecide."""
+    _decide(kafka, [PairDecision(left, right, WORDS[word], keep=speaker.keep)], speaker, images_dir)
 
 
 def decide_from(kafka: KafkaConfig, file: Path, speaker: Speaker, images_dir: str | None) -> None:
-    """Take the decisions of a file, as `find --decisions` reads it. BadDecisions, CannotDecide."""
-    pairs = [(one.left, one.right, one.choice, one.contents, _note(one, speaker)) for one in read_decisions(file)]
+    """Take the decisions of a file, as `find --decisions` reads it. BadDecisions, CannotDecide.
+
+    speaker  for lines that do not say who, or have no note
+    """
+    pairs = read_decisions(file)
     if not pairs:
         raise CannotDecide(f"{shown(str(file))} holds no decision")
     _decide(kafka, pairs, speaker, images_dir)
 
 
-_Pair = tuple[str, str, Choice | None, tuple[str, str] | None, str]
-"""Left, right, what is said of them (None: undone), their contents in hex where they are known, and a note."""
-
-
-def _note(one: PairDecision, speaker: Speaker) -> str:
-    note = one.rest.get("note")
-    return note if isinstance(note, str) else speaker.note
-
-
-def _decide(kafka: KafkaConfig, pairs: Sequence[_Pair], speaker: Speaker, images_dir: str | None) -> None:
+def _decide(kafka: KafkaConfig, pairs: Sequence[PairDecision], speaker: Speaker, images_dir: str | None) -> None:
     """Send a decision for each pair, or none. CannotDecide."""
     log = read_groups(kafka)
     content_of = _contents(kafka, log, images_dir)
     problems: list[str] = []
     records: list[Word] = []
-    for left, right, choice, contents, note in pairs:
-        digests = contents or (content_of(left), content_of(right))
-        unknown = [path for path, digest in zip((left, right), digests, strict=True) if not digest]
+    for pair in pairs:
+        paths = pair.left, pair.right
+        digests = pair.contents or (content_of(pair.left), content_of(pair.right))
+        unknown = [path for path, digest in zip(paths, digests, strict=True) if not digest]
         if unknown:
             problems.append(f"{' and '.join(map(shown, unknown))}: in no group, and no file that can be read here")
             continue
-        images = tuple(ImageContent(path, bytes.fromhex(d)) for path, d in zip((left, right), digests, strict=True))
-        key = decision_id(images)
-        problems += _objections(log, key, images, choice, speaker)
-        if choice is None:
-            records.append(Word(key, images, None))
-        else:
-            record = DecisionRecord(key, choice, images, speaker.keep, who=speaker.who, note=note)
-            records.append(Word(key, images, record))
+        images = tuple(ImageContent(path, bytes.fromhex(d)) for path, d in zip(paths, digests, strict=True))
+        word = _word(pair, images, replace(speaker, who=pair.who or speaker.who, keep=pair.keep))
+        problems += _objections(log, word, pair.choice)
+        records.append(word)
     if problems:
         more = [f"and {len(problems) - TOLD:,} more"] if len(problems) > TOLD else []
         raise CannotDecide("\n".join(["nothing was decided:", *problems[:TOLD], *more]))
-    offsets = _send(kafka, records, speaker.who)
+    offsets = _send(kafka, records)
     click.echo(f"{len(records):,} {'decision' if len(records) == 1 else 'decisions'}", err=True)
-    for one in overtaken(decisions_between(kafka, log.next_decision, max(offsets.values())), records, offsets, speaker):
+    for one in overtaken(decisions_between(kafka, log.next_decision, max(offsets.values())), records, offsets):
         click.echo(f"said in the same moment, and replaced: {in_words(one)}", err=True)
 
 
-def _objections(
-    log: GroupLog, key: str, images: tuple[ImageContent, ...], choice: Choice | None, speaker: Speaker
-) -> list[str]:
+def _word(pair: PairDecision, images: tuple[ImageContent, ...], speaker: Speaker) -> Word:
+    key, note = decision_id(images), pair.note or speaker.note
+    if pair.choice is None:
+        return Word(key, images, None, speaker)
+    record = DecisionRecord(key, pair.choice, images, speaker.keep, who=speaker.who, note=note)
+    return Word(key, images, record if pair.when is None else replace(record, when=pair.when), speaker)
+
+
+def _objections(log: GroupLog, word: Word, choice: Choice | None) -> list[str]:
     """Return why a decision is not sent: it would replace what somebody else has said, or undo nothing."""
-    if choice is None and key not in log.decisions:
-        return [f"{_names(images)}: there is no decision to undo"]
-    touched = [log.decisions[key]] if choice is None else log.touching(images)
-    others = [one for one in touched if _differs(one, choice, speaker)]
-    return [f"{in_words(others[-1])}; --replace replaces that"] if others and not speaker.replace else []
+    if choice is None and word.key not in log.decisions:
+        return [f"{_names(word.images)}: there is no decision to undo"]
+    touched = [log.decisions[word.key]] if choice is None else log.touching(word.images)
+    others = [one for one in touched if _differs(one, choice, word.speaker)]
+    return [f"{in_words(others[-1])}; --replace replaces that"] if others and not word.speaker.replace else []
 
 
 def _differs(one: DecisionRecord, choice: Choice | None, speaker: Speaker) -> bool:
@@ -130,7 +126,7 @@ def _differs(one: DecisionRecord, choice: Choice | None, speaker: Speaker) -> bo
 
 
 def overtaken(
-    between: Iterable[tuple[int, DecisionRecord]], words: Iterable[Word], offsets: Mapping[str, int], speaker: Speaker
+    between: Iterable[tuple[int, DecisionRecord]], words: Iterable[Word], offsets: Mapping[str, int]
 ) -> list[DecisionRecord]:
     """Return the decisions of others that nobody had read when these were sent, and that hold no more.
 
@@ -143,7 +139,7 @@ def overtaken(
         if any(
             offset < offsets[word.key]
             and len(set(one.images).intersection(word.images)) >= 2
-            and _differs(one, word.record.decision if word.record else None, speaker)
+            and _differs(one, word.record.decision if word.record else None, word.speaker)
             for word in words
         )
     ]
@@ -171,7 +167,7 @@ def _contents(kafka: KafkaConfig, log: GroupLog, images_dir: str | None) -> Call
     return content_of
 
 
-def _send(kafka: KafkaConfig, words: Sequence[Word], who: str) -> dict[str, int]:
+def _send(kafka: KafkaConfig, words: Sequence[Word]) -> dict[str, int]:
     """Send decisions; return their offsets by key. NotDelivered."""
     topic, encode = kafka.topic(DECISIONS.name), codec(kafka.registry).encode
     failed: list[str] = []
@@ -186,7 +182,9 @@ def _send(kafka: KafkaConfig, words: Sequence[Word], who: str) -> dict[str, int]
     producer = announcing_producer(kafka)
     for word in words:
         value = None if word.record is None else encode(topic, word.record)
-        headers: list[tuple[str, str | bytes | None]] = [("who", who.encode())] if word.record is None else []
+        headers: list[tuple[str, str | bytes | None]] = []
+        if word.record is None:
+            headers.append(("who", word.speaker.who.encode()))
         while True:
             try:
                 producer.produce(topic, value, word.key.encode(), headers=headers, on_delivery=delivered)

@@ -1,69 +1,36 @@
-"""A person's decisions on pairs, from a file, and what they say of the files as they are now."""
+"""A person's decisions on pairs, and what they say of the files as they are now."""
 
-import csv
-import io
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from cli.file_contents import FileContents
-from cli.json_lines import json_line
-from imagetools.errors import ImageToolsError
 from imagetools.grouping.records import Choice, Decision, ImageKey
-from imagetools.paths import shown
 from schemas.records import Duplicates
 
-_TOLD: Final = 10
-"""Wrong lines that an error names."""
-
-_CONTENT: Final = ("left_content", "right_content")
-_NEEDED: Final = ("left", "right", "decision")
-
-
-class BadDecisions(ImageToolsError):
-    """A file of decisions that cannot be used; the message names the lines."""
+UNDO: Final = "undo"
+"""The word that takes back what was said before."""
 
 
 @dataclass(frozen=True)
 class PairDecision:
     """A person's word on two paths.
 
+    choice    None: what was said of them before is taken back
     contents  SHA-256 of both files in hex when the decision was made; None: not known, it holds for any
-    rest      other fields of the line, such as who, when and note
+    keep      which of the two to keep, with duplicate
+    when      None: not known
     """
 
     left: str
     right: str
-    choice: Choice
+    choice: Choice | None
     contents: tuple[str, str] | None = None
-    rest: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_decisions(file: Path) -> list[PairDecision]:
-    """Read decisions: CSV with a header if the file's name ends in .csv, and otherwise a JSON object a line.
-
-    Each has left, right and decision: duplicate, not_duplicate or later. With `contents` (the two SHA-256; in CSV
-    left_content and right_content) it holds for these bytes alone. BadDecisions names every line that is wrong.
-    """
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadDecisions(f"{shown(str(file))}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-    rows = _csv_rows(text) if file.suffix.lower() == ".csv" else _json_rows(text)
-    decisions, wrong = [], []
-    for number, row in rows:
-        decision = row if isinstance(row, str) else _decision(row)
-        if isinstance(decision, str):
-            wrong.append(f"line {number}: {decision}")
-        else:
-            decisions.append(decision)
-    if wrong:
-        more = [f"and {len(wrong) - _TOLD:,} more lines"] if len(wrong) > _TOLD else []
-        raise BadDecisions("\n".join([f"{shown(str(file))}: not used, since", *wrong[:_TOLD], *more]))
-    return decisions
+    keep: tuple[str, ...] = ()
+    who: str = ""
+    note: str = ""
+    when: datetime | None = None
 
 
 class Decided:
@@ -73,7 +40,11 @@ class Decided:
         self._contents = contents
         self._of_pair: dict[frozenset[str], list[PairDecision]] = {}
         for decision in decisions:
-            self._of_pair.setdefault(frozenset((decision.left, decision.right)), []).append(decision)
+            said = self._of_pair.setdefault(frozenset((decision.left, decision.right)), [])
+            if decision.choice is None:
+                said[:] = [one for one in said if not _undoes(decision, one)]
+            else:
+                said.append(decision)
 
     def holding(self) -> list[PairDecision]:
         """Return the decision on each pair that holds, with the contents."""
@@ -113,7 +84,7 @@ class Decided:
         return [
             Decision(ImageKey(one.left, one.contents[0]), ImageKey(one.right, one.contents[1]), one.choice)
             for one in self.holding()
-            if one.contents is not None
+            if one.contents is not None and one.choice is not None
         ]
 
     def _with_contents(self, decision: PairDecision) -> PairDecision:
@@ -137,85 +108,33 @@ def _not_replaced(decisions: Sequence[PairDecision]) -> list[PairDecision]:
         if decision.contents is None:
             kept.append(decision)
             break
-        contents = frozenset(zip((decision.left, decision.right), decision.contents, strict=True))
+        contents = _contents(decision)
         if contents not in said:
             said.add(contents)
             kept.append(decision)
     return kept[::-1]
 
 
+def _undoes(undo: PairDecision, decision: PairDecision) -> bool:
+    """Return whether one takes back the other: it is about the same bytes, or about any."""
+    return None in (undo.contents, decision.contents) or _contents(undo) == _contents(decision)
+
+
+def _contents(decision: PairDecision) -> frozenset[tuple[str, str]]:
+    """Return the content of each path, where the contents are known."""
+    return frozenset(zip((decision.left, decision.right), decision.contents or (), strict=False))
+
+
 def decision_fields(decision: PairDecision) -> dict[str, Any]:
     """Return the decision as `read_decisions` reads it from a line of JSON."""
-    contents = {} if decision.contents is None else {"contents": list(decision.contents)}
-    return {"left": decision.left, "right": decision.right, "decision": str(decision.choice), **contents} | {
-        name: value for name, value in decision.rest.items() if name not in (*_NEEDED, "contents")
+    more = {
+        "contents": list(decision.contents or ()),
+        "keep": list(decision.keep),
+        "who": decision.who,
+        "note": decision.note,
+        "when": decision.when.isoformat() if decision.when else "",
     }
-
-
-_Row = dict[str, Any] | str
-"""A line's fields, or what is wrong with it."""
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, _Row]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        yield number, _json_row(line)
-
-
-def _json_row(line: str) -> _Row:
-    try:
-        row = json.loads(line)
-        # what cannot be written again would end the run at its report
-        json_line(row)
-    except UnicodeEncodeError:
-        return "has half of a surrogate pair, such as \\ud800, which is no character"
-    except RecursionError:
-        return "is nested too deeply"
-    except ValueError as exc:
-        return f"is no JSON: {exc}"
-    return row if isinstance(row, dict) else "is no JSON object"
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, _Row]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        yield from _table_rows(reader)
-    except csv.Error as exc:
-        yield reader.reader.line_num, f"is no CSV that can be read: {exc}"
-
-
-def _table_rows(reader: "csv.DictReader[str]") -> Iterator[tuple[int, _Row]]:
-    missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-    if missing:
-        yield 1, f"is a header without {', '.join(missing)}; it needs {', '.join(_NEEDED)}"
-        return
-    for row in reader:
-        contents = [row.pop(name, None) or None for name in _CONTENT]
-        fields: dict[str, Any] = {name: value for name, value in row.items() if name is not None and value}
-        yield reader.line_num, fields | ({"contents": contents} if any(contents) else {})
-
-
-def _decision(row: Mapping[str, Any]) -> PairDecision | str:
-    missing = [name for name in _NEEDED if not isinstance(row.get(name), str) or not row[name]]
-    if missing:
-        return f"has no {' and no '.join(missing)}"
-    left, right = row["left"], row["right"]
-    if left == right:
-        return f"left and right are the same path, {shown(left)}"
-    choices = [str(choice) for choice in Choice]
-    if row["decision"] not in choices:
-        return f"the decision {shown(row['decision'])} is not known; it is one of {', '.join(choices)}"
-    contents = row.get("contents")
-    if contents is not None and not _are_digests(contents):
-        return "contents are the SHA-256 of left and right, each as 64 digits and letters a to f, or are left out"
-    rest = {name: value for name, value in row.items() if name not in (*_NEEDED, "contents")}
-    return PairDecision(left, right, Choice(row["decision"]), None if contents is None else tuple(contents), rest)
-
-
-def _are_digests(contents: object) -> bool:
-    return isinstance(contents, list) and len(contents) == 2 and all(map(_is_digest, contents))
-
-
-def _is_digest(text: object) -> bool:
-    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+    word = UNDO if decision.choice is None else str(decision.choice)
+    return {"left": decision.left, "right": decision.right, "decision": word} | {
+        name: value for name, value in more.items() if value
+    }

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.announce import announce
-from cli.decisions import read_decisions
+from cli.decision_file import read_decisions
 from cli.find_report import FindJob
 from cli.find_results import FindResults
 from cli.output_checks import check_report

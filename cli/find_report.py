@@ -24,6 +24,7 @@ from cli.json_lines import json_line
 from cli.output_checks import make_report_files
 from cli.report import ReportContents, write_report
 from cli.slow_progress import SlowProgress
+from cli.unreadable import as_lines, unreadable
 from imagetools.errors import CannotWrite, ConfigError
 from imagetools.features.cache import FeatureCache
 from imagetools.features.store import FeatureStore
@@ -107,6 +108,8 @@ class FindJob:
             self.say(f"{pairs} not compared for the groups, so that a group may lack some of its images")
         if self.not_looked_at.counts:
             self.say(str(self.not_looked_at))
+        for line in as_lines(unreadable(self.results.dead_letters), self.report):
+            self.say(line)
         if self.report is None:
             return
         try:
@@ -195,7 +198,7 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
         **({"pairs alike, and no duplicates": sums.alike} if sums.alike else {}),
         **({"pairs left out by your decisions": sums.denied} if sums.denied else {}),
         **({"the same file by a link": sums.same_file} if sums.same_file else {}),
-        "dead letters": len(job.results.dead_letters),
+        "could not be read": sums.dead_letters,
         "not looked at": tally.counts.total(),
         "seconds": round(took, 1),
     }
@@ -210,7 +213,8 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
     lines, left_out = extras(groups)
     _replace(report / EXTRAS, lines)
     if left_out:
-        job.say(f"{left_out:,} paths with a line break are not in {EXTRAS}; {GROUPS_JSON} has them")
+        paths_are = "1 path with a line break is" if left_out == 1 else f"{left_out:,} paths with a line break are"
+        job.say(f"{paths_are} not in {EXTRAS}; {GROUPS_JSON} has {'it' if left_out == 1 else 'them'}")
     folder = shown(str(job.folder))
     write_report(
         report,
@@ -223,6 +227,7 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
             stats,
             ended=_how_far(sums, ended),
             not_looked_at=tally,
+            unreadable=unreadable(job.results.dead_letters),
             alike=alike,
             alike_count=sums.alike,
             alike_kept=len(similar),

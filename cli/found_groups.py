@@ -106,7 +106,7 @@ def describe_groups(
     folder: Path,
     order: Sequence[str] = KEEP_ORDER,
 ) -> list[FoundGroup]:
-    """Return the groups with their files and pairs, the largest first, and those of a single file last.
+    """Return the groups with their files and pairs: those of copies first, the largest of them first.
 
     alerts  evidence of each reported pair
     looks   of each image in a group
@@ -125,7 +125,7 @@ def describe_groups(
         home[wider or min(neighbor, candidate, key=place.__getitem__)][1].append(pair)
     names = _names_of_one_file(folder, of_path)
     found = [_describe(grouping, group, home[group.id], alerts, looks, names, folder, order) for group in groups]
-    return sorted(found, key=lambda one: (one.file_count == 1 and not one.related, -len(one.files)))
+    return sorted(found, key=lambda one: (one.file_count == 1, not one.related, -len(one.files)))
 
 
 def _describe(

@@ -50,9 +50,10 @@ class FileRow:
 
 @dataclass(frozen=True)
 class GroupCard:
-    """One group on the page.
+    """One group on the page, or what has no copies and still something to show.
 
     number    from 1 on, over all pages
+    title     its headline: groups of copies, which come first, are numbered, and nothing else is
     rows      its files
     others    files outside it that share a part with it
     pairs     inside, by falling score
@@ -61,6 +62,7 @@ class GroupCard:
     """
 
     number: int
+    title: str
     found: FoundGroup
     rows: tuple[FileRow, ...]
     others: tuple[FileRow, ...]
@@ -87,7 +89,10 @@ def make_cards(
     looks: Mapping[str, FileLook],
     shown: Mapping[str, Shown],
 ) -> Iterator[GroupCard]:
-    """Yield a card for each group that has something to show: files, or pairs that no other card shows."""
+    """Yield a card for each group that has something to show: files, or pairs that no other card shows.
+
+    groups  those of copies first
+    """
     number = 0
     for found in groups:
         if len(found.files) > 1 or found.related:
@@ -133,6 +138,7 @@ def _card(
     )
     return GroupCard(
         number,
+        _title(number, found, bool(shared)),
         found,
         rows,
         tuple(others.values()),
@@ -140,6 +146,14 @@ def _card(
         laid_out(shared),
         laid_out(doubtful),
     )
+
+
+def _title(number: int, found: FoundGroup, shares: bool) -> str:
+    if found.file_count > 1:
+        return f"Group {number:,}"
+    if shares:
+        return "Shares a part with others"
+    return "In doubt" if found.related else "One file, several names"
 
 
 def _words(file: GroupedFile, reference: str) -> str:

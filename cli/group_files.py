@@ -5,15 +5,13 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from cli.cells import as_cell
 from cli.found_groups import FoundGroup, GroupedFile
 from imagetools.grouping.records import Edge
 
 GROUPS_JSON: Final = "groups.jsonl"
 GROUPS_CSV: Final = "groups.csv"
 EXTRAS: Final = "extras.txt"
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet takes for a formula, or may once white space is gone."""
 
 _COLUMNS: Final = (
     "group", "state", "keep", "path", "relation", "width", "height", "bytes", "format", "modified", "same_file",
@@ -52,12 +50,6 @@ def as_csv(groups: Iterable[FoundGroup]) -> bytes:
             row |= {"keep": "keep" if file.keep else "", "same_file": "yes" if file.same_file else ""}
             writer.writerow({name: as_cell(value) for name, value in row.items()})
     return out.getvalue().encode()
-
-
-def as_cell(value: object) -> object:
-    """Return what a cell of CSV holds: text that a spreadsheet would take for a formula begins with an apostrophe."""
-    # a name of a file may come from anyone, and a formula can read other cells and open addresses
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def extras(groups: Sequence[FoundGroup]) -> tuple[bytes, int]:

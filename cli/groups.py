@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.alerts import metadata_text
-from cli.group_files import as_cell
+from cli.cells import as_cell
 from cli.group_log import GroupLog, read_groups
 from cli.json_lines import json_line
 from imagetools.errors import ImageToolsError

@@ -19,12 +19,13 @@ from cli.found_groups import FoundGroup, Pair
 from cli.group_cards import FIRST_PAIRS, LISTED_FILES, GroupCard, make_cards, make_pages
 from cli.output_checks import make_report_files
 from cli.reported_pair import ReportedPair, Shown, reported_pair
+from cli.unreadable import Unreadable
 from imagetools.folder import REPORT_DATA, REPORT_FILES, Tally
 from imagetools.matching.relation_words import relation_in_words
 from imagetools.paths import printable
 
 LISTED: Final = 500
-"""Rows that the page shows of files that were not looked at; not-looked-at.jsonl has more."""
+"""Rows that the page shows of files that could not be read, and of those that were not looked at; files have more."""
 
 STRIP: Final = 8
 """Thumbnails in a group's headline."""
@@ -43,6 +44,7 @@ class ReportContents:
     stats          shown at the top, with these names and in this order
     ended          headline of a partial report: why it is partial
     not_looked_at  listed at the end
+    unreadable     images that could not be read, listed at the end, too
     alike          sets of images that are alike and no duplicates
     alike_count    number of all such pairs
     alike_kept     number of those in similar.jsonl
@@ -57,6 +59,7 @@ class ReportContents:
     stats: Mapping[str, Any]
     ended: str = ""
     not_looked_at: Tally | None = None
+    unreadable: Sequence[Unreadable] = ()
     alike: Sequence[AlikeSet] = ()
     alike_count: int = 0
     alike_kept: int = 0
@@ -102,6 +105,7 @@ def _common(folder: Path, contents: ReportContents, shown: Mapping[str, Shown]) 
         "stats": stats,
         "copied": sum(group.file_count > 1 for group in contents.groups),
         "not_looked_at": contents.not_looked_at or Tally(),
+        "unreadable": contents.unreadable,
         "listed": LISTED,
         "alike": [(one, [_alike_pair(shown, pair) for pair in one.pairs]) for one in alike],
         "alike_sets": len(contents.alike),
@@ -118,7 +122,7 @@ def _common(folder: Path, contents: ReportContents, shown: Mapping[str, Shown]) 
 
 def _paths(pages: Sequence[Sequence[GroupCard]]) -> str:
     """Return a script that hands all paths to the page, which loads it when the reader looks for one."""
-    listed = [[page, card.number, card.names] for page, cards in enumerate(pages, 1) for card in cards]
+    listed = [[page, card.number, card.title, card.names] for page, cards in enumerate(pages, 1) for card in cards]
     return f"takePaths({json.dumps(listed)});\n"
 
 

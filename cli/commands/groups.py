@@ -56,11 +56,12 @@ def show(environ: dict[str, str], group: str, as_json: bool) -> None:
     "--from",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take all decisions of a file: lines of JSON, or CSV, as find --decisions reads them.",
+    help="Take all decisions of a file: lines of JSON, or CSV, with left, right and decision; and, where they are "
+    "there, keep (a path), who, note, when.",
 )
 @click.option("--keep", multiple=True, metavar="PATH", help="With duplicate: an image to keep. Repeat it for more.")
 @click.option("--note", default="", help="Why.")
-@click.option("--who", help="Who decides.  [default: the user's name on this machine]")
+@click.option("--who", help="Who decides, where a file does not say.  [default: the user's name on this machine]")
 @click.option("--replace", is_flag=True, help="Decide also where somebody else has said something different.")
 @options.setting_options(options.SERVICE_IMAGES, *options.KAFKA)
 def decide(
@@ -79,7 +80,8 @@ def decide(
     A and B are paths as the service has them. The decision holds for their present bytes: those of their group or,
     where they are in none, of their files. Nothing is decided where one of several cannot be.
     """
-    from cli.decide import UNDO, WORDS, Speaker, decide_from, decide_pair
+    from cli.decide import Speaker, decide_from, decide_pair
+    from cli.decision_file import WORDS
 
     speaker = Speaker(who or getpass.getuser(), note, keep, replace)
     folder = environ.get("IMAGES_DIR") or None
@@ -91,8 +93,8 @@ def decide(
         return
     if left is None or right is None or word is None:
         raise click.UsageError("two images and a word are needed, or --from FILE")
-    if word not in (*WORDS, UNDO):
-        raise click.UsageError(f"{word!r} is no decision; it is one of {', '.join((*WORDS, UNDO))}")
+    if word not in WORDS:
+        raise click.UsageError(f"{word!r} is no decision; it is one of duplicate, not-duplicate, later, undo")
     if left == right:
         raise click.UsageError("both images are the same path")
     if keep and (word != "duplicate" or not set(keep) <= {left, right}):

@@ -18,8 +18,8 @@ from cli.commands import options
 @click.option(
     "--decisions",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Decisions of an earlier run: lines of JSON, or CSV, with left, right and decision (duplicate, not_duplicate "
-    "or later). A pair that is not_duplicate is not reported, until one of its files changes.",
+    help="Decisions of an earlier run: lines of JSON, or CSV, with left, right and decision (duplicate, "
+    "not_duplicate, later or undo). A pair that is not_duplicate is not reported, until one of its files changes.",
 )
 @options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.GROUPING, *options.JOB_FEATURES)
 def find(

@@ -1,5 +1,7 @@
 """Decisions of an earlier run: read from a file, held at their contents, and gone with other bytes."""
 
+import csv
+import io
 import json
 from io import StringIO
 from pathlib import Path
@@ -9,7 +11,9 @@ from click.testing import CliRunner
 from confluent_kafka import Message
 from rich.console import Console
 
-from cli.decisions import BadDecisions, decision_fields, read_decisions
+from cli.cells import as_cell
+from cli.decision_file import BadDecisions, read_decisions
+from cli.decisions import Decided, decision_fields
 from cli.file_contents import FileContents
 from cli.find_report import FindJob
 from cli.find_results import FindResults
@@ -79,7 +83,7 @@ class TestTheFile:
             "line 3: is no JSON object",
             "line 4: has no right and no decision",
             "line 5: left and right are the same path, a",
-            "line 6: the decision no is not known; it is one of duplicate, not_duplicate, later",
+            "line 6: the decision no is not known; it is one of duplicate, not_duplicate, later, undo",
             "line 7: contents are the SHA-256 of left and right, each as 64 digits and letters a to f, or are left out",
         ]
 
@@ -91,6 +95,59 @@ class TestTheFile:
     def test_a_table_without_its_header_is_refused(self, tmp_path):
         assert "line 1: is a header without left, right, decision" in refused(tmp_path / "a.csv", "a.jpg,b.jpg,later\n")
         assert "line 3: has no decision" in refused(tmp_path / "a.csv", "left,right,decision\na,b,later\na,b,\n")
+
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    def test_spreadsheets_separate_cells_in_several_ways(self, tmp_path, delimiter, encoding):
+        rows = [["left", "right", "decision", "keep", "who"], ["ä,1.jpg", "b;2.jpg", "duplicate", "b;2.jpg", "Zoë"]]
+        text = io.StringIO()
+        csv.writer(text, delimiter=delimiter).writerows(rows)
+        (tmp_path / "a.csv").write_text(text.getvalue(), encoding)
+        (one,) = read_decisions(tmp_path / "a.csv")
+        assert (one.left, one.right, one.choice) == ("ä,1.jpg", "b;2.jpg", Choice.DUPLICATE)
+        assert (one.keep, one.who) == (("b;2.jpg",), "Zoë")
+
+    @pytest.mark.parametrize("path", ["=cmd|calc.jpg", "-1.jpg", "'=a.jpg", "''+a.jpg", "'a.jpg", "a'=b.jpg"])
+    def test_a_path_that_a_table_of_ours_has_is_read_as_it_is(self, tmp_path, path):
+        text = io.StringIO()
+        csv.writer(text).writerows([["left", "right", "decision"], [as_cell(path), "b.jpg", "later"]])
+        (tmp_path / "a.csv").write_text(text.getvalue(), "utf-8")
+        (one,) = read_decisions(tmp_path / "a.csv")
+        assert one.left == path
+
+    def test_no_column_and_no_key_is_dropped_in_silence(self, tmp_path):
+        told = refused(tmp_path / "a.csv", "left,right,decision,whom,why\na,b,later,Zoë,\n")
+        assert "line 1: has the columns whom, why, which are not known; known are left, right, decision, keep" in told
+        told = refused(tmp_path / "a.jsonl", lines({"left": "a", "right": "b", "decision": "later", "kept": "a"}))
+        assert "line 1: has the key kept, which is not known; known are left, right, decision, keep" in told
+        told = refused(tmp_path / "a.csv", "left,right,decision,\na,b,later,\na,b,later,x\na,b,later,,y\n")
+        assert told.splitlines()[1:] == [f"line {n}: has a cell in a column without a name" for n in (3, 4)]
+
+    def test_what_is_said_besides_is_checked(self, tmp_path):
+        word = {"left": "a", "right": "b", "decision": "duplicate"}
+        told = refused(
+            tmp_path / "a.jsonl",
+            lines(
+                word | {"keep": "c"},
+                word | {"keep": ["a"], "decision": "later"},
+                word | {"who": 5},
+                word | {"when": "yesterday"},
+            ),
+        )
+        assert told.splitlines()[1:] == [
+            "line 1: keep names left or right, by its path",
+            "line 2: keep goes with duplicate alone",
+            "line 3: who is no text",
+            "line 4: when is no time such as 2026-01-31T12:00:00+00:00: yesterday",
+        ]
+
+    def test_undo_takes_back_what_an_earlier_line_says(self, tmp_path):
+        word = {"left": "a.png", "right": "b.png"}
+        turned, other = {"left": "b.png", "right": "a.png"}, {"left": "a.png", "right": "c.png"}
+        no, undo = {"decision": "not-duplicate"}, {"decision": "undo"}
+        (tmp_path / "a.jsonl").write_text(lines(word | no, other | no, turned | undo))
+        decided = Decided(read_decisions(tmp_path / "a.jsonl"), FileContents(ImageRoot(tmp_path)))
+        assert [decision_fields(one) for one in decided.for_next_run()] == [other | {"decision": "not_duplicate"}]
 
     def test_a_file_that_is_no_text_is_refused(self, tmp_path):
         (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe")

@@ -206,6 +206,34 @@ def test_without_any_that_are_alike_nothing_is_said_of_them(linked):
     assert "no duplicates" not in (linked.parent / "report" / "report.html").read_text("utf-8").split("<body>")[1]
 
 
+def broken(number: int) -> dict[str, str]:
+    path = f"{number:04}.jpg"
+    return {"relative_path": path, "error_type": "BrokenImage", "error_message": f"{path}: ends <early>"}
+
+
+def test_what_cannot_be_read_is_named_with_its_reason(linked):
+    work = job(linked, 2, clear=("a.png",))
+    work.results.dead_letters += [broken(number) for number in range(7)][::-1]
+    work.results.verdicts["0000.jpg"] = Verdict(1, "0000.jpg", VerdictOutcome.DEAD_LETTER)
+    (linked.parent / "report").mkdir()
+    work.finish("")
+    lines = [line for line in said(work).splitlines() if line.startswith("could not be read")]
+    assert lines[:2] == ["could not be read: 0000.jpg: ends <early>", "could not be read: 0001.jpg: ends <early>"]
+    assert lines[5:] == [f"could not be read: 2 more; {linked.parent / 'report' / 'report.html'} lists them"]
+    page = (linked.parent / "report" / "report.html").read_text("utf-8")
+    assert page.count("<td>ends &lt;early&gt;</td>") == 7
+    assert "<bdi>0006.jpg</bdi>" in page
+    assert "<dt>could not be read</dt>" in page
+    assert "dead letters" not in page
+
+
+def test_without_a_report_the_terminal_says_how_to_see_all_that_cannot_be_read(linked):
+    work = job(linked, 1, clear=("a.png",), report=False)
+    work.results.dead_letters += [broken(number) for number in range(7)]
+    work.finish("")
+    assert "could not be read: 2 more; --report FOLDER lists them" in said(work)
+
+
 def test_a_report_folder_that_goes_while_the_work_runs_is_named(linked):
     work = job(linked, 1, clear=("a.png",))
     (linked.parent / "report").write_text("in the way")

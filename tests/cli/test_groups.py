@@ -156,9 +156,9 @@ def test_what_others_said_in_the_same_moment_is_found(groups: KafkaConfig) -> No
     send(groups, DECISIONS, [(one.id, one) for one in records])
     between = decisions_between(groups, 1, 4)
     assert [(offset, one.who) for offset, one in between] == [(1, "Ann"), (2, "Zoë"), (3, "Bob")]
-    word = Word(records[4].id, (a, b), records[4])
-    assert [one.who for one in overtaken(between, [word], {word.key: 4}, Speaker("Bob"))] == ["Ann"]
-    assert overtaken(between, [word], {word.key: 1}, Speaker("Bob")) == []
+    word = Word(records[4].id, (a, b), records[4], Speaker("Bob"))
+    assert [one.who for one in overtaken(between, [word], {word.key: 4})] == ["Ann"]
+    assert overtaken(between, [word], {word.key: 1}) == []
 
 
 def test_decisions_are_taken_from_a_file_all_or_none(groups: KafkaConfig, tmp_path: Path) -> None:
@@ -178,6 +178,29 @@ def test_decisions_are_taken_from_a_file_all_or_none(groups: KafkaConfig, tmp_pa
     assert second is not None
     assert (first.decision, first.note) == (Choice.NOT_DUPLICATE, "label")
     assert second.images[1] == ImageContent("new.jpg", hashlib.sha256(b"new").digest())
+
+
+def test_a_file_says_who_decides_what_to_keep_and_when_and_what_is_taken_back(
+    groups: KafkaConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "decisions.csv"
+    file.write_text(
+        "left;right;decision;keep;who;when\n"
+        "a.jpg;b.jpg;duplicate;b.jpg;Ann;2026-01-31T12:00:00+00:00\n"
+        "a.jpg;'=1.jpg;not-duplicate;;;\n"
+    )
+    assert run(groups, "decide", "--from", str(file), "--who", "Bob").exit_code == 0
+    first, second = decisions(groups)
+    assert first is not None
+    assert second is not None
+    assert (first.who, first.keep, first.when.isoformat()) == ("Ann", ("b.jpg",), "2026-01-31T12:00:00+00:00")
+    assert (second.who, second.keep, second.images[1].relative_path) == ("Bob", (), "=1.jpg")
+    file.write_text("left,right,decision,who\na.jpg,b.jpg,undo,Bob\n")
+    assert "Ann: duplicate, keep b.jpg" in run(groups, "decide", "--from", str(file)).stderr
+    file.write_text("left,right,decision,who\na.jpg,b.jpg,undo,Ann\n")
+    assert run(groups, "decide", "--from", str(file)).exit_code == 0
+    assert decisions(groups)[2:] == [None]
+    assert run(groups, "decide", "c.jpg", "c copy.jpg", "not_duplicate").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ class TestReport:
             assert all((at / unquote(link)).exists() for link in links)
             assert "Page 3 of 3" in pages[2].words
         listed = json.loads((folder / REPORT_FILES / "paths.js").read_text()[len("takePaths(") : -len(");\n")])
-        assert [[page, number] for page, number, _ in listed][::PAGE_GROUPS] == [[1, 1], [2, 51], [3, 101]]
+        assert [[page, number] for page, number, *_ in listed][::PAGE_GROUPS] == [[1, 1], [2, 51], [3, 101]]
         report(tmp_path, alerts[:1], images)
         assert not list((folder / REPORT_FILES).glob("page-*"))
 
@@ -263,6 +263,10 @@ class TestReport:
         ]
         assert names_of_pairs(page) == ["a.jpg", "d.jpg", "a.jpg", "c.jpg", "b.jpg", "c.jpg"]
         assert page.words.count("shows a part of it") == 2
+        # one group of copies is counted, and one is numbered
+        assert page.words[page.words.index("group of duplicates") + 1] == "1"
+        assert [word for word in page.words if word.startswith("Group ")] == ["Group 1"]
+        assert "Shares a part with others" in page.words
         assert "Pictures that share a part with it" in page.words
 
     def test_data_files_beside_the_page_are_linked(self, tmp_path: Path, images: ImageRoot) -> None:
