@@ -35,13 +35,14 @@ def metadata_text(metadata: Mapping[str, str]) -> str:
 
 def local_time(alert: Duplicates) -> str:
     """Return the time of the verdict on this machine's clock."""
-    return _clock(alert.time)
+    return clock_at(alert.time)
 
 
 def clock(time: str) -> str:
     """Convert an ISO 8601 time to this machine's clock."""
-    return _clock(datetime.fromisoformat(time))
+    return clock_at(datetime.fromisoformat(time))
 
 
-def _clock(moment: datetime) -> str:
+def clock_at(moment: datetime) -> str:
+    """Return a time on this machine's clock."""
     return moment.astimezone().strftime("%H:%M:%S")

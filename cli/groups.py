@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.alerts import metadata_text
 from cli.cells import as_cell
 from cli.group_log import GroupLog, read_groups
 from cli.json_lines import json_line
+from cli.tables import print_table
 from imagetools.errors import ImageToolsError
 from imagetools.grouping.records import GroupState
 from imagetools.paths import shown
@@ -53,11 +53,9 @@ def show_groups(kafka: KafkaConfig, state: str, output: str) -> None:
         sys.stdout.buffer.write(_csv(chosen))
         return
     console = Console()
-    table = Table("group", "images", "state", "keep")
-    for group in chosen:
-        table.add_row(*map(Text, (shown(group.id), f"{group.member_count:,}", str(group.state), shown(_kept(group)))))
+    rows = [(shown(one.id), f"{one.member_count:,}", str(one.state), shown(_kept(one))) for one in chosen]
     if chosen:
-        console.print(table)
+        print_table(console, ("group", "images", "state", "keep"), rows)
     console.print(_count(len(chosen), state))
 
 
@@ -156,24 +154,23 @@ def _print_group(console: Console, group: GroupRecord, said: Iterable[DecisionRe
     columns = ["image", "relation", "dimensions", "bytes", "format", "decided"]
     if any(member.metadata for member in group.members):
         columns.append("metadata")
-    table = Table(*columns)
+    rows = []
     for member in group.members:
         size = f"{member.width:,} × {member.height:,}" if member.width else ""
         row = [shown(member.relative_path), member.relation, size, f"{member.bytes:,}" if member.bytes else ""]
         row += [member.format, "yes" if member.decided else "", metadata_text(member.metadata)]
-        table.add_row(*map(Text, row[: len(columns)]))
-    console.print(table)
+        rows.append(row[: len(columns)])
+    print_table(console, columns, rows)
     for edge in group.doubtful:
-        other = shown(edge.right.relative_path)
-        text = f"doubtful: {shown(edge.left.relative_path)} and {other} of another group, {edge.score:.2f}"
-        console.print(Text(text), soft_wrap=True)
+        console.print(Text(f"doubtful: {_pair_in_words(edge)}; another group"), soft_wrap=True)
     for link in group.linked:
-        text = (
-            f"linked: {shown(link.edge.left.relative_path)} {link.edge.relation} {shown(link.edge.right.relative_path)}"
-        )
-        console.print(Text(text), soft_wrap=True)
+        console.print(Text(f"linked: {_pair_in_words(link.edge)}; group {shown(link.group)}"), soft_wrap=True)
     for one in said:
         console.print(Text(in_words(one)), soft_wrap=True)
+
+
+def _pair_in_words(edge: GroupEdge) -> str:
+    return f"{shown(edge.left.relative_path)} {edge.relation} {shown(edge.right.relative_path)}, {edge.score:.2f}"
 
 
 def in_words(one: DecisionRecord) -> str:

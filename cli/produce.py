@@ -75,7 +75,12 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
         if options.source == "-":
             images = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:
-            images = sources.paths(options.source, on_refused=refused.note, on_skipped=refused.skip)
+            images = sources.paths(
+                options.source,
+                on_refused=refused.note,
+                on_skipped=refused.skip,
+                on_list=lambda: _say(f"{shown(options.source)} is read as a list: each line names an image"),
+            )
         if options.wait:
             with closing(PendingVerdicts(kafka)) as pending:
                 _announce(announcer, images, options, refused, pending)
@@ -147,7 +152,9 @@ def _announce(
         empty = "no path came" if options.source == "-" else f"no image in {shown(options.source)}"
         _say(f"nothing to announce: {empty}")
     else:
-        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{' as gone' if options.remove else ''}")
+        gone = " as gone; it is not checked whether the service knows " if options.remove else ""
+        gone += ("it" if count == 1 else "them") if gone else ""
+        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{gone}")
     return count
 
 

@@ -25,6 +25,9 @@ IMAGES_READER = "encoder"
 JSON_LINE: Final = re.compile(rb'\s*\{\s*"')
 """How a line of JSON begins; any other line is a path."""
 
+BRIEF_CHARS: Final = 20
+"""Of a line that is no path of an image, an error shows the beginning."""
+
 NO_METADATA: Final[Mapping[str, str]] = {}
 
 
@@ -102,11 +105,13 @@ class Sources:
         *,
         on_refused: Callable[[ImageToolsError], None],
         on_skipped: Callable[[Skipped], None] | None = None,
+        on_list: Callable[[], None] = lambda: None,
     ) -> Iterator[NamedImage]:
         """Yield a folder's images, one image, or those that a text file names, as `lines` reads it.
 
         on_refused  called with each line that cannot be announced
         on_skipped  called with everything in a folder that is not announced; as in `find_images`
+        on_list     called when the source is read as a text file that names images, before the first of them
         NoSuchSource or OutsideRoot if the source itself cannot.
         """
         place = self._found(source)
@@ -127,6 +132,7 @@ class Sources:
             raise NoSuchSource(
                 f"{shown(source)}: neither an image, by its name's ending, nor a text file with a path on each line"
             )
+        on_list()
         return self.lines(lines, on_refused=on_refused)
 
     def lines(self, lines: Iterable[bytes], *, on_refused: Callable[[ImageToolsError], None]) -> Iterator[NamedImage]:
@@ -148,7 +154,7 @@ class Sources:
             read = msgspec.json.decode(line, type=_Line)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             form = '{"relative_path": "a.jpg", "metadata": {"name": "value"}}'
-            raise BadLine(f"{shown(os.fsdecode(line))}: {exc}; a line of JSON is {form}") from exc
+            raise BadLine(f"{_brief(os.fsdecode(line))}: {exc}; a line of JSON is {form}") from exc
         metadata = {**self.metadata, **read.metadata}
         if not self.gone and (problem := metadata_problem(metadata)):
             raise BadLine(f"{shown(read.relative_path)}: metadata: {problem}")
@@ -177,18 +183,18 @@ class Sources:
         if self.root is None:
             if os.path.isabs(text):
                 raise OutsideRoot(
-                    shown(text), "is an absolute path, and the service's folder of images is not known here: name it "
+                    _brief(text), "is an absolute path, and the service's folder of images is not known here: name it "
                     "with --images-dir"
                 )  # fmt: skip
-            require_path(shown(text), text)
+            require_path(_brief(text), text)
             return text
         place = self._place(text, bases)
         if place is None:
             where = f"neither here nor in the service's folder of images, {self.root}; {ANOTHER}"
-            raise NoSuchSource(f"{shown(text)}: no such file, {where}")
+            raise NoSuchSource(f"{_brief(text)}: no such file, {where}")
         inside = _inside(os.path.join(_real(os.path.dirname(place)), os.path.basename(place)), self._top)
         if inside is None or inside == ".":
-            raise OutsideRoot(shown(text), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
+            raise OutsideRoot(_brief(text), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
         if not self.gone:
             ImageRoot(self.root).resolve(inside)
         return inside
@@ -201,6 +207,12 @@ class Sources:
         # the file is gone: a path whose folder exists is more likely
         likely = (place for place in places if _folder_there(os.path.dirname(place)) and _inside(place, self._top))
         return next(likely, os.path.abspath(os.path.join(self._top, text)))
+
+
+def _brief(text: str) -> str:
+    """Return a path fit for a message; of what has no image's name, the beginning: it may be a line of any file."""
+    cut = len(text) > BRIEF_CHARS and os.path.splitext(text)[1].lower() not in IMAGE_SUFFIXES
+    return f"{shown(text[:BRIEF_CHARS])}…" if cut else shown(text)
 
 
 @lru_cache(4096)

@@ -22,14 +22,21 @@ STAGES: Final = ("encoder", "search", "matcher")
 PLAIN_EVERY_S: Final = 10.0
 """Interval of progress lines where no terminal shows bars."""
 
+SAME_EVERY_S: Final = 60.0
+"""Interval of such lines while nothing changes."""
+
 
 class StageBars:
-    """A progress bar for each stage, with rate and time left; without a terminal, a line every PLAIN_EVERY_S."""
+    """A progress bar for each stage, with rate and time left; without a terminal, a line every PLAIN_EVERY_S.
+
+    Without a terminal, a line that says the same as the one before waits for SAME_EVERY_S.
+    """
 
     def __init__(self, results: FindResults, console: Console) -> None:
         self._results = results
         self._console = console
         self._plain_at = time.monotonic()
+        self._plain = ""
         self._began = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description:8}"),
@@ -68,7 +75,12 @@ class StageBars:
         elapsed = max(time.monotonic() - self._began, 1e-3)
         for stage, count in done.items():
             self._progress.update(self._tasks[stage], completed=count, rate=f"{count / elapsed:.0f}/s")
-        if not self._console.is_terminal and time.monotonic() - self._plain_at > PLAIN_EVERY_S:
-            self._plain_at = time.monotonic()
+        if not self._console.is_terminal:
             text = ", ".join(f"{stage} {count:,}" for stage, count in done.items())
-            self._console.print(Text(f"of {results.announced:,} images: {text}"))
+            self._show_plain(text if any(done.values()) else "none yet, the stages are starting")
+
+    def _show_plain(self, text: str) -> None:
+        every = SAME_EVERY_S if text == self._plain else PLAIN_EVERY_S
+        if time.monotonic() - self._plain_at > every:
+            self._plain_at, self._plain = time.monotonic(), text
+            self._console.print(Text(f"of {self._results.announced:,} images: {text}"))

@@ -55,7 +55,7 @@ def up(
     """
     console = Console()
     config, bridge = Config.from_env(environ), BridgeConfig.from_env(environ)
-    _check(config, bridge)
+    _check(config)
     sweep()
     data = data.resolve()
     stop = threading.Event()
@@ -77,7 +77,9 @@ def up(
         console.print(Text(text + " …"))
 
     with contextlib.ExitStack() as stack:
+        # first: a service that runs here has its port, too
         stack.enter_context(_alone_in(data))
+        check(bridge)
         settings = {
             **environ,
             "INDEX_DIR": str(data / "index"),
@@ -143,12 +145,11 @@ def _greet(console: Console, kafka: KafkaConfig, config: Config, bridge: BridgeC
     console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
 
 
-def _check(config: Config, bridge: BridgeConfig) -> None:
+def _check(config: Config) -> None:
     """Check whatever can be checked before anything is started."""
     if not config.images_dir.is_dir():
         raise ConfigError(f"IMAGES_DIR is {config.images_dir}: no such folder; name yours with --images-dir")
     model_file(config.models_name, config.models_dir)
-    check(bridge)
 
 
 def _keep_running(own: SupervisedKafka, supervisor: Supervisor) -> None:
@@ -173,6 +174,7 @@ def _alone_in(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             raise PrerequisiteMissing(
-                f"another `imagetools up` runs with its data in {data}: --data names another folder"
+                f"another `imagetools up` runs with its data in {data}: this service runs already; for one more, --data "
+                "names another folder"
             ) from exc
         yield

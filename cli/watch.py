@@ -2,12 +2,14 @@
 
 import sys
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from cli.alerts import as_line, as_text, clock, local_time
+from cli.alerts import as_line, as_text, clock, clock_at, local_time
 from imagetools.paths import shown
 from schemas.records import Duplicates, State
 from streams.config import KafkaConfig
@@ -69,14 +71,21 @@ class _Watching:
     def _take_state(self, seen: ConsumedMessage) -> None:
         """Print the beginning and the end of a trouble."""
         state = self._states.take(seen)
-        if state is None or seen.message.timestamp()[1] / 1000 < self._began:
+        sent = seen.message.timestamp()[1] / 1000
+        if state is None or sent < self._began:
             return
+        told = state
+        if state.state is State.DIED:
+            # what is known to have died and starts again has not died once more; each death is one line
+            again = seen.record.state is State.STARTING
+            told = seen.record if again else replace(state, restarts=0)
+        line = f"{clock_at(datetime.fromtimestamp(sent, UTC))}  {in_words(told)}"
         if state.state in (State.WAITING, State.DIED):
             self._in_trouble.add(state.process)
-            self.errors.print(Text(in_words(state), "yellow"), soft_wrap=True)
+            self.errors.print(Text(line, "yellow"), soft_wrap=True)
         elif state.process in self._in_trouble:
             self._in_trouble.discard(state.process)
-            self.errors.print(Text(in_words(state)), soft_wrap=True)
+            self.errors.print(Text(line), soft_wrap=True)
 
     def _write(self, line: bytes) -> None:
         sys.stdout.buffer.write(line)

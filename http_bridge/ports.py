@@ -36,4 +36,5 @@ def naming(host: str, port: int) -> Iterator[None]:
                 "this machine alone, 0.0.0.0 on all its addresses"
             ) from exc
         reason = os.strerror(exc.errno) if exc.errno else exc
-        raise ConfigError(f"port {port} on {host}: {reason}; SERVER_PORT or --server-port names another") from exc
+        who = " (by another imagetools, perhaps)" if exc.errno == errno.EADDRINUSE else ""
+        raise ConfigError(f"port {port} on {host}: {reason}{who}; SERVER_PORT or --server-port names another") from exc

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
@@ -13,8 +16,10 @@ from http_bridge.connections import drop_stalled, factory
 from http_bridge.contracts import CONTRACTS
 from http_bridge.ports import check, naming, ports
 from imagetools.logs import configure
-from streams.config import BridgeConfig
+from schemas.records import StageState, State
+from streams.config import BridgeConfig, KafkaConfig
 from streams.exit_codes import ending
+from streams.states import StateSender
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +72,21 @@ def main(config: BridgeConfig | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SystemExit with the exit code if it cannot."""
     configure(json_lines=config is not None and config.log_format == "json")
     with ending():
-        asyncio.run(run(config or BridgeConfig.from_env(), on_listening=_log_addresses))
+        config = config or BridgeConfig.from_env()
+        asyncio.run(run(config, on_listening=partial(_tell, config.kafka)))
 
 
-def _log_addresses(addresses: list[str]) -> None:
+def _tell(kafka: KafkaConfig, addresses: list[str]) -> None:
     log.info("listening on %s", ", ".join(addresses))
+    if kafka.restarts and kafka.member:
+        # the supervisor has reported its death
+        asyncio.get_running_loop().run_in_executor(None, _report_return, kafka, kafka.member)
+
+
+def _report_return(kafka: KafkaConfig, member: str) -> None:
+    """Report on stage.states that a bridge which had died serves again."""
+    with closing(StateSender(kafka)) as sender:
+        sender.send(StageState("bridge", member, socket.gethostname(), State.RUNNING, restarts=kafka.restarts))
 
 
 def _port_of(server: asyncio.Server) -> int:

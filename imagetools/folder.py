@@ -90,10 +90,14 @@ class Tally:
     def words(self) -> str:
         """The counts in words, files that are no images last; empty where there are none."""
         kinds = sorted(self.counts, key=lambda kind: (kind == NO_IMAGE, -self.counts[kind], kind))
-        return ", ".join(f"{self.counts[kind]:,} {kind}" for kind in kinds)
+        return ", ".join(_counted(self.counts[kind], kind) for kind in kinds)
 
     def __str__(self) -> str:
         return f"not looked at: {self.words}"
+
+
+def _counted(count: int, kind: str) -> str:
+    return "1 not an image" if (count, kind) == (1, NO_IMAGE) else f"{count:,} {kind}"
 
 
 _NAMES: Final = {

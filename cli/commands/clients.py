@@ -30,9 +30,15 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 @click.option(
     "--no-alert",
     is_flag=True,
-    help="Load an existing collection: these images cause no alert, and others none about them until they are indexed.",
+    help="Load an existing collection: these images cause no alert, and others none about them until they are indexed. "
+    "They are not compared with each other, so duplicates among them become no pairs and no groups; `imagetools find` "
+    "finds those.",
 )
-@click.option("--remove", is_flag=True, help="Announce that these images are gone.")
+@click.option(
+    "--remove",
+    is_flag=True,
+    help="Announce that these images are gone. It is not checked whether the service knows them.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the verdict on each image, and print it.")
 @click.option("--json", "as_lines", is_flag=True, help="With --wait: print one line of JSON for each image.")
 @click.option(

@@ -147,4 +147,4 @@ def test_a_folder_with_nothing_to_look_at_says_what_is_in_it(tmp_path):
     (tmp_path / "raw.NEF").touch()
     find = start("find", tmp_path, log=tmp_path / "log.txt")
     assert find.wait(60) != 0
-    assert "no image in it; not looked at: 1 camera raw, 1 not images" in (tmp_path / "log.txt").read_text()
+    assert "no image in it; not looked at: 1 camera raw, 1 not an image" in (tmp_path / "log.txt").read_text()

@@ -83,12 +83,21 @@ def test_one_group_is_shown_by_its_id_or_by_an_image(groups: KafkaConfig) -> Non
         assert shown.exit_code == 0, shown.output
         assert "a.jpg: 3 images, open, suggested: a.jpg (largest picture)" in shown.stdout
         assert "800 × 600" in shown.stdout
-        assert "linked: a.jpg crop x.jpg" in shown.stdout
+        assert "linked: a.jpg crop x.jpg, 0.90; group x.jpg" in shown.stdout
         assert "Ann: not-duplicate: a.jpg, b.jpg (label)" in shown.stdout
     (found,) = lines(run(groups, "groups", "show", "a.jpg", "--json"))
     assert [one["who"] for one in found["decisions"]] == ["Ann"]
     gone = run(groups, "groups", "show", "g.jpg")
     assert (gone.exit_code, "no group holds g.jpg" in gone.stderr) == (2, True)
+
+
+def test_no_path_is_cut(groups: KafkaConfig) -> None:
+    long = f"{'folder/' * 20}a.jpg"
+    send(groups, GROUPS, [(long, group_of(long, "b.jpg"))])
+    for words in (["groups"], ["groups", "show", long]):
+        shown = run(groups, *words, COLUMNS="80").stdout
+        assert f"{long}\t" in shown
+        assert "…" not in shown
 
 
 def test_metadata_of_images_is_shown_where_there_is_any(groups: KafkaConfig) -> None:

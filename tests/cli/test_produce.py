@@ -109,6 +109,15 @@ def test_lines_are_paths_in_the_services_folder_or_from_here(kafka, here):
     assert "not valid UTF-8" in output
 
 
+def test_a_file_of_other_text_is_said_to_be_read_as_a_list_and_is_not_repeated(kafka, here):
+    (here / "accounts").write_text("root:x:0:0:root:/root:/bin/bash\n" * 2)
+    with encoder_of(kafka, here / "imgs"):
+        said = produce(kafka, "accounts", code=REFUSED).output.splitlines()
+    assert said[0] == "accounts is read as a list: each line names an image"
+    assert said[1].startswith("not announced: root:x:0:0:root:/roo…: no such file")
+    assert "bash" not in "".join(said)
+
+
 def test_many_wrong_lines_are_counted_not_listed(kafka, here):
     with encoder_of(kafka, here / "imgs"):
         output = produce(kafka, "-", lines="".join(f"{n}.png\n" for n in range(40)), code=2).output
@@ -180,7 +189,8 @@ def test_removed_files_are_named_as_they_were(kafka, here):
     for name in ("a.png", "shop/b.png"):
         (here / "imgs" / name).unlink()
     with encoder_of(kafka, here / "imgs"):
-        assert "1 image announced as gone" in produce(kafka, "imgs/a.png", "--remove").output
+        output = produce(kafka, "imgs/a.png", "--remove").output
+        assert "1 image announced as gone; it is not checked whether the service knows it" in output
         produce(kafka, "shop/b.png", "--remove")
         produce(kafka, "-", "--remove", lines="imgs/shop/b.png\na.png\n")
         output = produce(kafka, "/etc/gone.png", "--remove", code=REFUSED).output

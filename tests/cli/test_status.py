@@ -2,18 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from cli.main import main
-from schemas.records import Duplicate, Duplicates, State
+from schemas.records import Duplicate, Duplicates, StageState, State
 from streams.config import KafkaConfig
-from streams.states import StateReporter, read_states
+from streams.states import StateReporter, StateSender, read_states
 from streams.topics import DEAD_LETTERS, DUPLICATES
 from tests.support.bridging import eventually
 from tests.support.streaming import send, send_raw
@@ -100,10 +102,27 @@ def test_watch_tells_alerts_dead_letters_and_troubles_and_keeps_them_apart_in_js
                 )
             encoder.report(State.RUNNING)
             eventually(lambda: "encoder-0 runs" in (tmp_path / "people.err").read_text())
+        with closing(StateSender(kafka)) as sender:
+            for state, reason, restarts in (
+                (State.DIED, "SIGKILL", 0),
+                (State.STARTING, "", 1),
+                (State.RUNNING, "", 1),
+                (State.DIED, "SIGKILL", 1),
+            ):
+                sender.send(StageState("bridge", "bridge-0", "host", state, reason, restarts=restarts))
+        eventually(lambda: (tmp_path / "people.err").read_text().count("SIGKILL") == 2)
     finally:
         for process in (people, programs):
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
+    troubles = (tmp_path / "people.err").read_text().splitlines()[1:]
+    assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in troubles)
+    assert [line.split("  ", 1)[1] for line in troubles if "bridge-0" in line] == [
+        "bridge-0 died: SIGKILL",
+        "bridge-0 is starting (started again once)",
+        "bridge-0 runs (started again once)",
+        "bridge-0 died: SIGKILL",
+    ]
     assert "gone.jpg  dead letter of encoder  MissingImage: gone.jpg: there" in (tmp_path / "people").read_text()
     lines = [json.loads(line) for line in (tmp_path / "programs").read_text().splitlines()]
     (alert,) = [line for line in lines if "candidate" in line]

@@ -24,6 +24,8 @@ from tests.support.processes import Running, broken, kafka_of, start
 from tests.support.streaming import Reader, group_pairs, pairs_of, scene, send, write_groups
 from tests.support.watching import Watched, ports_in_a_row
 
+IN_USE = "Address already in use (by another imagetools, perhaps)"
+
 
 def test_a_kafka_that_is_killed_is_started_again_and_no_alert_is_lost_or_doubled(tmp_path):
     images = tmp_path / "images"
@@ -94,10 +96,11 @@ def _second_services_are_refused(tmp_path: Path, port: int, http: int) -> None:
         ]
         return refused(name, "up", "--data", tmp_path / data, *words)
 
-    assert "another `imagetools up` runs" in up("same data", "data", *ports)
-    assert f"port {http} on 127.0.0.1: Address already in use; SERVER_PORT or --server-port" in up(
-        "http", "other", ports[0], http
-    )
+    for name, both in (("same data", ports), ("same ports", (port, http))):
+        said = up(name, "data", *both)
+        assert "another `imagetools up` runs with its data in" in said
+        assert "this service runs already" in said
+    assert f"port {http} on 127.0.0.1: {IN_USE}; SERVER_PORT or --server-port" in up("http", "other", ports[0], http)
     assert f"127.0.0.1:{port} is taken by another program: --port names another" in up("kafka", "other", port, ports[1])
     assert "--port names another" in refused("k", "kafka", "start", "--data", tmp_path / "third", "--port", str(port))
     (tmp_path / "file").touch()
@@ -231,4 +234,4 @@ def test_a_port_in_use_ends_a_bridge_with_the_flag_that_names_another(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         text = start("bridge", "--server-port", port, log=tmp_path / "log").ends(2, 20)
-    assert f"port {port} on 127.0.0.1: Address already in use; SERVER_PORT or --server-port names another" in text
+    assert f"port {port} on 127.0.0.1: {IN_USE}; SERVER_PORT or --server-port names another" in text

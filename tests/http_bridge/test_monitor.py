@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.records import State
 from streams.config import KafkaConfig
-from streams.states import StateReporter
+from streams.states import StateReporter, read_states
 from tests.support.bridging import (
     ENCODER,
     Service,
@@ -40,6 +40,16 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
         eventually(lambda: reported("running", ""))
         assert (
             'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()
+        )
+
+
+def test_a_bridge_that_had_died_says_that_it_serves_again(kafka: KafkaConfig, tmp_path: Path) -> None:
+    with bridge(kafka, tmp_path, MEMBER_NAME="bridge-0", MEMBER_RESTARTS="1"):
+        eventually(
+            lambda: (
+                [(one.process, one.state, one.restarts) for one in read_states(kafka)]
+                == [("bridge-0", State.RUNNING, 1)]
+            )
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from imagetools import folder as folders
-from imagetools.folder import REPORT_FILES, REPORT_MARK, Skipped, Tally, find_images
+from imagetools.folder import NO_IMAGE, REPORT_FILES, REPORT_MARK, Skipped, Tally, find_images
 
 
 def look(folder: Path) -> tuple[list[str], Tally]:
@@ -38,6 +38,9 @@ def test_files_that_are_no_images_are_one_number(tmp_path: Path) -> None:
     _, tally = look(tmp_path)
     assert tally.listed == []
     assert str(tally) == "not looked at: 7 not images"
+    one = Tally()
+    one.add(Skipped("a.txt", NO_IMAGE, ""))
+    assert str(one) == "not looked at: 1 not an image"
 
 
 def test_a_file_without_an_extension_is_known_by_its_first_bytes(tmp_path: Path) -> None:
