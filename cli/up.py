@@ -174,7 +174,7 @@ def _alone_in(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             raise PrerequisiteMissing(
-                f"another `imagetools up` runs with its data in {data}: this service runs already; for one more, --data "
-                "names another folder"
+                f"another `imagetools up` runs with its data in {data}: this service runs already; for one "
+                "more, --data names another folder"
             ) from exc
         yield
