@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -57,20 +57,46 @@ class LetterFilter:
         )
 
 
-def show_letters(kafka: KafkaConfig, wanted: LetterFilter, *, as_json: bool) -> None:
-    """Print a line for each letter, the newest last; for people, also how many there are of each type."""
-    types: Counter[str] = Counter()
+def show_letters(kafka: KafkaConfig, wanted: LetterFilter, *, sent_back: bool | None, as_json: bool) -> None:
+    """Print a line for each letter, the newest last; for people, also how many there are of each type.
+
+    sent_back  only those that were, or were not, sent back since; None: both
+    """
+    of_all: Counter[str] = Counter()
+    of_shown: Counter[str] = Counter()
+    chosen, sendable = list[DeadLetter](), list[DeadLetter]()
     for letter in read_letters(kafka):
+        of_all[letter.fields["error_type"]] += 1
         if letter not in wanted:
             continue
-        types[letter.fields["error_type"]] += 1
+        # without its value, of which all letters together may be large
+        chosen.append(replace(letter, value=None))
+        if reason_to_refuse(kafka, letter) is None:
+            sendable.append(chosen[-1])
+    left = {letter.name for letter in not_replayed(kafka, sendable)} if sendable else set()
+    sent = {letter.name for letter in sendable} - left
+    for letter in chosen:
+        was_sent = letter.name in sent
+        if sent_back not in (None, was_sent):
+            continue
+        of_shown[letter.fields["error_type"]] += 1
         if as_json:
-            sys.stdout.buffer.write(json_line({"name": letter.name, **letter.fields, "replayed": letter.replays}))
+            fields = {"name": letter.name, **letter.fields, "replayed": letter.replays, "sent_back": was_sent}
+            sys.stdout.buffer.write(json_line(fields))
         else:
-            click.echo(in_words(letter))
+            click.echo(in_words(letter) + (" (sent back since)" if was_sent else ""))
     if not as_json:
-        by_type = ", ".join(f"{count:,} {printable(name) or 'without a type'}" for name, count in types.most_common())
-        click.echo(f"{_count(types.total())}: {by_type}" if types else "no dead letters")
+        click.echo(_summary(of_shown, of_all))
+
+
+def _summary(shown_types: Counter[str], all_types: Counter[str]) -> str:
+    if shown_types:
+        return f"{_count(shown_types.total())}: {_by_type(shown_types)}"
+    return f"no such dead letters; there are {_by_type(all_types)}" if all_types else "no dead letters"
+
+
+def _by_type(types: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {printable(name) or 'without a type'}" for name, count in types.most_common())
 
 
 def show_letter(kafka: KafkaConfig, place: LetterPlace) -> None:

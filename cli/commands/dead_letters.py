@@ -65,16 +65,25 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @_filter_options
+@click.option(
+    "--sent-back", type=click.Choice(["yes", "no"]), help="Only those that were, or were not, sent back since."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 @options.setting_options(*options.KAFKA)
 def list_(
-    environ: dict[str, str], error_type: str | None, stage: str | None, since: datetime | None, as_json: bool
+    environ: dict[str, str],
+    error_type: str | None,
+    stage: str | None,
+    since: datetime | None,
+    sent_back: str | None,
+    as_json: bool,
 ) -> None:
     """List dead letters, the newest last. Each begins with its offset, which names it."""
     from cli.dead_letters import LetterFilter, show_letters
 
     with connected(environ) as kafka:
-        show_letters(kafka, LetterFilter(error_type, stage, since), as_json=as_json)
+        was_sent = None if sent_back is None else sent_back == "yes"
+        show_letters(kafka, LetterFilter(error_type, stage, since), sent_back=was_sent, as_json=as_json)
 
 
 @dead_letters.command()

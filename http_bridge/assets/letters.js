@@ -29,10 +29,11 @@ export async function sendBack(names) {
 export function letterItem(letter) {
   const outcome = html("span", { class: "outcome", role: "status" }, letter.sent_back ? "sent back" : letter.refusal);
   const item = html("li", { class: "new", "data-letter": letter.name, title: letter.error_type },
-    html("bdi", { class: "path" }, letter.relative_path || "a message without a path"), html("span", {}, reasonOf(letter)),
-    html("span", { class: "soft" }, letter.stage, letter.replays ? `, sent back ${letter.replays === 1 ? "once" : `${letter.replays} times`} before` : null,
+    html("div", { class: "letter" },
+      html("bdi", { class: "path" }, letter.relative_path || "a message without a path"), html("span", {}, reasonOf(letter)),
+      html("span", { class: "soft" }, letter.stage, letter.replays ? `, sent back ${letter.replays === 1 ? "once" : `${letter.replays} times`} before` : null,
       " · ", html("time", { datetime: letter.time }, when(letter.time))),
-    outcome);
+      outcome));
   if (letter.sent_back || letter.refusal) return item;
   const button = html("button", { type: "button", class: "small" }, "Send back",
     html("span", { class: "unseen" }, ` ${letter.relative_path}`));

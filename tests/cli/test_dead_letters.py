@@ -106,6 +106,21 @@ def test_candidates_are_sent_back_once_whatever_other_letters_are_replayed(kafka
     reader.close()
 
 
+def test_what_was_sent_back_is_marked_and_can_be_left_out(kafka):
+    record = Candidates(7, "a.jpg", (Neighbor("b.jpg", 0.5),))
+    set_aside(kafka, CANDIDATES, "a.jpg", codec().encode("", record), stage="matcher")
+    set_aside(kafka, IMAGES_NEW, "c.jpg", announcement("c.jpg"))
+    set_aside(kafka, EMBEDDINGS, "d.jpg", stage="search", error="UnreadableImage")
+    letters(kafka, "replay", "0")
+    assert [one["sent_back"] for one in listed(kafka)] == [True, False, False]
+    assert [one["relative_path"] for one in listed(kafka, "--sent-back", "yes")] == ["a.jpg"]
+    assert [one["relative_path"] for one in listed(kafka, "--sent-back", "no")] == ["c.jpg", "d.jpg"]
+    first, second, *_ = letters(kafka, "list").stdout.splitlines()
+    assert (first.endswith("(sent back since)"), second.endswith("(sent back since)")) == (True, False)
+    unknown = letters(kafka, "list", "--type", "Foo").stdout
+    assert unknown == "no such dead letters; there are 2 MissingImage, 1 UnreadableImage\n"
+
+
 def test_of_two_replays_at_a_time_the_broker_refuses_the_first(kafka):
     set_aside(kafka, IMAGES_NEW, "c.jpg", announcement("c.jpg"))
     both = list(read_letters(kafka))
