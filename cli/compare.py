@@ -11,6 +11,7 @@ from rich.text import Text
 from cli.output_checks import check_picture
 from cli.picture import SIDE, pair_picture
 from imagetools.features.read import read_features
+from imagetools.matching.animation import PLACES
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box
 from imagetools.matching.relation_words import relation_in_words, why_no_duplicate
@@ -49,13 +50,18 @@ def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> No
             table.add_row(name, Text(text))
     console.print(table)
     if picture is not None:
-        images = [opener((SIDE, SIDE)) for opener in openers]
+        images = [opener.frame(n)((SIDE, SIDE)) for opener, n in zip(openers, found.frames, strict=True)]
         words = edit if found.duplicate else why_no_duplicate(found)
-        caption = f"{verdict}, {found.score:.2f}: {words}"
+        caption = f"{verdict}, {found.score:.2f}: {words}{_frames(found)}"
         # lines between what agrees would hide what does not
         points = found.points if found.duplicate else ()
         pair_picture(images[0], images[1], points, caption, found.regions).save(picture)
         console.print(Text(f"Picture: {shown(str(picture))}"))
+
+
+def _frames(found: Verification) -> str:
+    """Return which later frames the picture shows, in words."""
+    return "".join(f"; {PLACES[n]} frame of {name}" for name, n in zip("AB", found.frames, strict=True) if n)
 
 
 def _opener(path: Path) -> FileOpener:

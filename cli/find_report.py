@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from cli.decisions import Decided, PairDecision, decision_fields
 from cli.file_contents import FileContents
 from cli.file_looks import look_at_all
 from cli.find_results import FindResults, Links, Totals, totals
-from cli.found_groups import count_groups, describe_groups, evidence_by_pair
+from cli.found_groups import Pair, count_groups, describe_groups, evidence_by_pair
 from cli.group_alerts import StoppableComparer, group_alerts
 from cli.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
 from cli.json_lines import json_line
+from cli.matched_frames import MatchedFrames, matched_frames, with_frames
 from cli.output_checks import make_report_files
 from cli.report import ReportContents, write_report
 from cli.slow_progress import SlowProgress
@@ -70,6 +71,7 @@ class FindJob:
     images: ImageRoot = field(init=False)
     contents: FileContents = field(init=False)
     decided: Decided = field(init=False)
+    frames: dict[Pair, MatchedFrames] = field(init=False, default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -126,10 +128,14 @@ class FindJob:
         try:
             # the stages' store has features by the real folder
             cache = FeatureCache(self.matcher, store=store)
-            compare = PairComparer(AnnouncedFiles(ImageRoot(self.folder.resolve())), self.matcher, cache)
+            images = ImageRoot(self.folder.resolve())
+            compare = PairComparer(AnnouncedFiles(images), self.matcher, cache)
             comparer = StoppableComparer(compare, progress, self.stopped)
             alerts = self.results.alerts
-            return group_alerts(alerts, self.contents, self.decided, places, comparer, progress), comparer.skipped
+            grouping = group_alerts(alerts, self.contents, self.decided, places, comparer, progress)
+            if self.report is not None:
+                self.frames = matched_frames(alerts, images, self.matcher, cache, self.stopped)
+            return grouping, comparer.skipped
         finally:
             if store is not None:
                 store.close()
@@ -202,11 +208,12 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
         "not looked at": tally.counts.total(),
         "seconds": round(took, 1),
     }
-    evidence = evidence_by_pair(alerts)
+    evidence: Mapping[Pair, Mapping[str, Any]] = evidence_by_pair(alerts)
     alike = alike_sets(similar)
     paths = [member.image.path for group in grouping.groups() for member in group.members]
     make_report_files(report)
     looks = look_at_all(report, job.images, dict.fromkeys([*paths, *paths_of(alike[:SHOWN_SETS])]))
+    evidence, frames = with_frames(evidence, job.frames, report, job.images)
     groups = describe_groups(grouping, evidence, looks, job.folder, job.keep_order)
     _write_lines(report / GROUPS_JSON, map(group_fields, groups))
     _replace(report / GROUPS_CSV, as_csv(groups))
@@ -233,6 +240,7 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
             alike_kept=len(similar),
             models=sorted({alert.model for alert in job.results.alerts if alert.model}),
             thresholds=sorted({alert.threshold for alert in job.results.alerts}),
+            frames=frames,
         ),
     )
     summary = {

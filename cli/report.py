@@ -50,6 +50,7 @@ class ReportContents:
     alike_kept     number of those in similar.jsonl
     models         that made the fingerprints
     thresholds     from which pairs are reported
+    frames         number of thumbnails of later frames
     """
 
     title: str
@@ -65,6 +66,7 @@ class ReportContents:
     alike_kept: int = 0
     models: Sequence[str] = ()
     thresholds: Sequence[float] = ()
+    frames: int = 0
 
 
 def write_report(folder: Path, images: Path, contents: ReportContents) -> None:
@@ -85,7 +87,7 @@ def write_report(folder: Path, images: Path, contents: ReportContents) -> None:
         page = template.render(common, cards=cards, page=number, up="" if number == 1 else "../")
         _replace(folder / page_name(number), page)
     _replace(files / "paths.js", _paths(pages))
-    _remove_stale(files, len(contents.looks), len(pages))
+    _remove_stale(files, len(contents.looks), contents.frames, len(pages))
 
 
 def page_name(number: int) -> str:
@@ -132,11 +134,12 @@ def _replace(file: Path, text: str) -> None:
     os.replace(draft, file)
 
 
-def _remove_stale(files: Path, thumbnails: int, pages: int) -> None:
+def _remove_stale(files: Path, thumbnails: int, frames: int, pages: int) -> None:
     """Remove thumbnails and pages of an earlier, longer report."""
+    ends = {r"(\d{6,})\.jpg": thumbnails, r"frame-(\d{6,})\.jpg": frames, r"page-(\d{4,})\.html": pages + 1}
     for file in files.iterdir():
-        thumbnail, page = re.fullmatch(r"(\d{6,})\.jpg", file.name), re.fullmatch(r"page-(\d{4,})\.html", file.name)
-        if (thumbnail and int(thumbnail[1]) >= thumbnails) or (page and int(page[1]) > pages):
+        found = ((re.fullmatch(pattern, file.name), end) for pattern, end in ends.items())
+        if any(named and int(named[1]) >= end for named, end in found):
             file.unlink()
 
 

@@ -1,9 +1,10 @@
 """One pair on the report page: both images, lines between matching points, and outlines of what differs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from cli.matched_frames import FrameLook
 from cli.picture import Box, Layout, side_by_side
 
 _UNITS: Final = 1000
@@ -25,6 +26,7 @@ class Shown:
     href       the image itself, relative to the page; loaded only when it is followed
     thumbnail  relative to the page; empty if the image cannot be read, then with a `reason`
     size       (width, height) of the thumbnail in pixels
+    frame      which frame of an animation the thumbnail shows, in words; empty for the first one
     """
 
     path: str
@@ -32,6 +34,7 @@ class Shown:
     thumbnail: str
     size: tuple[int, int]
     reason: str = ""
+    frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class ReportedPair:
 def reported_pair(left: Shown, right: Shown, found: Mapping[str, Any]) -> ReportedPair:
     """Lay out one pair.
 
-    found  evidence as the JSON contract shapes it, whose points and regions name the right image first
+    found  evidence as the JSON contract shapes it, whose points and regions name the right image first; `frames`: the
+           later frames that are shown of left and right
     """
+    left, right = (_at_frame(*one) for one in zip((left, right), found.get("frames", (None, None)), strict=True))
     layout = side_by_side(left.size, right.size, _UNITS, _GAP)
     lines, dots, outlines = [], [], []
     if left.thumbnail and right.thumbnail:
@@ -71,6 +76,12 @@ def reported_pair(left: Shown, right: Shown, found: Mapping[str, Any]) -> Report
             outlines += [_outline(layout.first, region[4:]), _outline(layout.second, region[:4])]
     same_file = bool(found.get("same_file"))
     return ReportedPair(left, right, found, layout, "".join(lines), "".join(dots), "".join(outlines), same_file)
+
+
+def _at_frame(shown: Shown, frame: FrameLook | None) -> Shown:
+    if frame is None or not shown.thumbnail:
+        return shown
+    return replace(shown, thumbnail=frame.thumbnail, size=frame.size, frame=frame.words)
 
 
 def _outline(box: Box, sides: Sequence[float]) -> str:

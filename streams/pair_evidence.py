@@ -39,7 +39,9 @@ def identical(path: str) -> Duplicate:
 
 def evidence_of(path: str, found: Verification) -> Duplicate | Similar | None:
     """Return what a pair's verdict puts on record; None for pictures that have nothing to do with each other."""
-    regions = tuple((*ours, *theirs) for ours, theirs in found.regions)
+    # whoever reads a record shows first frames: what lies on a later one is no part of them
+    on_first = not any(found.frames)
+    regions = tuple((*ours, *theirs) for ours, theirs in found.regions) if on_first else ()
     if not found.duplicate:
         if found.relation not in ALIKE:
             return None
@@ -55,7 +57,7 @@ def evidence_of(path: str, found: Verification) -> Duplicate | Similar | None:
         found.coverage_candidate,
         found.coverage_neighbor,
         found.edit,
-        found.points,
+        found.points if on_first else (),
         found.relation,
         found.recoloured,
         regions,

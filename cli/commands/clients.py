@@ -31,8 +31,8 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
     "--no-alert",
     is_flag=True,
     help="Load an existing collection: these images cause no alert, and others none about them until they are indexed. "
-    "They are not compared with each other, so duplicates among them become no pairs and no groups; `imagetools find` "
-    "finds those.",
+    "They are not compared with each other, so duplicates among them become no pairs and no groups; without this "
+    "option they do.",
 )
 @click.option(
     "--remove",

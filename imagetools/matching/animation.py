@@ -10,7 +10,9 @@ from imagetools.features.extract import Features
 from imagetools.matching.detail import is_blank
 from imagetools.matching.relation import Relation
 
-_PLACES: Final = ("first", "middle", "late")
+PLACES: Final = ("first", "middle", "late")
+"""Names of the frames that stand for an animation, by their numbers in `Features.frames`."""
+
 # Mean difference of colours, of 255, up to which two blank frames are the same
 _MAX_SHADE_GAP: Final = 16.0
 # Frames that are enough to decide by
@@ -68,15 +70,15 @@ def compare_frames(candidate: Features, neighbor: Features, judge: Callable[[int
 
     A still is one frame of an animation where any frame that is not blank shows it: the best one decides.
 
-    Points and regions are given of first frames only, since those are what people are shown.
+    Points and regions are those of the frames that decided; the verdict's `frames` says which these are.
 
     judge  compares a frame of the candidate with a frame of the neighbor, each by its number in `Features.frames`
     """
     if candidate.later and neighbor.later:
         return _of_two(candidate.frames, neighbor.frames, judge)
     if candidate.later:
-        return _of_still({number: judge(number, 0) for number in _telling(candidate.frames)}, _OF_ANIMATION)
-    return _of_still({number: judge(0, number) for number in _telling(neighbor.frames)}, _OF_STILL)
+        return _of_still({(number, 0): judge(number, 0) for number in _telling(candidate.frames)}, _OF_ANIMATION)
+    return _of_still({(0, number): judge(0, number) for number in _telling(neighbor.frames)}, _OF_STILL)
 
 
 def _of_two(ours: Sequence[Features], theirs: Sequence[Features], judge: Callable[[int, int], V]) -> V:
@@ -92,23 +94,18 @@ def _of_two(ours: Sequence[Features], theirs: Sequence[Features], judge: Callabl
         number, shown = max(found, key=lambda one: one[1].inliers)
         # equal frames, such as a title, do not make the animations equal: not all frames are compared
         edit = next((one.edit for one in (shown, weakest) if one.edit != _EQUAL), "re-encoded")
-        return replace(_placed(shown, number), score=weakest.score, edit=edit)
-    return replace(_placed(weakest, number), gate=f"{_PLACES[number]} frame: {weakest.gate}")
+        return replace(shown, score=weakest.score, edit=edit, frames=(number, number))
+    return replace(weakest, gate=f"{PLACES[number]} frame: {weakest.gate}", frames=(number, number))
 
 
-def _of_still(found: Mapping[int, V], relations: Mapping[Relation, Relation]) -> V:
-    number = max(found, key=lambda frame: (found[frame].duplicate, found[frame].score))
-    best = _placed(found[number], number)
+def _of_still(found: Mapping[tuple[int, int], V], relations: Mapping[Relation, Relation]) -> V:
+    frames = max(found, key=lambda pair: (found[pair].duplicate, found[pair].score))
+    best = replace(found[frames], frames=frames)
     if not best.duplicate:
         return best
     what = "one frame of an animation"
     edit = what if best.edit in ("re-encoded", _EQUAL) else f"{what}, {best.edit}"
     return replace(best, edit=edit, relation=relations.get(best.relation, best.relation))
-
-
-def _placed(found: V, number: int) -> V:
-    """Return a verdict on frames as that of the images: points and regions of a later frame are none of the first."""
-    return replace(found, points=(), regions=()) if number else found
 
 
 def _telling(frames: Sequence[Features]) -> Sequence[int]:

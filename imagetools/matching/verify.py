@@ -51,9 +51,9 @@ class Verification:
     gate                the first gate that failed, "" when all passed
     regions             up to 64 boxes that show something else, in the candidate and in the neighbor, largest first
     relation            what the candidate shows of the neighbor, one of `relation.RELATIONS`; "" for unrelated pairs
-    recoloured          how far the colours were changed, median CIE76 ΔE of the overlap or of a region that has another
-                        hue; 0 for unchanged and for unrelated pairs
+    recoloured          how far colours changed, median CIE76 ΔE of the overlap or of a region of another hue; else 0
     moved               share of the overlap whose content moved, 0 to 1
+    frames              that decided, and that points and regions lie on, by number in `Features.frames`: ours, theirs
     """
 
     score: float
@@ -72,6 +72,7 @@ class Verification:
     relation: Relation = ""
     recoloured: float = 0.0
     moved: float = 0.0
+    frames: tuple[int, int] = (0, 0)
 
 
 # Two drawn pictures with a score below this are not opened again, unless the whole pictures are alike
@@ -97,8 +98,7 @@ def verify(candidate: Features, neighbor: Features, config: MatcherConfig, opene
     decided by their detail. Having no keypoints is a verdict, not an error. Symmetric: the pair is put in one order
     first. Safe to call from many threads.
 
-    Frames of an animation pass the gates one by one: all frames of two animations have to, and any one of them against
-    a still.
+    Frames of animations pass the gates one by one: all of two animations have to, and any one against a still.
 
     openers  open candidate and neighbor; without them drawn pictures are decided as photos are, and so are frames
              without a FileOpener. What they raise is passed on
