@@ -4,7 +4,7 @@ import { html, pictureOf } from "./dom.js";
 import { facts, relation } from "./facts.js";
 import { history } from "./history.js";
 import { onKeys } from "./keys.js";
-import { onTurn, sides } from "./sides.js";
+import { besideInWords, onTurn, sides } from "./sides.js";
 import { mapOf, MODES, Viewer } from "./viewer.js";
 
 // name, key, words, what the key does to a pair
@@ -44,7 +44,10 @@ export class GroupView {
       return made;
     };
     byId("actions").replaceChildren(...ACTIONS.map(button));
+    const beside = () => { byId("mode").querySelector("[value=beside]").textContent = besideInWords(); };
+    beside();
     onTurn(() => {
+      beside();
       for (const [name, , words] of ACTIONS) byId(`do-${name}`).firstChild.textContent = words();
       if (this.id !== null) this.#compare();
     });
