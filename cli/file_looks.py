@@ -14,7 +14,8 @@ from imagetools.decode import ORIGINAL_SIZE, decode
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.folder import REPORT_FILES
 from imagetools.formats import open_image
-from imagetools.grouping.quality import quantization_step, sharpness
+from imagetools.grouping.keep import Quality
+from imagetools.grouping.quality import measure, thumbnail
 from imagetools.image_root import ImageRoot
 from imagetools.paths import shown
 
@@ -30,8 +31,7 @@ class FileLook:
     size       (width, height) of the thumbnail in pixels
     width      of the picture as it is shown, in pixels; 0 if the image cannot be read
     modified   time of the file's last change; None where there is no file
-    step       see `quantization_step`
-    sharpness  see `sharpness`
+    quality    as it was measured
     """
 
     path: str
@@ -43,8 +43,7 @@ class FileLook:
     bytes: int = 0
     format: str = ""
     modified: datetime | None = None
-    step: float | None = None
-    sharpness: float | None = None
+    quality: Quality = Quality()
 
 
 def look_at_all(report: Path, images: ImageRoot, paths: Iterable[str]) -> dict[str, FileLook]:
@@ -59,30 +58,29 @@ def look_at_all(report: Path, images: ImageRoot, paths: Iterable[str]) -> dict[s
         return dict(zip(listed, pool.map(look, range(len(listed)), listed), strict=True))
 
 
-def look_at(images: ImageRoot, path: str, report: Path, thumbnail: str) -> FileLook:
+def look_at(images: ImageRoot, path: str, report: Path, thumbnail_path: str) -> FileLook:
     """Look at one file. An image that has disappeared keeps its place, with the reason."""
     try:
         data = images.read(path)
         image = decode(data, shown(path), box=(THUMBNAIL_SIDE, THUMBNAIL_SIDE), config=images.config)
         header = open_image(data, shown(path))
+        quality = measure(data, shown(path), image, thumbnail(image), header)
         modified = datetime.fromtimestamp(images.resolve(path).stat().st_mtime, UTC)
     except (ImageError, ImageRootUnavailable) as exc:
         return FileLook(path, reason=exc.reason if isinstance(exc, ImageError) else str(exc))
     except FileNotFoundError:
         return FileLook(path, reason="there is no such file")
     width, height = image.info.get(ORIGINAL_SIZE, image.size)
-    sharp = sharpness(image)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    image.save(report / thumbnail, quality=82)
+    image.save(report / thumbnail_path, quality=82)
     return FileLook(
         path,
-        thumbnail,
+        thumbnail_path,
         image.size,
         width=width,
         height=height,
         bytes=len(data),
         format=header.format or "",
         modified=modified,
-        step=quantization_step(header),
-        sharpness=sharp,
+        quality=quality,
     )

@@ -14,7 +14,7 @@ from imagetools.grouping.records import Compare, Decision, Edge, Group, ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.matching.relation import MIN_WHOLE
 from imagetools.paths import identity
-from streams.pair_evidence import says_covered
+from streams.pair_evidence import says_added, says_covered
 
 Pair = tuple[str, str]
 """Neighbor and candidate."""
@@ -182,16 +182,15 @@ def _facts(look: FileLook, cropped: bool, written_on: bool) -> FileFacts:
         look.format,
         cropped=cropped,
         written_on=written_on,
-        sharpness=look.sharpness,
-        step=look.step,
+        quality=look.quality,
     )
 
 
 def _marks(pairs: Mapping[Pair, Mapping[str, Any]]) -> tuple[set[str], set[str]]:
     """Return which files of a group are cropped, and which are framed or written on.
 
-    A frame leaves a part of its picture that no other covers. Of a cover nobody knows on which side of a pair it lies,
-    unless all pairs of one file have it and a pair of others has none.
+    A frame leaves a part of its picture that no other covers. Where an alert does not tell on which side of a pair a
+    cover lies, it lies on the file of which all pairs have it, if a pair of others has none.
     """
     cropped, framed = set[str](), set[str]()
     covered, plain = Counter[str](), Counter[str]()
@@ -205,6 +204,8 @@ def _marks(pairs: Mapping[Pair, Mapping[str, Any]]) -> tuple[set[str], set[str]]
                 # a picture of which less is covered has something around it
                 framed |= {candidate} if evidence["coverage_candidate"] < MIN_WHOLE else set()
                 framed |= {neighbor} if evidence["coverage_neighbor"] < MIN_WHOLE else set()
+        added = says_added(evidence["edit"])
+        framed |= {path for path, has in zip((candidate, neighbor), added, strict=True) if has}
         (covered if says_covered(evidence["edit"]) else plain).update((neighbor, candidate))
     return cropped, framed | {path for path in covered if plain and path not in plain}
 

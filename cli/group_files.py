@@ -55,7 +55,8 @@ def as_csv(groups: Iterable[FoundGroup]) -> bytes:
 def extras(groups: Sequence[FoundGroup]) -> tuple[bytes, int]:
     """Return a line for each file that is a copy of one to keep, and how many paths fit no line.
 
-    Other names of the one to keep are none, since without the file they lead nowhere, or free nothing.
+    Other names of the one to keep are none, since without the file they lead nowhere, or free nothing. A group with a
+    doubtful edge has none: somebody has to look at it first.
     """
     paths = list(_extra_paths(groups))
     fit = [path for path in paths if not set(path) & {"\n", "\r"}]
@@ -64,7 +65,8 @@ def extras(groups: Sequence[FoundGroup]) -> tuple[bytes, int]:
 
 def _extra_paths(groups: Iterable[FoundGroup]) -> Iterator[str]:
     for found in groups:
-        yield from (file.path for file in found.files if file.extra)
+        if not found.group.doubtful:
+            yield from (file.path for file in found.files if file.extra)
 
 
 def _file_fields(file: GroupedFile) -> dict[str, Any]:

@@ -34,6 +34,9 @@ _LARGE_PIXELS: Final = 20_000_000
 """Pixels from which images are decoded one at a time, so that a batch of huge ones does not end the process."""
 _one_large = threading.Lock()
 
+_WITH_LUMINANCE: Final = frozenset({"L", "RGB", "RGBA", "P"})
+"""Modes whose pixels have the brightness that their "L" has."""
+
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -105,6 +108,22 @@ def decode_frames(
     if chosen is None or all(frame.tobytes() == first.tobytes() for frame in later.values()):
         return (first,)
     return (first, *(later.get(number, first) for number in chosen))
+
+
+def decode_luminance(data: bytes, name: str, *, max_pixels: int) -> Image.Image | None:
+    """Decode the brightness that a file holds, mode "L", not turned by its EXIF orientation.
+
+    A JPEG's is that of its blocks, which no conversion of colours has rounded. None for a picture with more than
+    `max_pixels`, and for one of 16 bits or in CMYK. UnsupportedImage, BrokenImage, ImageTooLarge. Thread-safe.
+    """
+    name = shown(name)
+    with _blame_bytes(name):
+        image = open_image(data, name)
+        if image.width * image.height > max_pixels or image.mode not in _WITH_LUMINANCE:
+            return None
+        image.draft("L", image.size)
+        image.load()
+        return image.convert("L")
 
 
 def _opened(data: bytes, name: str, config: DecodeConfig) -> ImageFile.ImageFile:

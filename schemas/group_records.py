@@ -113,7 +113,10 @@ class SeenFile:
     bytes: int
     format: str
     sharpness: float | None = None
+    fineness: float | None = None
     step: float | None = None
+    earlier: float | None = None
+    colour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

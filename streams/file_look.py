@@ -5,7 +5,7 @@ from PIL import Image
 from imagetools.errors import ImageError
 from imagetools.features.cache import FeatureCache
 from imagetools.formats import open_image
-from imagetools.grouping.quality import quantization_step, sharpness
+from imagetools.grouping.quality import measure
 from imagetools.grouping.records import ImageKey
 from imagetools.paths import shown
 from schemas.group_records import SeenFile
@@ -13,7 +13,7 @@ from streams.announced_files import AnnouncedFiles
 
 
 def look_at(files: AnnouncedFiles, cache: FeatureCache, image: ImageKey) -> SeenFile | None:
-    """Return size, format, compression and sharpness; None where the file cannot be read, or has other bytes now.
+    """Return size, format and quality; None where the file cannot be read, or has other bytes now.
 
     ImageRootUnavailable.
     """
@@ -23,6 +23,7 @@ def look_at(files: AnnouncedFiles, cache: FeatureCache, image: ImageKey) -> Seen
             return None
         features = cache.get(files.images, image.path)
         header = open_image(data, shown(image.path))
+        quality = measure(data, shown(image.path), Image.fromarray(features.close), features.colours, header)
         # features are those of the file as it is now
         if not files.unchanged(image):
             return None
@@ -34,6 +35,9 @@ def look_at(files: AnnouncedFiles, cache: FeatureCache, image: ImageKey) -> Seen
         height,
         len(data),
         header.format or "",
-        sharpness(Image.fromarray(features.close)),
-        quantization_step(header),
+        quality.sharpness,
+        quality.fineness,
+        quality.step,
+        quality.earlier,
+        quality.colour,
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from imagetools.grouping.keep import FileFacts, suggest
+from imagetools.grouping.keep import FileFacts, Quality, suggest
 from imagetools.grouping.records import Edge, EventKind, Group, GroupEvent, ImageKey
 from imagetools.grouping.relations import Relation
 from schemas.group_records import GroupEdge, GroupedImage, GroupLink, GroupRecord, SeenFile
@@ -138,8 +138,7 @@ def _facts(
             seen.format,
             cropped=image in cropped,
             written_on=image in written_on,
-            sharpness=seen.sharpness,
-            step=seen.step,
+            quality=Quality(seen.sharpness, seen.fineness, seen.step, seen.earlier, seen.colour),
         )
         for image in images
         for seen in (looks.get(image, NOT_SEEN),)
@@ -149,8 +148,8 @@ def _facts(
 def _marks(images: Sequence[ImageKey], state: GroupingState) -> tuple[set[ImageKey], set[ImageKey]]:
     """Return which images of a group are cropped, and which are framed or written on.
 
-    Of a cover nobody knows on which side of a pair it lies, unless all pairs of one image have it and a pair of others
-    has none.
+    Where an alert does not tell on which side of a pair a cover lies, it lies on the image of which all pairs have it,
+    if a pair of others has none.
     """
     inside, cropped, framed = set(images), set[ImageKey](), set[ImageKey]()
     covered, plain = Counter[ImageKey](), Counter[ImageKey]()

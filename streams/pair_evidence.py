@@ -65,8 +65,13 @@ def evidence_of(path: str, found: Verification) -> Duplicate | Similar | None:
 
 
 def says_covered(edit: str) -> bool:
-    """Return whether the description of an edit says that something covers part of one of the pictures."""
-    return "partly covered" in edit or "addition" in edit
+    """Return whether the description of an edit says that something covers part of one picture, but not of which."""
+    return not any(says_added(edit)) and ("partly covered" in edit or "addition" in edit)
+
+
+def says_added(edit: str) -> tuple[bool, bool]:
+    """Return whether the description of an edit says that something was added to the candidate, and to the neighbor."""
+    return "something added" in edit, "something removed" in edit
 
 
 def duplicates_among(found: Iterable[object]) -> tuple[Duplicate, ...]:

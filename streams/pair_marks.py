@@ -7,7 +7,7 @@ from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.matching.relation import MIN_WHOLE
 from schemas.records import Duplicate
-from streams.pair_evidence import says_covered
+from streams.pair_evidence import says_added, says_covered
 from streams.standing_decisions import Pair
 
 
@@ -15,8 +15,9 @@ from streams.standing_decisions import Pair
 class PairMarks:
     """What an alert says of the quality of its pictures.
 
-    framed   whether something is around the first, and around the second, that the other does not cover
-    covered  something covers part of one of them
+    framed   whether something is around the first, and around the second, that the other does not cover, or was added
+             to it
+    covered  something covers part of one of them, nobody knows which
     """
 
     framed: tuple[bool, bool]
@@ -30,8 +31,10 @@ def marks_of(duplicate: Duplicate, relation: Relation) -> PairMarks:
     """Return the marks of the candidate, then of the duplicate."""
     # a picture of which less is covered than of a whole one has something around it
     same = relation is Relation.SAME
-    framed = same and duplicate.coverage_candidate < MIN_WHOLE, same and duplicate.coverage_neighbor < MIN_WHOLE
-    return PairMarks(framed, says_covered(duplicate.edit))
+    added = says_added(duplicate.edit)
+    candidate = (same and duplicate.coverage_candidate < MIN_WHOLE) or added[0]
+    neighbor = (same and duplicate.coverage_neighbor < MIN_WHOLE) or added[1]
+    return PairMarks((candidate, neighbor), says_covered(duplicate.edit))
 
 
 class KnownMarks:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,10 @@ _MAX_SAME = 0.008
 _MAX_SHARPNESS_RATIO = 6.0
 # Beyond this many times the size a percentage says little
 _MAX_SCALE = 20
+
+
+Change = Literal["added", "removed", ""]
+"""What became of the neighbor where the candidate differs from it: something lies on one of them."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def describe(
     relation: Relation | None = None,
     motion: Motion = NOTHING_MOVED,
     sharpness: float = 1.0,
+    change: Change = "",
     *,
     bent: bool = False,
 ) -> str:
@@ -77,6 +83,7 @@ def describe(
     relation                               that of their detail, where it was compared
     motion                                 what differs at close range
     sharpness                              energy of edges in the candidate over that in the neighbor
+    change                                 whether something was added to the neighbor, or removed from it
     bent                                   rows or columns of one are displaced
     """
     if relation == "both are blank":
@@ -94,7 +101,9 @@ def describe(
         words.append("partly pasted into another picture")
     # what lies on a copy has edges of its own
     unequal = appearance.covered <= _MIN_COVERED and not 1 / _MAX_SHARPNESS_RATIO <= sharpness <= _MAX_SHARPNESS_RATIO
-    words += _differing(appearance, relation, motion, unequal=unequal)
+    # the corners of a turned picture are no addition, nor is the detail that a blur has left in one
+    turned = abs((shape.angle + 45) % 90 - 45) >= _TURN_SLACK
+    words += _differing(appearance, relation, motion, "" if unequal or turned else change, unequal=unequal)
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
     if bent:
@@ -110,13 +119,19 @@ def describe(
     return ", ".join(words) or "re-encoded"
 
 
-def _differing(appearance: Appearance, relation: Relation | None, motion: Motion, *, unequal: bool) -> list[str]:
+def _differing(
+    appearance: Appearance, relation: Relation | None, motion: Motion, change: Change, *, unequal: bool
+) -> list[str]:
     if relation == "one contains the other":
-        return ["with an addition to one of them"]
+        return [f"something {change}" if change else "with an addition to one of them"]
     if motion.moved or relation == "same picture":
         return []
+    if change == "removed":
+        return ["something removed"]
     if appearance.covered > _MIN_COVERED:
-        return ["partly covered"]
+        return ["partly covered", "something added"] if change else ["partly covered"]
+    if change:
+        return ["something added"]
     # other hues have other greys, and a blur takes fine texture
     otherwise = appearance.colours.hue or unequal
     return ["differs in places"] if motion.differing > _MAX_SAME and not otherwise else []

@@ -10,14 +10,15 @@ from PIL import Image
 
 from imagetools.features.extract import Features
 from imagetools.matching import appearance, bending, detail, edit_description, geometry, perspective
-from imagetools.matching.alignment import Alignment, align, align_every_way, cut_out_close
+from imagetools.matching.alignment import Alignment, align, align_every_way
 from imagetools.matching.animation import compare_frames
 from imagetools.matching.calibration import Evidence
+from imagetools.matching.closer_look import CloserLook, look_closer
 from imagetools.matching.colours import ColourChange, compare_colours
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box, Detail
 from imagetools.matching.difference_boxes import merge_boxes
-from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
+from imagetools.matching.motion import Motion
 from imagetools.matching.registration import shrunk
 from imagetools.matching.relation import Relation, relation_of
 from imagetools.matching.sheets import align_sheets
@@ -80,8 +81,6 @@ _MIN_DETAIL_SCORE: Final = 0.05
 # The score after all detail was compared: at least, where it is the same, and at most, where it is not
 _SAME_DETAIL_SCORE: Final = 0.99
 _OTHER_DETAIL_SCORE: Final = 0.01
-# The share of textured spots that agree, above which nothing is looked for that moved
-_NOTHING_MOVED: Final = 0.998
 _RELATIONS: Final[dict[detail.Relation, Relation]] = {
     "same template, other content": "template",
     "both are blank": "blank",
@@ -200,15 +199,15 @@ def _compare_colours(pair: _Pair) -> ColourChange:
     return compare_colours(affine, first, second, negative=pair.alignment.negative)
 
 
-def _find_motion(pair: _Pair, seen: Detail | None) -> Motion:
-    """Look on the larger pictures for what moved, from candidate to neighbor, where some textured spots disagree."""
-    evidence = pair.alignment.evidence
-    compared = seen is not None and seen.relation != "unclear"
-    if compared or pair.alignment.negative or evidence.agreement.share > _NOTHING_MOVED:
-        return NOTHING_MOVED
+def _look_closer(pair: _Pair, seen: Detail | None) -> CloserLook:
     first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
-    overlap = cut_out_close(pair.alignment, first, second, SIDE)
-    return NOTHING_MOVED if overlap is None else find_motion(overlap)
+    return look_closer(pair.alignment, first, second, seen)
+
+
+def _change(pair: _Pair, closer: CloserLook) -> edit_description.Change:
+    if not closer.added:
+        return ""
+    return "added" if (closer.added == "first") == pair.from_candidate else "removed"
 
 
 def _left_out(colours: ColourChange, motion: Motion, config: MatcherConfig) -> Literal["recoloured", "moved", ""]:
@@ -241,12 +240,12 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
     shape = edit_description.shape_of(affine, *sizes)
     coverage_neighbor, coverage_candidate = geometry.covered_shares(affine, *sizes)
     edit, relation, colours = "", _RELATIONS.get(seen.relation, "") if seen else "", ColourChange()
-    motion = NOTHING_MOVED
+    closer = CloserLook()
     duplicate = score >= config.threshold
     if duplicate:
         colours = _compare_colours(pair)
-        motion = _find_motion(pair, seen)
-        if left_out := _left_out(colours, motion, config):
+        closer = _look_closer(pair, seen)
+        if left_out := _left_out(colours, closer.motion, config):
             duplicate, gate, relation = False, left_out, left_out
     if duplicate:
         looks = appearance.compare_appearance(
@@ -258,7 +257,8 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
             coverage_candidate,
             coverage_neighbor,
             seen.relation if seen else None,
-            motion=motion,
+            motion=closer.motion,
+            change=_change(pair, closer),
             sharpness=evidence.agreement.sharpness if pair.from_candidate else 1 / evidence.agreement.sharpness,
             bent=alignment.bend is not None,
         )
@@ -281,7 +281,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
         regions=regions[:MAX_REGIONS],
         relation=relation,
         recoloured=colours.difference,
-        moved=motion.moved,
+        moved=closer.motion.moved,
     )
 
 

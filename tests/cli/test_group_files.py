@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bench.documents import document
 from cli.found_groups import FoundGroup
 from cli.group_files import as_csv, extras, group_fields
 from imagetools.features.cache import FeatureCache
-from imagetools.grouping.records import ImageKey
+from imagetools.grouping.records import Edge, ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
@@ -101,6 +102,22 @@ def test_a_frame_and_a_cover_that_one_image_has_count_against_it(tmp_path, image
     # of two, nobody knows which one is covered
     (found,) = groups(tmp_path, images, covered[0])
     assert (found.keep, found.reasons) == ("a.png", ("earliest",))
+
+
+def test_what_was_added_to_one_of_two_counts_against_it(tmp_path, images):
+    scene(1).save(images.folder / "b.png")
+    (found,) = groups(tmp_path, images, pair("b.png", "a.png", edit="partly covered, something added"))
+    assert (found.keep, found.reasons) == ("a.png", ("nothing over it or around it",))
+    (found,) = groups(tmp_path, images, pair("b.png", "a.png", edit="something removed"))
+    assert (found.keep, found.reasons) == ("b.png", ("nothing over it or around it",))
+
+
+def test_a_group_with_a_doubtful_edge_has_no_extra_files(tmp_path, images):
+    (found,) = groups(tmp_path, images, pair("large.png", "a.png"))
+    edge = Edge(ImageKey("a.png", "1"), ImageKey("other.png", "2"), Relation.SAME, 0.9)
+    doubted = replace(found, group=replace(found.group, doubtful=(edge,)))
+    assert listed([doubted]) == []
+    assert listed([found, doubted]) == ["a.png"]
 
 
 def test_a_path_with_a_line_break_is_counted_and_left_out(tmp_path, images):

@@ -82,7 +82,7 @@ PUBLISHED = {
     "reply.v6.avsc": "16681c49b26833a460b97ff52f200b40ca1d7d6d8a4cff9c6ea183c0a02c2d1f",
     "group_record.v1.avsc": "c053a8536a56620069b50c922d7cd4358fca551e90a91d2fefb5ee3e64921afc",
     "decision_record.v1.avsc": "d032f8d0452a9e4200aed23b23969c007d2a8be762b563d1fb53cf139fce9b4c",
-    "grouping_fact.v1.avsc": "cb54795c2e1d5ae5a6f99cc37c8560e24ca81e2f6e35da8ac666b0e1ae9303fa",
+    "grouping_fact.v1.avsc": "c2b298676bd1647d2a9f352cea0e44794615e0856aba0185b47fcee7c9c3f2c1",
     "image_new.v2.avsc": "141445f388654e705f634c4e366c8e02cd5b69f2cf4ef7a7080d964cd88159cc",
     "embedding.v4.avsc": "e3649f514b1e98327c2afecfbfd7fb6c318ec8b769c64756ea90ec9232a17418",
 }

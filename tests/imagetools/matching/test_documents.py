@@ -124,7 +124,8 @@ def test_a_page_that_was_stamped_stays_a_copy() -> None:
     ImageDraw.Draw(stamped).text((420, 880), "PAID", fill=(180, 20, 20), font_size=60)
     found = _verify(stamped, page)
     assert found.duplicate
-    assert "with an addition" in found.edit
+    assert found.edit == "something added"
+    assert _verify(page, stamped).edit == "something removed"
     (box, _), *others = found.regions
     assert not others
     assert 0.5 < box[0] < box[2] < 0.75
