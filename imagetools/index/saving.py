@@ -1,5 +1,6 @@
 """Saves beside the work: a copy of this process writes what it held at one moment, and this one goes on at once."""
 
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ class Saving:
             self._process = os.fork()
         if not self._process:
             # without what Python does at the end of a process: the files and threads are not this copy's
+            # nor are its clients of Kafka, which a collection might close
+            gc.disable()
             try:
                 os.write(copy_end, _reason_of(write).encode()[:MAX_REASON])
             finally:
