@@ -1,7 +1,7 @@
 """Kafka messages as records: the key is the path, the value Avro; both are checked."""
 
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import Message
 
@@ -10,7 +10,7 @@ from schemas.codec import Codec, R
 from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
 from schemas.records import Candidates, Duplicates, Record
 from streams.stage import Headers, Received
-from streams.topics import ANNOUNCED_IN
+from streams.topics import ANNOUNCED_AT, ANNOUNCED_IN
 
 MAX_KEY_BYTES = 4096
 
@@ -71,12 +71,16 @@ def path_of(record: Record) -> str:
             return record.relative_path  # type: ignore[union-attr]
 
 
+_OURS: Final = (ANNOUNCED_AT, ANNOUNCED_IN)
+"""Headers of the stages."""
+
+
 def announced_headers(message: Message) -> dict[str, str]:
     """Return the headers of the announcement that a message follows from, as text; of two of one name, the last.
 
     At most MAX_HEADERS, and of each value MAX_HEADER_CHARS; bytes that are no UTF-8 are replaced.
     """
-    own = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message) if name != ANNOUNCED_IN}
+    own = {name: (value or b"").decode("utf-8", "replace") for name, value in headers(message) if name not in _OURS}
     return {name: text[:MAX_HEADER_CHARS] for name, text in islice(own.items(), MAX_HEADERS)}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from PIL import Image, ImageDraw, ImageFilter
 
 from schemas.codec import codec
@@ -106,10 +106,14 @@ class Reader:
                 enable_auto_commit=False,
                 isolation_level=isolation_level,
                 auto_offset_reset="earliest",
+                enable_partition_eof=True,
             )
         )
         admin = AdminClient(kafka.client())
-        self._consumer.assign([TopicPartition(name, n, 0) for name in self._topics for n in end_offsets(admin, name)])
+        parts = [TopicPartition(name, n, 0) for name in self._topics for n in end_offsets(admin, name)]
+        # those whose end was not reached yet
+        self._unread = {(part.topic, part.partition) for part in parts}
+        self._consumer.assign(parts)
 
     def until(self, condition: Callable[["Reader"], object], deadline_s: float = DEADLINE_S) -> "Reader":
         """Read on until the condition holds; AssertionError with what was seen where it does not in time."""
@@ -120,24 +124,29 @@ class Reader:
         return self
 
     def settled(self, quiet_s: float = 1.0) -> "Reader":
-        """Read on until nothing has come for a while: there must not be more than was waited for."""
-        last = time.monotonic()
-        while time.monotonic() - last < quiet_s:
+        """Read to the ends, and on until nothing has come for a while: there must not be more than was waited for."""
+        began = last = time.monotonic()
+        while self._unread or time.monotonic() - last < quiet_s:
+            assert time.monotonic() < began + DEADLINE_S, self._unread
             if self.more(0.1):
                 last = time.monotonic()
         return self
 
     def more(self, timeout_s: float) -> int:
         """Take what is there; how many."""
-        messages = self._consumer.consume(500, timeout_s)
-        for message in messages:
-            assert message.error() is None, message.error()
-            name, value = str(message.topic()), message.value()
+        count = 0
+        for message in self._consumer.consume(500, timeout_s):
+            error, name, value = message.error(), str(message.topic()), message.value()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._unread.discard((name, message.partition()))
+                continue
+            assert error is None, error
             topic = self._topics[name]
             record = self._codec.decode(name, topic.kind, value) if topic.kind and value else None
             self.seen[topic.name].append(record)
             self.messages[topic.name].append(message)
-        return len(messages)
+            count += 1
+        return count
 
     def close(self) -> None:
         self._consumer.close()
