@@ -77,7 +77,10 @@ def up(
         console.print(Text(text + " …"))
 
     with contextlib.ExitStack() as stack:
-        # first: a service that runs here has its port, too
+        if not data.exists():
+            # what cannot be leaves no folder behind
+            check(bridge)
+        # before the ports: a service that runs here has its own
         stack.enter_context(_alone_in(data))
         check(bridge)
         settings = {
