@@ -101,9 +101,11 @@ def describe(
         words.append("partly pasted into another picture")
     # what lies on a copy has edges of its own
     unequal = appearance.covered <= _MIN_COVERED and not 1 / _MAX_SHARPNESS_RATIO <= sharpness <= _MAX_SHARPNESS_RATIO
-    # the corners of a turned picture are no addition, nor is the detail that a blur has left in one
+    # no addition are the corners of a turned picture, the detail that a blur has left in one, and other greys
     turned = abs((shape.angle + 45) % 90 - 45) >= _TURN_SLACK
-    words += _differing(appearance, relation, motion, "" if unequal or turned else change, unequal=unequal)
+    if turned or unequal or appearance.colours.hue:
+        change = ""
+    words += _differing(appearance, relation, motion, change, unequal=unequal)
     if shape.stretch > _STRETCH_SLACK:
         words.append("stretched")
     if bent:
