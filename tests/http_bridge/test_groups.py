@@ -38,10 +38,10 @@ Service = tuple[KafkaConfig, Bridge]
 
 @pytest.fixture(scope="module")
 def service(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A bridge without stages, with three images in its folder."""
+    """A bridge without stages, with four images in its folder."""
     folder = tmp_path_factory.mktemp("groups")
     (folder / "images").mkdir()
-    for name in ("seen.png", "other.png", "third.png"):
+    for name in ("seen.png", "other.png", "third.png", "alone.png"):
         scene(len(name)).save(folder / "images" / name)
     kafka = KafkaConfig(bootstrap, prefix=f"test-{uuid.uuid4().hex[:12]}.", member="test")
     create_topics(kafka)
@@ -397,11 +397,11 @@ def test_a_name_is_one_line_of_text(service: Service, who: str) -> None:
 def test_an_announced_image_names_its_group(service: Service, name: str) -> None:
     """Of the same bytes again the verdict says nothing: the group does."""
     _, asked = service
-    assert asked.post("/v1/images", {"relative_path": "seen.png"}).status == 202
-    state = asked.get("/v1/images/seen.png").json["response"]
+    assert asked.post("/v1/images", {"relative_path": "alone.png"}).status == 202
+    state = asked.get("/v1/images/alone.png").json["response"]
     assert (state["state"], state["group"]) == ("waiting", "")
-    put(service, group_of(f"{name}/first.png", "seen.png"))
-    assert asked.get("/v1/images/seen.png").json["response"]["group"] == f"{name}/first.png"
+    put(service, group_of(f"{name}/first.png", "alone.png"))
+    assert asked.get("/v1/images/alone.png").json["response"]["group"] == f"{name}/first.png"
 
 
 def test_half_of_a_surrogate_pair_is_named(service: Service) -> None:
