@@ -86,7 +86,7 @@ class IndexCosts:
     at: int
 
     def search_at(self, images: float) -> float:
-        """Return the milliseconds of a search among so many images."""
+        """Return how many milliseconds a search takes among this number of images."""
         return self.search * math.log(images) / math.log(self.at)
 
 

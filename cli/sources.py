@@ -26,7 +26,7 @@ JSON_LINE: Final = re.compile(rb'\s*\{\s*"')
 """How a line of JSON begins; any other line is a path."""
 
 BRIEF_CHARS: Final = 20
-"""Of a line that is no path of an image, an error shows the beginning."""
+"""How many characters an error shows of a line that names no image."""
 
 NO_METADATA: Final[Mapping[str, str]] = {}
 

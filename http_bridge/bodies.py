@@ -104,7 +104,7 @@ def _field_first(message: str) -> str:
 
 
 def _fields(body: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield names and values of a body that is no valid JSON, but that many clients write and Python reads."""
+    """Yield names and values of a body that is not valid JSON, as many clients write it and Python still reads it."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):

@@ -84,7 +84,7 @@ class ReplayAnswer(Struct):
 
 
 class DeadLetterDesk:
-    """Sends letters back, each once, whoever else does."""
+    """Sends letters back, each once, even if others send the same ones at the same time."""
 
     def __init__(self, kafka: KafkaConfig) -> None:
         self._kafka = kafka

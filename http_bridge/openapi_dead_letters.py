@@ -12,7 +12,7 @@ def dead_letter_paths() -> Json:
     failures = ("404", "409", *BODY_ERRORS, "503")
     replay = json_operation("Send dead letters back", ReplayBody, ReplayAnswer, failures, {"letters": ["0"]})
     replay["description"] = (
-        "To the topics that they came from, in one transaction. No letter is sent back twice, whoever asks, here or by "
+        "To the topics that they came from, in one transaction. No letter is sent back twice, here or by "
         "`imagetools dead-letters replay`."
     )
     text: Json = {"type": "string", "maxLength": MAX_WORD}

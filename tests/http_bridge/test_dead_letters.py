@@ -1,4 +1,4 @@
-"""Dead letters over HTTP and in a browser: listed with their reasons, and sent back once, whoever asks."""
+"""Dead letters over HTTP and in a browser: listed with their reasons, and sent back once, even if several ask."""
 
 import re
 import uuid
