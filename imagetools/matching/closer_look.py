@@ -10,8 +10,9 @@ from imagetools.matching.appearance import is_equal
 from imagetools.matching.detail import Detail
 from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
 
-# The share of textured spots that agree, above which nothing is looked for that moved
-_NOTHING_MOVED: Final = 0.998
+# The share of textured spots that agree, above which nothing is looked for. Of copies of 40 photos of the fit side that
+# something was added to, 1 in 100 agrees in more; of the others, 3 in 5
+_ALL_AGREES: Final = 0.998
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ def look_closer(alignment: Alignment, first: Features, second: Features, seen: D
     added = seen is not None and seen.relation == "one contains the other"
     if alignment.negative or (compared and not added) or is_equal(first, second):
         return CloserLook()
+    if not compared and alignment.evidence.agreement.share > _ALL_AGREES:
+        return CloserLook()
     overlap = cut_out_close(alignment, first, second, SIDE)
     if overlap is None:
         return CloserLook()
-    still = compared or alignment.evidence.agreement.share > _NOTHING_MOVED
-    motion = NOTHING_MOVED if still else find_motion(overlap)
+    motion = NOTHING_MOVED if compared else find_motion(overlap)
     side = "" if motion.moved else find_addition(overlap)
     if not side:
         return CloserLook(motion)
