@@ -11,8 +11,8 @@ from imagetools.matching.detail import Detail
 from imagetools.matching.motion import NOTHING_MOVED, SIDE, Motion, find_motion
 
 # The share of textured spots that agree, above which nothing is looked for. Of copies of 40 photos of the fit side that
-# something was added to, 1 in 100 agrees in more; of the others, 3 in 5
-_ALL_AGREES: Final = 0.998
+# something was added to, 1 in 180 agrees in more; of the others, half
+_ALL_AGREES: Final = 0.9995
 
 
 @dataclass(frozen=True)
