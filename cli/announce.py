@@ -20,10 +20,15 @@ class NotDelivered(ImageToolsError):
 
 
 OnAnnounced = Callable[[int, str], None]
+OnDelivered = Callable[[Message], None]
 
 
 def _ignore(_request_id: int, _path: str) -> None:
     """Do nothing: nobody waits for verdicts."""
+
+
+def _ignore_message(_message: Message) -> None:
+    """Do nothing: nobody asks where announcements went."""
 
 
 class Announcer:
@@ -33,6 +38,7 @@ class Announcer:
         self._topic = kafka.topic(IMAGES_NEW.name)
         self._encode = codec(kafka.registry).encode
         self._failed: list[str] = []
+        self._on_delivered: OnDelivered = _ignore_message
         self._producer = announcing_producer(kafka)
 
     def check_registry(self) -> None:
@@ -47,15 +53,18 @@ class Announcer:
         gone: bool = False,
         first: int = 1,
         on_announced: OnAnnounced = _ignore,
+        on_delivered: OnDelivered = _ignore_message,
     ) -> int:
         """Announce each image, with request ids from `first` on; return their number once the broker has them all.
 
         alert         False: compare them with nothing
         gone          the images were removed
         on_announced  called with each announcement, before it is made
+        on_delivered  called with each message that the broker has taken
         NotDelivered if the broker refuses one; RegistryAway.
         """
         count = left = 0
+        self._on_delivered = on_delivered
         try:
             for request_id, (path, metadata) in enumerate(images, first):
                 value = None if gone else self._encode(self._topic, ImageNew(request_id, path, alert, metadata))
@@ -83,6 +92,8 @@ class Announcer:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(f"{bytes(message.key() or b'').decode()}: {error.str()}")
+        else:
+            self._on_delivered(message)
 
 
 def announce(

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 import click
 import msgspec
+from rich.console import Console
 
 from cli.announce import Announcer
+from cli.encoder_progress import EncoderProgress
+from cli.job_progress import JobProgress
 from cli.pending_verdicts import PendingVerdicts
 from cli.sources import IMAGES_READER, NamedImage, Sources, root_of
 from imagetools.errors import ImageToolsError
@@ -34,6 +37,8 @@ STARTING_S = 5.0
 EXIT_DEAD_LETTERS = 3
 """All images have a verdict, and some could not be read."""
 
+NO_ENCODER = "no encoder runs: it waits in images.new until one does"
+
 SAY_AFTER_S = 1.0
 EVERY_S = 10.0
 
@@ -46,6 +51,7 @@ class ProduceOptions:
     given     IMAGES_DIR, if it is set
     wait      for the verdicts, and print them
     as_lines  print them as JSON
+    progress  with `no_alert`: show how far the encoders are, until they have done all
     metadata  of all images
     """
 
@@ -55,6 +61,7 @@ class ProduceOptions:
     remove: bool = False
     wait: bool = False
     as_lines: bool = False
+    progress: bool = True
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,8 +92,12 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
             with closing(PendingVerdicts(kafka)) as pending:
                 _announce(announcer, images, options, refused, pending)
                 return _await(pending, states, options, refused.code)
+        if options.no_alert and options.progress:
+            with JobProgress(Console(stderr=True), "encoded") as bar, closing(EncoderProgress(kafka, bar)) as progress:
+                count = _announce(announcer, images, options, refused, progress=progress)
+                return _follow(progress, states, refused.code) if count else refused.code
         if _announce(announcer, images, options, refused) and not options.remove and IMAGES_READER in absent(known):
-            _say("no encoder runs: it waits in images.new until one does")
+            _say(NO_ENCODER)
         return refused.code
 
 
@@ -140,13 +151,19 @@ def _announce(
     options: ProduceOptions,
     refused: RefusedPaths,
     pending: PendingVerdicts | None = None,
+    progress: EncoderProgress | None = None,
 ) -> int:
     # the time tells this run's announcements from those of all others
     first = int(time.time() * 1000)
-    more = {"on_announced": pending.expect} if pending else {}
-    count = announcer.announce(
-        images, alert=not options.no_alert and not options.remove, gone=options.remove, first=first, **more
-    )
+    alert = not options.no_alert and not options.remove
+    if pending:
+        count = announcer.announce(images, alert=alert, first=first, on_announced=pending.expect)
+    elif progress:
+        count = announcer.announce(
+            images, alert=alert, first=first, on_announced=progress.announcing, on_delivered=progress.delivered
+        )
+    else:
+        count = announcer.announce(images, alert=alert, gone=options.remove, first=first)
     refused.close()
     if not count and not refused.count:
         empty = "no path came" if options.source == "-" else f"no image in {shown(options.source)}"
@@ -179,32 +196,61 @@ def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOpti
     return code
 
 
-@dataclass
-class WaitingMessages:
-    """Prints troubles when they begin, and the number of open verdicts every EVERY_S."""
+def _follow(progress: EncoderProgress, states: StateFollower, code: int) -> int:
+    """Return the exit code when the encoders have done everything, or at once where none runs."""
+    if IMAGES_READER in absent(states.now()):
+        _say(NO_ENCODER)
+        return code
+    troubles = Troubles()
+    try:
+        progress.follow(lambda: troubles.tell(states.now(0.2)))
+    except KeyboardInterrupt:
+        left = progress.announced - progress.done
+        _say(f"interrupted: {left:,} of {progress.announced:,} are not encoded yet; they stay announced")
+        return EXIT_INTERRUPTED
+    _say(f"the encoders have done {'it' if progress.done == 1 else f'all {progress.done:,}'}")
+    return code
 
-    pending: PendingVerdicts
+
+@dataclass
+class Troubles:
+    """Prints what stops a stage, or is missing, when that begins."""
+
     _told: list[str] = field(default_factory=list)
-    _due: float = field(default_factory=lambda: time.monotonic() + EVERY_S)
     _began: float = field(default_factory=time.monotonic)
 
     def tell(self, states: list[StageState]) -> None:
-        """Print what is new."""
-        if not self.pending.open or time.monotonic() < self._began + SAY_AFTER_S:
+        """Print what is new; nothing in the first second, in which a stage may still start."""
+        if time.monotonic() < self._began + SAY_AFTER_S:
             return
         lines = list(self._lines(states))
         for line in lines:
             if line not in self._told:
                 _say(line)
         self._told = lines
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + EVERY_S
-            _say(f"waiting for {self.pending.open:,} of {self.pending.expected:,} verdicts")
 
     def _lines(self, states: list[StageState]) -> Iterator[str]:
         yield from (f"no {stage} runs" for stage in absent(states))
         yield from (in_words(state) for state in trouble(states))
         yield from (in_words(state) for state in states if state.state is State.STARTING and state.reason)
+
+
+@dataclass
+class WaitingMessages:
+    """Prints troubles when they begin, and the number of open verdicts every EVERY_S."""
+
+    pending: PendingVerdicts
+    _troubles: Troubles = field(default_factory=Troubles)
+    _due: float = field(default_factory=lambda: time.monotonic() + EVERY_S)
+
+    def tell(self, states: list[StageState]) -> None:
+        """Print what is new."""
+        if not self.pending.open:
+            return
+        self._troubles.tell(states)
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + EVERY_S
+            _say(f"waiting for {self.pending.open:,} of {self.pending.expected:,} verdicts")
 
 
 def _say(text: str) -> None:

@@ -42,6 +42,11 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 @click.option("--wait", is_flag=True, help="Wait for the verdict on each image, and print it.")
 @click.option("--json", "as_lines", is_flag=True, help="With --wait: print one line of JSON for each image.")
 @click.option(
+    "--no-progress",
+    is_flag=True,
+    help="With --no-alert: end once all is announced, instead of showing how far the encoders are until they are done.",
+)
+@click.option(
     "--metadata",
     multiple=True,
     metavar="NAME=VALUE",
@@ -55,6 +60,7 @@ def produce(
     remove: bool,
     wait: bool,
     as_lines: bool,
+    no_progress: bool,
     metadata: tuple[str, ...],
 ) -> None:
     """Announce images on the topic images.new.
@@ -77,7 +83,11 @@ def produce(
     if metadata and remove:
         raise click.UsageError("--metadata and --remove: an image that is gone has none")
     images_dir = environ.get("IMAGES_DIR") or None
-    chosen = ProduceOptions(source, images_dir, no_alert, remove, wait, as_lines, _read_metadata(metadata))
+    if no_progress and not no_alert:
+        raise click.UsageError("--no-progress is for --no-alert: nothing else shows progress")
+    chosen = ProduceOptions(
+        source, images_dir, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
+    )
     with connected(environ) as kafka:
         code = run(kafka, chosen)
     raise SystemExit(code)

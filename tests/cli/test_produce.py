@@ -20,7 +20,7 @@ from local_kafka.ports import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
 from streams.states import StateReporter, read_states
-from streams.topics import IMAGES_NEW
+from streams.topics import EMBEDDINGS, IMAGES_NEW
 from tests.support.bridging import answering, eventually, stages
 from tests.support.streaming import Reader, scene, send, write_groups
 
@@ -345,3 +345,36 @@ def test_what_is_missing_is_one_line_within_seconds(kafka, here, settings, said)
     assert run.returncode == REFUSED, run.stderr
     assert said in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_silent_load_shows_how_far_the_encoders_are_until_they_have_done_all(kafka, here, monkeypatch):
+    monkeypatch.setattr("cli.job_progress.PLAIN_FIRST_S", -1.0)
+    monkeypatch.setattr("cli.job_progress.PLAIN_EVERY_S", -1.0)
+    images = here / "collection"
+    write_groups(images, 1)
+    with answering(kafka, *stages(kafka, images, here / "index")), encoder_of(kafka, images):
+        said = produce(kafka, "collection", "--no-alert").stderr
+    reader = Reader(kafka, EMBEDDINGS).settled(0.1)
+    reader.close()
+    assert len(reader.seen["embeddings"]) == 3
+    assert "3 images announced\n" in said
+    assert said.splitlines()[-2].startswith("encoded 3 of 3")
+    assert said.endswith("the encoders have done all 3\n")
+
+
+def test_a_silent_load_waits_for_no_encoder_where_none_runs_or_none_is_to_be_waited_for(kafka, here):
+    assert "no encoder runs" in produce(kafka, "imgs", "--no-alert", "--images-dir", "imgs").stderr
+    with encoder_of(kafka, here / "imgs"):
+        assert produce(kafka, "imgs", "--no-alert", "--no-progress").stderr == "2 images announced\n"
+    assert "--no-progress is for --no-alert" in produce(kafka, "imgs", "--no-progress", code=2).output
+
+
+def test_a_silent_load_that_is_interrupted_says_what_stays_announced(kafka, here):
+    words = ["--no-alert", "--kafka-bootstrap-servers", kafka.bootstrap, "--topic-prefix", kafka.prefix]
+    with encoder_of(kafka, here / "imgs"), (here / "log").open("wb") as out:
+        command = [sys.executable, "-m", "imagetools", "produce", "imgs", *words]
+        loading = subprocess.Popen(command, stdout=out, stderr=out)
+        eventually(lambda: "no search runs" in (here / "log").read_text())
+        loading.send_signal(signal.SIGINT)
+        assert loading.wait(20) == 130
+    assert "2 of 2 are not encoded yet; they stay announced" in (here / "log").read_text()
