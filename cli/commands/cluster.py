@@ -26,23 +26,32 @@ def kafka() -> None:
 @click.option(
     "--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="The port on this machine."
 )
-def start(data: Path, port: int) -> None:
-    """Start Kafka in the background and print its address."""
-    from local_kafka.broker import LocalKafka
+@click.option("--registry", is_flag=True, help="Also start a schema registry, and print the variable that names it.")
+@click.option(
+    "--registry-port", default=8081, show_default=True, type=click.IntRange(1, 65535), help="The registry's port."
+)
+def start(data: Path, port: int, registry: bool, registry_port: int) -> None:
+    """Start Kafka in the background and print its address.
 
-    running = LocalKafka.attach(data) or LocalKafka.start(
-        data, port=port, detached=True, progress=lambda text: click.echo(f"{text} …", err=True)
+    A registry keeps its schemas in the data folder, too, since messages name them by their numbers there.
+    """
+    from cli.background_kafka import start as run
+
+    bootstrap, url = run(
+        data, port, registry_port if registry else None, lambda text: click.echo(f"{text} …", err=True)
     )
-    click.echo(running.bootstrap)
+    click.echo(bootstrap)
+    if url:
+        click.echo(f"export SCHEMA_REGISTRY_URL={url}")
 
 
 @kafka.command()
 @_data
 def stop(data: Path) -> None:
-    """Stop the Kafka that `kafka start` started."""
-    from local_kafka.broker import LocalKafka
+    """Stop the Kafka that `kafka start` started, and its registry."""
+    from cli.background_kafka import stop as run
 
-    click.echo("stopped" if LocalKafka.stop_detached(data) else f"none runs with its data in {data}", err=True)
+    click.echo("stopped" if run(data) else f"none runs with its data in {data}", err=True)
 
 
 @click.group()
