@@ -121,11 +121,12 @@ class LogIndex:
         here = (received.record for received in batch if self._shard.holds(received.path))
         change.look_ahead([record.fingerprint for record in here if record is not None])
         for received in batch:
-            self._replay(change, received)
+            self.follow(change, received)
         self.apply(change)
         self.offset = batch[-1].offset + 1
 
-    def _replay(self, change: Change, received: Received[Embedding]) -> None:
+    def follow(self, change: Change, received: Received[Embedding]) -> None:
+        """Put a record into a change without searching; one that does not fit is passed over."""
         record = received.record
         try:
             if self._shard.holds(received.path):
@@ -134,7 +135,7 @@ class LogIndex:
                 change.check(record.fingerprint, model=record.model, parts=fingerprints_of(record.parts))
                 change.note_model(record.model)
         except IndexMismatch as exc:
-            # it became a dead letter when it came
+            # it becomes a dead letter where it is answered for
             log.debug("offset %d: %s", received.offset, exc)
 
     def _finish_saving(self) -> None:
