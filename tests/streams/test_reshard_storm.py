@@ -57,6 +57,7 @@ class Storm:
         self.sent = 0
         self.reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS, CANDIDATES)
         self.lives: list[Lives] = []
+        self.frozen: list[Lives] = []
         self.deadline = time.monotonic() + 200 * KILLS
 
     def begin(self, stage: str, name: str, kills: int, **more: str) -> Lives:
@@ -88,6 +89,8 @@ class Storm:
     def turn(self) -> None:
         assert time.monotonic() < self.deadline, [(one.log.name, one.point, one.plan) for one in self.lives]
         for one in self.lives:
+            if one in self.frozen and was_fenced(one):
+                one.process = None
             one.tend()
         self.reader.more(0.1)
 
@@ -106,14 +109,9 @@ def kill(command: Running) -> None:
     command.process.wait()
 
 
-def freeze(lives: Lives) -> None:
-    assert lives.process is not None
-    lives.process.send_signal(signal.SIGSTOP)
-
-
-def thaw(lives: Lives) -> None:
-    assert lives.process is not None
-    lives.process.send_signal(signal.SIGCONT)
+def was_fenced(lives: Lives) -> bool:
+    """Whether it ended since the broker had ended its transaction, frozen as it was; a service starts it again."""
+    return lives.process is not None and lives.process.poll() == 1 and "fenced" in lives.log.read_text()[-500:]
 
 
 @pytest.mark.timeout(300 * KILLS)
@@ -122,6 +120,7 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
     reshard(kafka, 2)
     matcher = storm.begin("matcher", "matcher-0", 2 * KILLS)
     old = storm.begin_shards(2)
+    codes: list[int] = []
     try:
         storm.until(lambda: len(storm.reader.seen["verdicts"]) > 2 * BURST)
         first = storm.command("first")
@@ -130,23 +129,25 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
         new = storm.begin_shards(3)
         frozen = old[0]
         storm.until(lambda: not frozen.plan and frozen.process is not None and frozen.process.poll() is None)
-        freeze(frozen)
+        storm.frozen.append(frozen)
+        frozen.process.send_signal(signal.SIGSTOP)
         second = storm.command("second")
         storm.until(lambda: "Switched" in second.text)
         kill(second)
         since = time.monotonic()
         storm.send()
         storm.until(lambda: time.monotonic() > since + FROZEN_S, sending=False)
-        thaw(frozen)
+        frozen.process.send_signal(signal.SIGCONT)
         storm.end()
         last = storm.command("last")
         storm.until(lambda: all(group.mark.answering == 3 for group in shard_groups(kafka)), sending=False)
-        codes = [one.stop() for one in old]
+        codes += [one.stop() for one in old]
         storm.lives = [matcher, *new]
         assert last.ends(0).splitlines()[-1] == "Done: SHARD=0/3 to SHARD=2/3 answer, and no others are left."
         storm.reader.settled(2)
     finally:
-        thaw(old[0])
+        for one in storm.frozen:
+            one.process.send_signal(signal.SIGCONT)
         codes += [one.stop() for one in storm.lives]
     assert codes == [0] * 6
     assert shard_groups(kafka).counts == [3]
