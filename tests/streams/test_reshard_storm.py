@@ -109,6 +109,11 @@ def kill(command: Running) -> None:
     command.process.wait()
 
 
+def send_signal(lives: Lives, number: signal.Signals) -> None:
+    assert lives.process is not None
+    lives.process.send_signal(number)
+
+
 def was_fenced(lives: Lives) -> bool:
     """Whether it ended since the broker had ended its transaction, frozen as it was; a service starts it again."""
     return lives.process is not None and lives.process.poll() == 1 and "fenced" in lives.log.read_text()[-500:]
@@ -130,14 +135,14 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
         frozen = old[0]
         storm.until(lambda: not frozen.plan and frozen.process is not None and frozen.process.poll() is None)
         storm.frozen.append(frozen)
-        frozen.process.send_signal(signal.SIGSTOP)
+        send_signal(frozen, signal.SIGSTOP)
         second = storm.command("second")
         storm.until(lambda: "Switched" in second.text)
         kill(second)
         since = time.monotonic()
         storm.send()
         storm.until(lambda: time.monotonic() > since + FROZEN_S, sending=False)
-        frozen.process.send_signal(signal.SIGCONT)
+        send_signal(frozen, signal.SIGCONT)
         storm.end()
         last = storm.command("last")
         storm.until(lambda: all(group.mark.answering == 3 for group in shard_groups(kafka)), sending=False)
@@ -147,7 +152,7 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
         storm.reader.settled(2)
     finally:
         for one in storm.frozen:
-            one.process.send_signal(signal.SIGCONT)
+            send_signal(one, signal.SIGCONT)
         codes += [one.stop() for one in storm.lives]
     assert codes == [0] * 6
     assert shard_groups(kafka).counts == [3]
