@@ -38,11 +38,11 @@ from cli.find_results import FindResults
 from cli.stage_bars import STAGES
 from imagetools.decode import decode
 from imagetools.features.extract import extract
-from imagetools.features.file_state import file_state
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.config import EncoderConfig
 from imagetools.fingerprint.encoder import BATCH_SIZE, Encoder
 from imagetools.folder import find_images
+from imagetools.folder_storage import file_state
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.index.entry import Entry
@@ -225,11 +225,11 @@ def _by_step(folder: Path, model: Path | None) -> Table:
         with step(HANDED_OVER[0]):
             for start in range(0, len(paths), BATCH_SIZE):
                 for path in paths[start : start + BATCH_SIZE]:
-                    store.put(folder, path, states[path], looked[path])
+                    store.put(images, path, states[path], looked[path])
                 store.flush()
         needed = dict.fromkeys(path for pair in pairs for path in pair)
         with step(HANDED_OVER[1]):
-            seen = {path: store.get(folder, path, states[path]) for path in needed}
+            seen = {path: store.get(images, path, states[path]) for path in needed}
     with step("matcher: comparing"):
         for one, two in pairs:
             verify(seen[one] or looked[one], seen[two] or looked[two], config)

@@ -31,6 +31,7 @@ from cli.announce import Announcer
 from cli.sources import NamedImage
 from cli.supervisor import Supervisor
 from imagetools.decode import decode_frames
+from imagetools.features.cache import MAX_BYTES
 from imagetools.features.extract import Features
 from imagetools.features.local_codes import local_codes
 from imagetools.features.read import box_of, features_of, read_features
@@ -48,7 +49,7 @@ from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.kafka.admin import create_topics, reach
 from streams.kafka.follower import Follower
-from streams.matcher_consumer import HANDFUL, MAX_CACHED_BYTES
+from streams.matcher_consumer import HANDFUL
 from streams.service import keep_freed_memory
 from streams.topics import DUPLICATES, VERDICTS
 
@@ -81,9 +82,9 @@ class PlainLoop:
         self._images = ImageRoot(images)
         self._encoder = Encoder.load()
         self._index = Index()
-        self._features: LRUCache[str, Features] = LRUCache(MAX_CACHED_BYTES, getsizeof=lambda seen: seen.nbytes)
+        self._features: LRUCache[str, Features] = LRUCache(MAX_BYTES, getsizeof=lambda seen: seen.nbytes)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
-        self._matchers = ThreadPoolExecutor(min(config.nb_workers, usable_cores()))
+        self._matchers = ThreadPoolExecutor(usable_cores())
         self._order = itertools.count()
         cv2.setNumThreads(1)
 

@@ -22,7 +22,6 @@ from rich.table import Table
 
 from bench.pairs import SAMPLES, SHARED
 from imagetools.features.store import FILE, FeatureStore
-from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.neighbor_records import Neighbor
@@ -37,11 +36,11 @@ LIMIT_BYTES = 10**10
 
 def asked(root: ImageRoot, count: int) -> list[Received[Candidates]]:
     """Return candidates with ten neighbors each, all different while the photos last."""
-    paths = list(find_images(root.folder))
+    paths = list(root.images())
     random.Random(1).shuffle(paths)
     each = 1 + Config().nb_neighbors
     if len(paths) < each:
-        raise click.UsageError(f"{root.folder} has {len(paths)} photos, at least {each} are needed")
+        raise click.UsageError(f"{root.name} has {len(paths)} photos, at least {each} are needed")
     groups = [paths[start : start + each] for start in range(0, len(paths) - each + 1, each)][:count]
     return [
         Received(own, Candidates(1, own, tuple(Neighbor(path, 0.5) for path in near), "model"), 0, number, 0)
@@ -83,7 +82,7 @@ def main(photos: Path | None, candidates: int) -> None:
     keep_freed_memory()
     root = ImageRoot(photos or (SHARED if SHARED.is_dir() else SAMPLES))
     batch = asked(root, candidates)
-    config, workers = MatcherConfig(), Config().nb_workers
+    config, workers = MatcherConfig(), root.readers
     rows: list[tuple[str, float, float, list[str]]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 from confluent_kafka import KafkaError, Message
@@ -49,6 +49,17 @@ class Speaker:
     replace: bool = False
 
 
+class ServiceImages(NamedTuple):
+    """Where the service's images are, as far as the settings say.
+
+    place    IMAGES_DIR, if it is set
+    private  IMAGES_PRIVATE
+    """
+
+    place: str | None
+    private: bool = False
+
+
 @dataclass(frozen=True)
 class Word:
     """What is said of two images; record None: a decision is undone."""
@@ -59,12 +70,19 @@ class Word:
     speaker: Speaker
 
 
-def decide_pair(kafka: KafkaConfig, left: str, right: str, word: str, speaker: Speaker, images_dir: str | None) -> None:
+def decide_pair(
+    kafka: KafkaConfig,
+    left: str,
+    right: str,
+    word: str,
+    speaker: Speaker,
+    service: ServiceImages,
+) -> None:
     """Say one of WORDS of two images. CannotDecide."""
-    _decide(kafka, [PairDecision(left, right, WORDS[word], keep=speaker.keep)], speaker, images_dir)
+    _decide(kafka, [PairDecision(left, right, WORDS[word], keep=speaker.keep)], speaker, service)
 
 
-def decide_from(kafka: KafkaConfig, file: Path, speaker: Speaker, images_dir: str | None) -> None:
+def decide_from(kafka: KafkaConfig, file: Path, speaker: Speaker, service: ServiceImages) -> None:
     """Take the decisions of a file, as `find --decisions` reads it. BadDecisions, CannotDecide.
 
     speaker  for lines that do not say who, or have no note
@@ -72,13 +90,13 @@ def decide_from(kafka: KafkaConfig, file: Path, speaker: Speaker, images_dir: st
     pairs = read_decisions(file)
     if not pairs:
         raise CannotDecide(f"{shown(str(file))} holds no decision")
-    _decide(kafka, pairs, speaker, images_dir)
+    _decide(kafka, pairs, speaker, service)
 
 
-def _decide(kafka: KafkaConfig, pairs: Sequence[PairDecision], speaker: Speaker, images_dir: str | None) -> None:
+def _decide(kafka: KafkaConfig, pairs: Sequence[PairDecision], speaker: Speaker, service: ServiceImages) -> None:
     """Send a decision for each pair, or none. CannotDecide."""
     log = read_groups(kafka)
-    content_of = _contents(kafka, log, images_dir)
+    content_of = _contents(kafka, log, service)
     problems: list[str] = []
     records: list[Word] = []
     for pair in pairs:
@@ -149,14 +167,14 @@ def _names(images: Iterable[ImageContent]) -> str:
     return " and ".join(shown(one.relative_path) for one in images)
 
 
-def _contents(kafka: KafkaConfig, log: GroupLog, images_dir: str | None) -> Callable[[str], str]:
+def _contents(kafka: KafkaConfig, log: GroupLog, service: ServiceImages) -> Callable[[str], str]:
     """Return a function that gives an image's content in hex: as the topics have it, or else its file's."""
     known = log.contents()
 
     @cache
     def files() -> FileContents | None:
-        root = root_of(images_dir, read_states(kafka))
-        return None if root is None else FileContents(ImageRoot(root))
+        root = root_of(service.place, read_states(kafka))
+        return None if root is None else FileContents(ImageRoot(root, private=service.private))
 
     def content_of(path: str) -> str:
         if path in known:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,7 @@ def look_at(images: ImageRoot, path: str, report: Path, thumbnail_path: str) -> 
         image = decode(data, shown(path), box=(THUMBNAIL_SIDE, THUMBNAIL_SIDE), config=images.config)
         header = open_image(data, shown(path))
         quality = measure(data, shown(path), image, thumbnail(image), header)
-        modified = datetime.fromtimestamp(images.resolve(path).stat().st_mtime, UTC)
+        modified = images.status(path).modified
     except (ImageError, ImageRootUnavailable) as exc:
         return FileLook(path, reason=exc.reason if isinstance(exc, ImageError) else str(exc))
     except FileNotFoundError:

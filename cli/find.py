@@ -25,7 +25,8 @@ from cli.stop_signals import StopSignals
 from cli.supervisor import Supervisor
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
-from imagetools.folder import Tally, find_images
+from imagetools.folder import Tally
+from imagetools.image_root import ImageRoot
 from imagetools.paths import printable, shown
 from imagetools.scratch import Scratch
 from local_kafka.provider import Broker, provide_broker
@@ -42,11 +43,11 @@ POLL_S = 0.2
 
 
 class NothingToDo(ImageToolsError):
-    """The folder holds no image."""
+    """The place holds no image."""
 
 
 def find(
-    folder: Path,
+    place: Path | str,
     report: Path | None,
     *,
     bootstrap: str | None = None,
@@ -56,12 +57,12 @@ def find(
     decisions: Path | None = None,
     console: Console | None = None,
 ) -> FindResults:
-    """Run the whole pipeline over `folder`, and write `report` unless it is None.
+    """Run the whole pipeline over a folder or a store, and write `report` unless it is None.
 
     bootstrap  the Kafka to use, with topics that are removed at the end; None: start one
     environ    settings of the stages, without those that name a live cluster's topics
     decisions  file of decisions that hold for this run
-    NothingToDo if the folder holds no image; other ImageToolsErrors say what is missing. Failed if a stage or this
+    NothingToDo if the place holds no image; other ImageToolsErrors say what is missing. Failed if a stage or this
     job's own Kafka cannot continue.
     """
     console = console or Console()
@@ -70,13 +71,14 @@ def find(
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         passed = Tally()
-        paths = list(find_images(folder, on_skipped=passed.add))
+        images = ImageRoot(place)
+        paths = list(images.images(passed.add))
         if not paths:
-            raise NothingToDo(f"{shown(str(folder))}: no image in it" + (f"; {passed}" if passed.counts else ""))
+            raise NothingToDo(f"{shown(images.name)}: no image in it" + (f"; {passed}" if passed.counts else ""))
         if report is not None:
             check_report(report)
         job = FindJob(
-            folder, report, FindResults(len(paths)), passed, console,
+            place, report, FindResults(len(paths)), passed, console,
             paths=paths, decisions=decided, matcher=config.matcher, keep_order=config.keep_order,
             stopped=lambda: signals.requested,
         )  # fmt: skip
@@ -112,11 +114,11 @@ def _run(
     matchers: int,
 ) -> None:
     """Work until every image has its verdict or a signal arrives, then stop all that was started."""
-    folder, console = job.folder, job.console
+    console = job.console
     with contextlib.ExitStack() as stack:
         kafka, own = stack.enter_context(_cluster(bootstrap, environ, console))
         create_topics(kafka)
-        settings = _settings(environ, kafka, bootstrap, folder, home)
+        settings = _settings(environ, kafka, bootstrap, job.place, home)
         pulse = stack.enter_context(Pulse(kafka, lambda text: console.print(Text(text, style="yellow"))))
         progress = stack.enter_context(StageProgress(kafka, pulse, own))
         supervisor = Supervisor(settings, home / "logs", progress=progress.read)
@@ -183,13 +185,13 @@ def _kept(environ: Mapping[str, str], bootstrap: str | None) -> dict[str, str]:
 
 
 def _settings(
-    environ: Mapping[str, str], kafka: KafkaConfig, bootstrap: str | None, folder: Path, home: Path
+    environ: Mapping[str, str], kafka: KafkaConfig, bootstrap: str | None, place: Path | str, home: Path
 ) -> Mapping[str, str]:
     """Return the environment of the stages."""
     ours = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "TOPIC_PREFIX": kafka.prefix,
-        "IMAGES_DIR": str(folder.resolve()),
+        "IMAGES_DIR": str(place.resolve() if isinstance(place, Path) else place),
         "INDEX_DIR": str(home / "index"),
         # the encoder hands features over to the matcher there
         "FEATURES_DIR": environ.get("FEATURES_DIR") or str(home / "features"),

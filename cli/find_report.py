@@ -44,8 +44,9 @@ from streams.pair_comparer import PairComparer, relation_of_duplicate
 
 @dataclass
 class FindJob:
-    """One run over a folder, and the place of its results.
+    """One run over a folder or a store, and the place of its results.
 
+    place          of the images: a folder, or the address of a store
     report         the report's folder; None: write no report
     not_looked_at  what the folder holds besides the announced images
     paths          the announced images, in the order in which groups see them
@@ -56,7 +57,7 @@ class FindJob:
     stopped        whether a person has asked to end the work: no more pairs are compared then
     """
 
-    folder: Path
+    place: Path | str
     report: Path | None
     results: FindResults
     not_looked_at: Tally
@@ -75,8 +76,8 @@ class FindJob:
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.links = Links(self.folder)
-        self.images = ImageRoot(self.folder)
+        self.images = ImageRoot(self.place)
+        self.links = Links(self.images.folder)
         self.contents = FileContents(self.images)
         self.decided = Decided(self.decisions, self.contents)
         self.results.undecided = self.decided.undecided
@@ -104,7 +105,7 @@ class FindJob:
         grouping, skipped = self._group()
         if skipped:
             ended = ended or "interrupted while pairs were compared for the groups"
-        self.say(_summary(sums, count_groups(grouping, self.folder), took, ended))
+        self.say(_summary(sums, count_groups(grouping, self.images.folder), took, ended))
         if skipped:
             pairs = "1 pair was" if skipped == 1 else f"{skipped:,} pairs were"
             self.say(f"{pairs} not compared for the groups, so that a group may lack some of its images")
@@ -126,9 +127,9 @@ class FindJob:
         places = {path: place for place, path in enumerate(self.paths)}
         store = self._open_store()
         try:
-            # the stages' store has features by the real folder
             cache = FeatureCache(self.matcher, store=store)
-            images = ImageRoot(self.folder.resolve())
+            # the stages' store has features by the real folder
+            images = ImageRoot(self.place.resolve()) if isinstance(self.place, Path) else self.images
             compare = PairComparer(AnnouncedFiles(images), self.matcher, cache)
             comparer = StoppableComparer(compare, progress, self.stopped)
             alerts = self.results.alerts
@@ -214,7 +215,7 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
     make_report_files(report)
     looks = look_at_all(report, job.images, dict.fromkeys([*paths, *paths_of(alike[:SHOWN_SETS])]))
     evidence, frames = with_frames(evidence, job.frames, report, job.images)
-    groups = describe_groups(grouping, evidence, looks, job.folder, job.keep_order)
+    groups = describe_groups(grouping, evidence, looks, job.images.folder, job.keep_order)
     _write_lines(report / GROUPS_JSON, map(group_fields, groups))
     _replace(report / GROUPS_CSV, as_csv(groups))
     lines, left_out = extras(groups)
@@ -222,12 +223,12 @@ def _write(report: Path, job: FindJob, grouping: Grouping, sums: Totals, took: f
     if left_out:
         paths_are = "1 path with a line break is" if left_out == 1 else f"{left_out:,} paths with a line break are"
         job.say(f"{paths_are} not in {EXTRAS}; {GROUPS_JSON} has {'it' if left_out == 1 else 'them'}")
-    folder = shown(str(job.folder))
+    place = shown(job.images.name)
     write_report(
         report,
-        job.folder,
+        job.images.folder,
         ReportContents(
-            f"Partial: duplicates in {folder}" if ended else f"Duplicates in {folder}",
+            f"Partial: duplicates in {place}" if ended else f"Duplicates in {place}",
             groups,
             evidence,
             looks,

@@ -82,13 +82,14 @@ class FindResults:
 class Links:
     """Images of a folder that are one file under two names, by symbolic or hard links."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        """folder: None where images are in a store, which has no links."""
         self._folder = folder
         self._identities: dict[str, tuple[int, ...] | None] = {}
 
     def edit(self, one: str, two: str) -> str:
         """Return the text that replaces the edit if both are one file; empty if they are not."""
-        if self._identity(one) is None or self._identity(one) != self._identity(two):
+        if self._folder is None or self._identity(one) is None or self._identity(one) != self._identity(two):
             return ""
         how = one_file(self._folder / one, self._folder / two)
         return f"the same file, {how}" if how else ""
@@ -107,7 +108,7 @@ class Links:
 
     def _identity(self, path: str) -> tuple[int, ...] | None:
         if path not in self._identities:
-            self._identities[path] = identity(self._folder / path)
+            self._identities[path] = None if self._folder is None else identity(self._folder / path)
         return self._identities[path]
 
 

@@ -93,23 +93,24 @@ def evidence_by_pair(alerts: Iterable[Mapping[str, Any]]) -> dict[Pair, Mapping[
     return pairs
 
 
-def count_groups(grouping: Grouping, folder: Path) -> int:
+def count_groups(grouping: Grouping, folder: Path | None) -> int:
     """Return the number of groups of two files or more; two names of one file are one."""
     paths = [[member.image.path for member in group.members] for group in grouping.groups()]
-    return sum(len({identity(folder / path) or path for path in members}) > 1 for members in paths)
+    return sum(len({_file_of(folder, path) for path in members}) > 1 for members in paths)
 
 
 def describe_groups(
     grouping: Grouping,
     alerts: Mapping[Pair, Mapping[str, Any]],
     looks: Mapping[str, FileLook],
-    folder: Path,
+    folder: Path | None,
     order: Sequence[str] = KEEP_ORDER,
 ) -> list[FoundGroup]:
     """Return the groups with their files and pairs: those of copies first, the largest of them first.
 
     alerts  evidence of each reported pair
     looks   of each image in a group
+    folder  that they are in; None: a store
     order   by which the one to keep is chosen
     """
     groups = list(grouping.groups())
@@ -135,14 +136,14 @@ def _describe(
     alerts: Mapping[Pair, Mapping[str, Any]],
     looks: Mapping[str, FileLook],
     names: Mapping[str, str],
-    folder: Path,
+    folder: Path | None,
     order: Sequence[str],
 ) -> FoundGroup:
     images = [member.image for member in group.members]
     cropped, written_on = _marks({pair: alerts[pair] for pair in pairs[0]})
     facts = {image: _facts(looks[image.path], image.path in cropped, image.path in written_on) for image in images}
     # the name by which a file stands in the folder, rather than a link to it
-    real = [image for image in images if not os.path.islink(folder / image.path)]
+    real = [image for image in images if folder is None or not os.path.islink(folder / image.path)]
     suggestion = suggest(real or images, facts, order)
     kept = suggestion.keep
     several = len({names[image.path] for image in images}) > 1
@@ -210,7 +211,12 @@ def _marks(pairs: Mapping[Pair, Mapping[str, Any]]) -> tuple[set[str], set[str]]
     return cropped, framed | {path for path in covered if plain and path not in plain}
 
 
-def _names_of_one_file(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+def _names_of_one_file(folder: Path | None, paths: Iterable[str]) -> dict[str, str]:
     """Return for each path the first path that leads to the same file."""
     first: dict[object, str] = {}
-    return {path: first.setdefault(identity(folder / path) or path, path) for path in paths}
+    return {path: first.setdefault(_file_of(folder, path), path) for path in paths}
+
+
+def _file_of(folder: Path | None, path: str) -> object:
+    """Return what is equal for all names of a file; in a store, each has one name."""
+    return path if folder is None else identity(folder / path) or path

@@ -49,6 +49,7 @@ class ProduceOptions:
 
     source    a folder, an image, a text file with an image on each line, or - for such lines from standard input
     given     IMAGES_DIR, if it is set
+    private   IMAGES_PRIVATE
     wait      for the verdicts, and print them
     as_lines  print them as JSON
     progress  with `no_alert`: show how far the encoders are, until they have done all
@@ -57,6 +58,7 @@ class ProduceOptions:
 
     source: str
     given: str | None = None
+    private: bool = False
     no_alert: bool = False
     remove: bool = False
     wait: bool = False
@@ -76,9 +78,9 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
         known = states.now() if options.given else _with_encoder(states)
         root = root_of(options.given, known)
         if root is None:
-            _say("the service's folder of images is not known here: paths are taken as they are; --images-dir names it")
+            _say("the service's place of images is not known here: paths are taken as they are; --images-dir names it")
         refused = RefusedPaths()
-        sources = Sources(root, gone=options.remove, metadata=options.metadata)
+        sources = Sources(root, gone=options.remove, metadata=options.metadata, private=options.private)
         if options.source == "-":
             images = sources.lines(sys.stdin.buffer, on_refused=refused.note)
         else:

@@ -69,15 +69,17 @@ class ReportContents:
     frames: int = 0
 
 
-def write_report(folder: Path, images: Path, contents: ReportContents) -> None:
+def write_report(folder: Path, images: Path | None, contents: ReportContents) -> None:
     """Write report.html and the pages behind it; they open from disk and need no network.
 
-    images  the folder of images, which the pages link to
+    images  the folder of images, which the pages link to; None where they are in a store: then to the thumbnails
     """
     files = make_report_files(folder)
-    base = os.path.relpath(images.resolve(), folder.resolve())
+    base = os.path.relpath(images.resolve(), folder.resolve()) if images is not None else None
     shown = {
-        path: Shown(path, quote(f"{base}/{path}"), look.thumbnail, look.size, look.reason)
+        path: Shown(
+            path, look.thumbnail if base is None else quote(f"{base}/{path}"), look.thumbnail, look.size, look.reason
+        )
         for path, look in contents.looks.items()
     }
     pages = make_pages(make_cards(contents.groups, contents.alerts, contents.looks, shown))

@@ -5,17 +5,19 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
+from cli.store_sources import StorePaths
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
 from imagetools.folder import Skipped, find_images, format_not_read
 from imagetools.formats import IMAGE_SUFFIXES
 from imagetools.image_root import ImageRoot
 from imagetools.paths import require_path, require_utf8, shown
+from imagetools.places import is_address, parse_place
 from schemas.metadata import metadata_problem
 from schemas.records import StageState
 
@@ -54,36 +56,47 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     metadata: dict[str, str] = {}
 
 
-def root_of(given: str | None, states: Iterable[StageState]) -> Path | None:
-    """Return the folder that the service's paths are relative to; None if no setting and no process here names it.
+def root_of(given: str | None, states: Iterable[StageState]) -> Path | str | None:
+    """Return the folder or store that the service's paths are relative to.
+
+    None if no setting names it, and no process that sees the same: one on this machine, or one that reads from a store.
 
     given  IMAGES_DIR, if it is set
-    ConfigError if it is no folder, or not the folder of the encoder on this machine.
+    ConfigError if it is no folder, or not the place of the encoder.
     """
-    here = sorted({Path(state.images_dir) for state in states if _is_here(state)})
+    here = sorted({parse_place(state.images_dir) for state in states if _is_here(state)}, key=str)
     if given:
-        root = Path(given)
-        if not root.is_dir():
+        root = _parsed(given)
+        if isinstance(root, Path) and not root.is_dir():
             raise ConfigError(f"IMAGES_DIR is {root}: no such folder; name the service's with --images-dir")
-        if here and root.resolve() not in {known.resolve() for known in here}:
+        if here and _real_place(root) not in map(_real_place, here):
             raise ConfigError(
                 f"IMAGES_DIR is {root}, and the encoder here reads from {here[0]}: leave --images-dir out to use that"
             )
         return root
-    if len({known.resolve() for known in here}) > 1:
+    if len(set(map(_real_place, here))) > 1:
         raise ConfigError(
             f"the encoders here read from {' and '.join(map(str, here))}: say which is meant with --images-dir"
         )
     return here[0] if here else None
 
 
+def _parsed(given: str) -> Path | str:
+    try:
+        return parse_place(given)
+    except ValueError as exc:
+        raise ConfigError(f"IMAGES_DIR is {given!r}: {exc}") from exc
+
+
+def _real_place(place: Path | str) -> Path | str:
+    return place.resolve() if isinstance(place, Path) else place
+
+
 def _is_here(state: StageState) -> bool:
-    return (
-        state.stage == IMAGES_READER
-        and state.host == socket.gethostname()
-        and bool(state.images_dir)
-        and Path(state.images_dir).is_dir()
-    )
+    """Return whether an encoder reads from a place that is the same here."""
+    if state.stage != IMAGES_READER or not state.images_dir:
+        return False
+    return is_address(state.images_dir) or (state.host == socket.gethostname() and Path(state.images_dir).is_dir())
 
 
 @dataclass(frozen=True)
@@ -93,11 +106,13 @@ class Sources:
     root      the service's; None: unknown here, paths are used as they are
     gone      the images were removed: their files need not be there
     metadata  of all images; a line's own overrides it, name by name
+    private   a store may be a web server at a private address
     """
 
-    root: Path | None
+    root: Path | str | None
     gone: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False
 
     def paths(
         self,
@@ -114,8 +129,12 @@ class Sources:
         on_list     called when the source is read as a text file that names images, before the first of them
         NoSuchSource or OutsideRoot if the source itself cannot.
         """
+        if (self.store is not None and self.store.is_image(source)) or is_address(source):
+            return self._in_store(source, on_skipped)
         place = self._found(source)
         if place is not None and place.is_dir():
+            if self.store is not None:
+                raise OutsideRoot(shown(source), f"is a folder here, and the service's images are in {self.root}")
             return (NamedImage(path, self.metadata) for path in self._folder(place, on_skipped))
         if os.path.splitext(source)[1].lower() in IMAGE_SUFFIXES and (place is not None or self.gone):
             return iter([NamedImage(self._relative(source, ("", self._top)), self.metadata)])
@@ -160,9 +179,28 @@ class Sources:
             raise BadLine(f"{shown(read.relative_path)}: metadata: {problem}")
         return NamedImage(self._relative(read.relative_path, bases), metadata)
 
+    @cached_property
+    def store(self) -> StorePaths | None:
+        """What knows the paths in the service's store; None where its images are in a folder. ConfigError."""
+        if not isinstance(self.root, str):
+            return None
+        return StorePaths(self.root, gone=self.gone, private=self.private)
+
+    def _in_store(self, source: str, on_skipped: Callable[[Skipped], None] | None) -> Iterator[NamedImage]:
+        """Yield one image of a store, or all below an address."""
+        store = self.store
+        if store is None and self.root is not None:
+            raise NoSuchSource(f"{shown(source)}: the service's images are in the folder {self.root}; {ANOTHER}")
+        if store is None:
+            # as for a folder: relative to the source itself
+            store = StorePaths(str(_parsed(source)), private=self.private)
+        if store.is_image(source):
+            return iter([NamedImage(store.relative(source), self.metadata)])
+        return (NamedImage(path, self.metadata) for path in store.listed(source, on_skipped))
+
     @property
     def _top(self) -> str:
-        return "" if self.root is None else os.path.realpath(self.root)
+        return os.path.realpath(self.root) if isinstance(self.root, Path) else ""
 
     def _found(self, source: str) -> Path | None:
         """Return the source's place, relative to the current folder or else to the root."""
@@ -180,6 +218,8 @@ class Sources:
     def _relative(self, text: str, bases: Sequence[str]) -> str:
         """Return the path relative to the root. `bases`: folders that it may be relative to, the likelier first."""
         require_utf8(text)
+        if self.store is not None:
+            return self.store.relative(text)
         if self.root is None:
             if os.path.isabs(text):
                 raise OutsideRoot(
@@ -196,7 +236,7 @@ class Sources:
         if inside is None or inside == ".":
             raise OutsideRoot(_brief(text), f"is outside the service's folder of images, {self.root}; {ANOTHER}")
         if not self.gone:
-            ImageRoot(self.root).resolve(inside)
+            ImageRoot(self.root).status(inside)
         return inside
 
     def _place(self, text: str, bases: Sequence[str]) -> str | None:

@@ -127,7 +127,7 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     view = TopicView(kafka, config.bridge_dir, [image_tables, group_tables, DeadLetterTables(kafka)])
     client = RequestClient(kafka)
     watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
-    announced = Images(kafka, ImageRoot(config.images_dir), pool)
+    announced = Images(kafka, ImageRoot(config.images_dir, private=config.images_private), pool)
     desk = DecisionDesk(kafka, view, group_tables, announced)
     app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
     app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced

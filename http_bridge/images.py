@@ -96,7 +96,7 @@ class Images:
         """
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._pool, self._root.resolve, relative_path)
+            await loop.run_in_executor(self._pool, self._root.status, relative_path)
         except (ImageRootUnavailable, UnreadableImage) as exc:
             log.debug("cannot check whether the file exists: %s", exc)
 
@@ -129,11 +129,11 @@ class Images:
 
     def _modified(self, relative_path: str) -> str | None:
         try:
-            time = self._root.resolve(relative_path).stat().st_mtime
+            time = self._root.status(relative_path).modified
         except (ImageError, ImageRootUnavailable, OSError) as exc:
             log.debug("the time of a file is not known: %s", exc)
             return None
-        return iso_time(int(time * 1000))
+        return None if time is None else iso_time(int(time.timestamp() * 1000))
 
     def _render(self, relative_path: str, side: int) -> bytes:
         image = self._root.open(relative_path, box=(side, side))

@@ -166,16 +166,21 @@ def _classify(entry: os.DirEntry[str], root: str, path: str) -> Skipped | str:
     """Return what an entry is: one of the three words above, or something to skip."""
     suffix = os.path.splitext(entry.name)[1].lower()
     if entry.name.startswith("."):
-        if suffix in IMAGE_SUFFIXES or entry.is_dir(follow_symlinks=False):
-            return Skipped(path, HIDDEN, "hidden: its name begins with a dot")
-        return Skipped(path, NO_IMAGE, "no image")
+        return skipped_as_hidden(path, suffix in IMAGE_SUFFIXES or entry.is_dir(follow_symlinks=False))
     if entry.is_dir(follow_symlinks=False):
         if os.path.lexists(os.path.join(entry.path, REPORT_MARK)):
             return Skipped(path, EARLIER_REPORT, "thumbnails of an earlier report")
         return _FOLDER
     if entry.is_symlink() and (found := _classify_link(entry, suffix, root, path)):
         return found
-    return _classify_file(entry, suffix, path)
+    return _classify_file(entry, path)
+
+
+def skipped_as_hidden(path: str, worth_a_name: bool) -> Skipped:
+    """Return how something counts whose name begins with a dot; worth_a_name: it is an image or a folder."""
+    if worth_a_name:
+        return Skipped(path, HIDDEN, "hidden: its name begins with a dot")
+    return Skipped(path, NO_IMAGE, "no image")
 
 
 def _classify_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) -> Skipped | str:
@@ -187,22 +192,31 @@ def _classify_link(entry: os.DirEntry[str], suffix: str, root: str, path: str) -
     return _FOUND_ELSEWHERE if to_folder else ""
 
 
-def _classify_file(entry: os.DirEntry[str], suffix: str, path: str) -> Skipped | str:
+def _classify_file(entry: os.DirEntry[str], path: str) -> Skipped | str:
     if entry.name in BESIDE_THUMBNAILS and _is_report(os.path.dirname(entry.path)):
         return _FOUND_ELSEWHERE
+    return skipped_by_name(path, lambda: _why_no_image(entry)) or _IMAGE
+
+
+def skipped_by_name(path: str, why_no_image: Callable[[], str]) -> Skipped | None:
+    """Return why a file is not looked at, by its name; None for an image.
+
+    why_no_image  asked about a file without an extension; returns an empty text where it begins like an image
+    """
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in _NAMES:
         name = _NAMES[suffix]
         return Skipped(path, name, f"{name} is not read; export it as JPEG, PNG or TIFF to have it looked at")
     if suffix and suffix not in IMAGE_SUFFIXES:
         return Skipped(path, NO_IMAGE, "no image")
-    if not suffix and (reason := _why_no_image(entry)):
+    if not suffix and (reason := why_no_image()):
         return Skipped(path, NO_EXTENSION, reason)
     try:
         require_path(shown(path), path)
         require_utf8(path)
     except ImageError as exc:
         return Skipped(path, UNUSABLE_NAME, exc.reason)
-    return _IMAGE
+    return None
 
 
 def _why_no_image(entry: os.DirEntry[str]) -> str:
@@ -218,6 +232,11 @@ def _why_no_image(entry: os.DirEntry[str]) -> str:
             os.close(descriptor)
     except OSError as exc:
         return f"has no extension, and its first bytes cannot be read: {exc.strerror}"
+    return why_no_image(head)
+
+
+def why_no_image(head: bytes) -> str:
+    """Return why a file without an extension is no image, by its first SIGNATURE_BYTES; empty where it may be one."""
     return "" if begins_like_an_image(head) else "has no extension, and does not begin like an image that is read"
 
 

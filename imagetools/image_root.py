@@ -1,69 +1,79 @@
-"""The folder of images, which no path can leave.
+"""Where all images are: a folder, a store of objects or a web server, which no path can leave.
 
-The folder is other people's: every name in it may be wrong, by accident or on purpose. Errors that the input is to
-blame for are an `ImageError`; a folder that does not answer is `ImageRootUnavailable`.
+The images are other people's: every name may be wrong, by accident or on purpose. Errors that the input is to blame for
+are an `ImageError`; a place that does not answer is `ImageRootUnavailable`.
 """
 
-import errno
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 from PIL import Image
 
 from imagetools.decode import DEFAULT_CONFIG, Box, DecodeConfig
-from imagetools.errors import ImageRootUnavailable, MissingImage, OutsideRoot, UnreadableImage
+from imagetools.errors import ConfigError
+from imagetools.folder import Skipped
+from imagetools.folder_storage import FolderStorage
 from imagetools.opener import FileOpener, KeptFrames
-from imagetools.paths import open_file, read_capped, require_file, require_path, shown
-
-_NO_SUCH_FILE: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
-)
-_NO_RIGHTS: Final = frozenset({errno.EACCES, errno.EPERM})
-_FOLDER_AWAY: Final = frozenset(
-    {
-        errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
-        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
-    }
-)  # fmt: skip
+from imagetools.paths import shown
+from imagetools.places import WEB, parse_place
+from imagetools.storage import FileStatus, ImageStorage
 
 
 class ImageRoot:
-    """The folder of all images, which their paths are relative to.
+    """The place of all images, which their paths are relative to. Thread-safe."""
 
-    Symbolic links inside it are followed as long as they stay inside. Nothing is kept open between calls, so that the
-    folder can be unmounted and come back. Thread-safe.
-    """
+    def __init__(self, place: Path | str, config: DecodeConfig = DEFAULT_CONFIG, *, private: bool = False) -> None:
+        """Read nothing yet.
 
-    def __init__(self, folder: Path, config: DecodeConfig = DEFAULT_CONFIG) -> None:
-        self.folder = folder
-        self.config = config
-
-    def resolve(self, relative_path: str) -> Path:
-        """Return the real path of an image file.
-
-        MissingImage, OutsideRoot, UnsupportedImage where it is no plain file, ImageRootUnavailable. The path may lead
-        elsewhere when it is used: `read` checks while it opens.
+        place    a folder, or the address of a store: s3://bucket/prefix, gs://, az://, https://host/prefix. A store's
+                 endpoint and credentials come from its usual environment variables
+        private  allow a web server at a private address, and one without TLS
+        ConfigError where the address or what it needs is wrong.
         """
-        name = shown(relative_path)
-        with self._blame(name):
-            root, parts = self._inside(name, relative_path)
-            path = Path(root, *parts)
-            require_file(name, os.stat(path, follow_symlinks=False).st_mode)
-        return path
+        self.config = config
+        self._storage = _storage(place, private)
+
+    @property
+    def name(self) -> str:
+        """The place, for people, and to tell it from others."""
+        return self._storage.name
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where the place is one."""
+        return self._storage.folder
+
+    @property
+    def readers(self) -> int:
+        """Files to read at a time, so that waiting for one holds up nothing."""
+        return self._storage.readers
 
     def read(self, relative_path: str) -> bytes:
-        """Return the bytes of an image file.
+        """Return the bytes of an image file, at most `config.max_bytes`; raises as `ImageStorage.read`."""
+        return self.read_with_state(relative_path)[0]
 
-        Raises as `resolve`, and ImageTooLarge. Never waits for a pipe or a device.
+    def read_with_state(self, relative_path: str) -> tuple[bytes, str | None]:
+        """Return the bytes of an image file, and the `state` that they belong to; None where that is not known."""
+        return self._storage.read(relative_path, self.config.max_bytes)
+
+    def status(self, relative_path: str) -> FileStatus:
+        """Look at an image file without reading it; raises as `read`."""
+        return self._storage.status(relative_path)
+
+    def state(self, relative_path: str) -> str | None:
+        """Return a text that is another one when the file may have changed; None without a file.
+
+        ImageRootUnavailable.
         """
-        name = shown(relative_path)
-        with self._blame(name):
-            root, parts = self._inside(name, relative_path)
-            with os.fdopen(open_file(name, root, parts), "rb", buffering=0) as file:
-                return read_capped(name, file.fileno(), self.config.max_bytes)
+        return self._storage.state(relative_path)
+
+    def images(self, on_skipped: Callable[[Skipped], None] | None = None) -> Iterator[str]:
+        """Yield every image below the root, as `find_images` does. ImageRootUnavailable where it cannot be listed."""
+        return self._storage.images(on_skipped)
+
+    def require(self) -> None:
+        """Check that the place is there and not empty. ImageRootUnavailable."""
+        self._storage.require()
 
     def open(self, relative_path: str, *, box: Box | None = None) -> Image.Image:
         """Read and `decode`; raises what both raise."""
@@ -76,37 +86,19 @@ class ImageRoot:
         """
         return FileOpener(lambda: self.read(relative_path), shown(relative_path), self.config, kept)
 
-    def _inside(self, name: str, relative_path: str) -> tuple[str, Sequence[str]]:
-        """Return the real root, and the parts of the real path below it."""
-        require_path(name, relative_path)
-        root = os.path.realpath(self.folder)
-        path = os.path.realpath(os.path.join(root, relative_path))
-        if os.path.commonpath((root, path)) != root:
-            raise OutsideRoot(name, "leads out of the folder of images through a symbolic link")
-        return root, Path(path).relative_to(root).parts
 
-    @contextmanager
-    def _blame(self, name: str) -> Iterator[None]:
-        """Tell a missing or unreadable file from a missing or unreadable folder."""
-        try:
-            yield
-        except OSError as exc:
-            if exc.errno in _NO_SUCH_FILE:
-                self._require_root()
-                raise MissingImage(name, "there is no such file") from exc
-            if exc.errno in _NO_RIGHTS:
-                self._require_root()
-                raise UnreadableImage(name, f"may not be read by this user: {exc.strerror}") from exc
-            if exc.errno in _FOLDER_AWAY:
-                raise ImageRootUnavailable(f"{name} in {self.folder}: {exc.strerror}") from exc
-            raise
+def _storage(place: Path | str, private: bool) -> ImageStorage:
+    try:
+        parsed = parse_place(place) if isinstance(place, str) else place
+    except ValueError as exc:
+        raise ConfigError(f"{place}: {exc}") from exc
+    if isinstance(parsed, Path):
+        return FolderStorage(parsed)
+    # who has a folder loads no client of stores
+    if parsed.startswith(tuple(f"{scheme}:" for scheme in WEB)):
+        from imagetools.web_storage import WebStorage  # noqa: PLC0415
 
-    def _require_root(self) -> None:
-        """Refuse a root that is gone or empty, as that of an unmounted volume is."""
-        try:
-            with os.scandir(self.folder) as entries:
-                empty = next(entries, None) is None
-        except OSError as exc:
-            raise ImageRootUnavailable(f"the folder of images {self.folder}: {exc.strerror}") from exc
-        if empty:
-            raise ImageRootUnavailable(f"the folder of images {self.folder} is empty")
+        return WebStorage(parsed, private=private)
+    from imagetools.object_storage import ObjectStorage  # noqa: PLC0415
+
+    return ObjectStorage(parsed)

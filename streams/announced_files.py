@@ -5,7 +5,6 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from imagetools.features.file_state import file_state
 from imagetools.grouping.records import ImageKey
 from imagetools.image_root import ImageRoot
 
@@ -16,7 +15,7 @@ MAX_REMEMBERED: Final = 10_000
 class AnnouncedFiles:
     """Compares files with the SHA-256 that images are known by; for one thread.
 
-    images  the folder that they are in
+    images  the place that they are in
     """
 
     def __init__(self, images: ImageRoot) -> None:
@@ -25,13 +24,11 @@ class AnnouncedFiles:
 
     def read(self, image: ImageKey) -> bytes | None:
         """Return the bytes of an image; None where its file has others now. ImageError, ImageRootUnavailable."""
-        before = file_state(self.images.folder, image.path)
-        data = self.images.read(image.path)
+        data, state = self.images.read_with_state(image.path)
         if hashlib.sha256(data).hexdigest() != image.content:
             return None
-        # of a file that changed while it was read, nobody knows which state was read
-        if before is not None and file_state(self.images.folder, image.path) == before:
-            self._states[image] = before
+        if state is not None:
+            self._states[image] = state
         return data
 
     def unchanged(self, image: ImageKey) -> bool:
@@ -40,6 +37,6 @@ class AnnouncedFiles:
         ImageError, ImageRootUnavailable.
         """
         state = self._states.get(image)
-        if state is not None and file_state(self.images.folder, image.path) == state:
+        if state is not None and self.images.state(image.path) == state:
             return True
         return self.read(image) is not None

@@ -96,7 +96,8 @@ class KafkaConfig:
 class Config:
     """All settings of one stage process. docs/deploy.md lists their variables.
 
-    images_dir         the root of every relative path in the stream
+    images_dir         the root of every relative path in the stream: a folder, or the address of a store
+    images_private     whether a root may be on a web server at a private address, or without TLS
     source_dir         the root of the candidates of match requests
     target_dir         the root of their neighbors
     models_dir         where MODELS_NAME is looked for first; then in the package
@@ -111,7 +112,8 @@ class Config:
     nb_neighbors       neighbors of each candidate, counted in distinct fingerprints
     nb_local           more neighbors that share local codes, at most, counted in the same way; 0: none
     nb_plain           more neighbors of a candidate with fewer than FEW_CODES local codes, counted in the same way
-    nb_workers         images that the matcher reads at a time, and the most cores that it computes on
+    nb_workers         images that the matcher reads at a time, and the most cores that it computes on; None: as many
+                       as their place asks for
     features_dir       where encoders and matchers keep features on disk; None: matchers keep them in memory alone
     features_mb        of disk that they may take
     keep_order         criteria for the image of a group to keep, the weightiest first
@@ -123,9 +125,10 @@ class Config:
     """
 
     kafka: KafkaConfig = KafkaConfig()
-    images_dir: Path = table.IMAGES_DIR.default
-    source_dir: Path = table.IMAGES_DIR.default
-    target_dir: Path = table.IMAGES_DIR.default
+    images_dir: Path | str = table.IMAGES_DIR.default
+    images_private: bool = table.IMAGES_PRIVATE.default
+    source_dir: Path | str = table.IMAGES_DIR.default
+    target_dir: Path | str = table.IMAGES_DIR.default
     models_dir: Path = table.MODELS_DIR.default
     models_name: str = table.MODELS_NAME.default
     engine: str = table.ENCODER_ENGINE.default
@@ -138,7 +141,7 @@ class Config:
     nb_neighbors: int = table.NB_NEIGHBORS.default
     nb_local: int = table.NB_LOCAL.default
     nb_plain: int = table.NB_PLAIN.default
-    nb_workers: int = table.NB_WORKERS.default
+    nb_workers: int | None = table.NB_WORKERS.default
     features_dir: Path | None = table.FEATURES_DIR.default
     features_mb: int = table.FEATURES_MB.default
     keep_order: tuple[str, ...] = table.KEEP_ORDER.default
@@ -158,6 +161,7 @@ class Config:
         return cls(
             kafka=KafkaConfig.from_env(environ),
             images_dir=images_dir,
+            images_private=table.IMAGES_PRIVATE.read(environ),
             source_dir=table.SOURCE_DIR.read(environ) or _where_there(HOME / "source", images_dir),
             target_dir=table.TARGET_DIR.read(environ) or _where_there(HOME / "target", images_dir),
             models_dir=table.MODELS_DIR.read(environ),
@@ -194,7 +198,8 @@ class Config:
 class BridgeConfig:
     """Settings of the HTTP bridge.
 
-    images_dir      the root that pictures are shown from
+    images_dir      the root that pictures are shown from: a folder, or the address of a store
+    images_private  whether it may be on a web server at a private address, or without TLS
     bridge_dir      where the bridge keeps what became of each image; None: a folder that is removed when it stops
     host            the address that the bridge listens on
     port            one port for all named paths, without POST /; None: contract_ports
@@ -209,7 +214,8 @@ class BridgeConfig:
     """
 
     kafka: KafkaConfig = KafkaConfig()
-    images_dir: Path = table.IMAGES_DIR.default
+    images_dir: Path | str = table.IMAGES_DIR.default
+    images_private: bool = table.IMAGES_PRIVATE.default
     bridge_dir: Path | None = table.BRIDGE_DIR.default
     host: str = table.BRIDGE_HOST.default
     port: int | None = table.SERVER_PORT.default
@@ -244,6 +250,7 @@ class BridgeConfig:
         return cls(
             kafka=KafkaConfig.from_env(environ),
             images_dir=table.IMAGES_DIR.read(environ),
+            images_private=table.IMAGES_PRIVATE.read(environ),
             bridge_dir=table.BRIDGE_DIR.read(environ),
             host=table.BRIDGE_HOST.read(environ),
             port=table.SERVER_PORT.read(environ),
@@ -257,5 +264,5 @@ class BridgeConfig:
         )
 
 
-def _where_there(folder: Path, otherwise: Path) -> Path:
+def _where_there(folder: Path, otherwise: Path | str) -> Path | str:
     return folder if folder.is_dir() else otherwise

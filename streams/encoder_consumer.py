@@ -16,7 +16,7 @@ from schemas.metadata import metadata_problem
 from schemas.records import Embedding, EncodeRequest, ImageNew, Reply, ReplyOutcome, Request
 from streams.config import Config
 from streams.embeddings_log import check_log, log_model, newest_paths
-from streams.encoding import READERS, ImageReader, Look, load_encoder, to_parts
+from streams.encoding import ImageReader, Look, load_encoder, readers_of, to_parts
 from streams.feature_store import open_store
 from streams.known_images import KnownImages
 from streams.requests.protocol import reply_to
@@ -58,7 +58,7 @@ class EncoderStage(Stage[ImageNew]):
         self._images = images
         self._reader = ImageReader(encoder, images, features or FeatureConfig(), store)
         self._known = KnownImages(images, recorded)
-        self._pool = ThreadPoolExecutor(threads or READERS, "decode")
+        self._pool = ThreadPoolExecutor(threads or readers_of(images), "decode")
         # the network takes one batch at a time
         self._scheduler = SliceScheduler()
         self._slicer = BatchSlicer(self._scheduler, self.batch_size)
@@ -178,7 +178,7 @@ def make(config: Config) -> EncoderStage:
     log.info("encoder: %s on %s", encoder.model, encoder.engine.name)
     return EncoderStage(
         encoder,
-        ImageRoot(config.images_dir),
+        ImageRoot(config.images_dir, private=config.images_private),
         recorded=partial(newest_paths, config.kafka),
         features=config.matcher,
         store=open_store(config),

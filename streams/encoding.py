@@ -14,7 +14,6 @@ from imagetools.decode import decode_frames
 from imagetools.errors import ImageError
 from imagetools.features.config import FeatureConfig
 from imagetools.features.extract import Features
-from imagetools.features.file_state import file_state
 from imagetools.features.local_codes import local_codes
 from imagetools.features.read import box_of, features_of
 from imagetools.features.store import FeatureStore
@@ -35,8 +34,10 @@ KEPT_PIXELS: Final = 4_000_000
 """Pixels of all frames of an image up to which they wait for the codes, 12 MB; of a larger one, the codes are computed
 at once, so that a batch of huge images does not fill the memory."""
 
-READERS: Final = max(8, usable_cores())
-"""Threads that read files: storage may be slow. No more of them compute than there are cores."""
+
+def readers_of(images: ImageRoot) -> int:
+    """Return how many threads read files: storage may be slow. No more of them compute than there are cores."""
+    return max(images.readers, usable_cores())
 
 
 def load_encoder(config: Config) -> Encoder:
@@ -98,19 +99,15 @@ class ImageReader:
         on_read  called with the path once the file is read, before it is decoded
         ImageError, ImageRootUnavailable.
         """
-        folder = self._images.folder
-        before = file_state(folder, path)
-        data = self._images.read(path)
+        data, state = self._images.read_with_state(path)
         if on_read is not None:
             on_read(path)
         with self._cores:
             look = self._look_at(data, path)
             features = self._features_of(look)
             digest, codes = hashlib.sha256(data).digest(), _packed(features)
-        # of a file that changed while it was read, nobody knows which state was read
-        state = file_state(folder, path)
-        if self._store is not None and features is not None and state is not None and state == before:
-            self._store.put(folder, path, state, features)
+        if self._store is not None and features is not None and state is not None:
+            self._store.put(self._images, path, state, features)
         return replace(look.prepared, digest=digest, codes=codes)
 
     def look_at(self, data: bytes, name: str) -> Look:

@@ -225,7 +225,7 @@ class GroupingStage(Stage[ImageRecord]):
 
 def make(config: Config) -> GroupingStage:
     """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
-    images, store = ImageRoot(config.images_dir), open_store(config)
+    images, store = ImageRoot(config.images_dir, private=config.images_private), open_store(config)
     return GroupingStage(config.kafka, config.matcher, images, store=store, keep_order=config.keep_order)
 
 

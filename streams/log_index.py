@@ -78,19 +78,20 @@ class LogIndex:
             progress = "replaying, 0 %"
             yield progress
             began, first = time.monotonic(), self.offset or 0
-            batch, replayed = list[Received[Embedding]](), 0
+            change, replayed = self.index.change(), 0
             for received in reader.read(first, offset):
                 if received is not None:
-                    batch.append(received)
+                    self._replay(change, received)
                     replayed += 1
                     progress = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
-                if len(batch) >= self._config.batch_size:
-                    self._replay_all(batch)
-                    batch = []
+                if received is not None and len(change) >= self._config.batch_size:
+                    self.apply(change)
+                    self.offset = received.offset + 1
+                    change = self.index.change()
                 if received is None or time.monotonic() - began > STEP_S:
                     yield progress
                     began = time.monotonic()
-            self._replay_all(batch)
+            self.apply(change)
             self.offset = offset
             words = "search: at offset %d with %d images, %d records replayed"
             log.log(level, words, offset, len(self.index), replayed)
@@ -114,19 +115,7 @@ class LogIndex:
         self.index, self.offset = loaded or (Index(self._index_config, self._snapshots.scratch), 0)
         self._unsaved = 0
 
-    def _replay_all(self, batch: Sequence[Received[Embedding]]) -> None:
-        if not batch:
-            return
-        change = self.index.change()
-        here = (received.record for received in batch if self._shard.holds(received.path))
-        change.look_ahead([record.fingerprint for record in here if record is not None])
-        for received in batch:
-            self.follow(change, received)
-        self.apply(change)
-        self.offset = batch[-1].offset + 1
-
-    def follow(self, change: Change, received: Received[Embedding]) -> None:
-        """Put a record into a change without searching; one that does not fit is passed over."""
+    def _replay(self, change: Change, received: Received[Embedding]) -> None:
         record = received.record
         try:
             if self._shard.holds(received.path):
@@ -135,7 +124,7 @@ class LogIndex:
                 change.check(record.fingerprint, model=record.model, parts=fingerprints_of(record.parts))
                 change.note_model(record.model)
         except IndexMismatch as exc:
-            # it becomes a dead letter where it is answered for
+            # it became a dead letter when it came
             log.debug("offset %d: %s", received.offset, exc)
 
     def _finish_saving(self) -> None:

@@ -55,9 +55,6 @@ from streams.stage import Figure, Outcome, Output
 from streams.standing_decisions import StandingDecisions
 from streams.topics import DUPLICATES, VERDICTS
 
-MAX_CACHED_BYTES = 512 * 1024 * 1024
-"""Of features in memory: some 4,000 images at the default box, fewer at a larger one."""
-
 HANDFUL = 8
 """Pairs that a thread takes at a time."""
 
@@ -111,9 +108,7 @@ class MatcherStage(JoiningStage):
         self._scheduler = SliceScheduler(exclusive=False)
         self._extracting = BatchSlicer(self._scheduler, 8 * workers)
         self._comparing = BatchSlicer(self._scheduler, 64 * workers)
-        self._cache = FeatureCache(
-            config, store=store, max_bytes=MAX_CACHED_BYTES, max_computing=self._computing, on_read=self._note
-        )
+        self._cache = FeatureCache(config, store=store, max_computing=self._computing, on_read=self._note)
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
@@ -284,10 +279,11 @@ class MatcherStage(JoiningStage):
 
 def make(config: Config) -> MatcherStage:
     """Build the stage from its settings; ConfigError where FEATURES_DIR cannot be used."""
-    images, source, target = (ImageRoot(folder) for folder in (config.images_dir, config.source_dir, config.target_dir))
+    places = (config.images_dir, config.source_dir, config.target_dir)
+    images, source, target = (ImageRoot(place, private=config.images_private) for place in places)
     return MatcherStage(
-        config.matcher, images, config.nb_workers, source=source, target=target, store=open_store(config),
-        decisions=DecisionsLog(config.kafka), kafka=config.kafka,
+        config.matcher, images, config.nb_workers or images.readers, source=source, target=target,
+        store=open_store(config), decisions=DecisionsLog(config.kafka), kafka=config.kafka,
     )  # fmt: skip
 
 

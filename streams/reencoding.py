@@ -15,8 +15,7 @@ from imagetools.features.config import FeatureConfig
 from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
-from streams.encoding import READERS, ImageReader, to_parts
-from streams.shard_marks import is_key
+from streams.encoding import ImageReader, readers_of, to_parts
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 
@@ -54,12 +53,12 @@ class ReencoderStage(Stage[Embedding]):
         self._limit = limit
         self._unread = 0
         self.left_out = 0
-        self._pool = ThreadPoolExecutor(READERS, "decode")
+        self._pool = ThreadPoolExecutor(readers_of(images), "decode")
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
-        """Give each record another fingerprint; removals stay as they are, and marks of shards are left out."""
+        """Give each record another fingerprint; removals stay as they are."""
         described = self._encoder.describe(self._pool.map(self._read, batch))
         return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
 
@@ -72,8 +71,6 @@ class ReencoderStage(Stage[Embedding]):
             return exc
 
     def _outcome(self, received: Received[Embedding], described: Described | ImageError | None) -> Outcome:
-        if is_key(received.path):
-            return ()
         embedding = None
         if isinstance(described, ImageError):
             self._leave_out(described)

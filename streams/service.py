@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -44,7 +45,7 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
     keep_algebra_in_one_thread()
     with ending():
         config = config or Config.from_env()
-        images_dir = str(config.images_dir.absolute()) if kind.reads_images else ""
+        images_dir = _place_of_images(config) if kind.reads_images else ""
         metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)), prefix=config.kafka.prefix)
         with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter, _served(metrics, config):
             _run(make(config), config, reporter, metrics)
@@ -68,6 +69,11 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: St
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     runner.run()
+
+
+def _place_of_images(config: Config) -> str:
+    """Return the place of images as other processes name it."""
+    return str(config.images_dir.absolute() if isinstance(config.images_dir, Path) else config.images_dir)
 
 
 def _longest_turn_s(kafka: KafkaConfig) -> float:

@@ -8,10 +8,9 @@ To add a setting:
    commands of the stages and the bridge have an option for each row that they read
 5. in the tests: its variable in tests/streams/test_settings.py and, for a number, a value that is too large in
    tests/project/test_settings_table.py
-6. its name in charts/imagetools/values.schema.json, or in tests/project/test_chart.py, where the chart sets it itself
 
 tests/project/test_settings_table.py compares the first three, asks for that value, and fails where `up` or `find` lacks
-an option; tests/project/test_chart.py checks the last; nothing checks the rest.
+an option; nothing checks the rest.
 Librdkafka's own settings are in streams/librdkafka.py.
 
 This module loads no library, because `imagetools --help` reads it.
@@ -28,6 +27,7 @@ from imagetools.fingerprint.config import ENGINES, EncoderConfig
 from imagetools.grouping.keep import KEEP_ORDER as ALL_CRITERIA
 from imagetools.index.config import DISTANCE_TYPES, INDEX_ENGINES, IndexConfig
 from imagetools.matching.config import MatcherConfig
+from imagetools.places import parse_place
 from streams.parsing import brokers, one_of, port, seconds, share, some_of, topic_name, web_addresses, whole, yes_or_no
 from streams.shards import Shard, parse_shard
 
@@ -105,16 +105,21 @@ class Setting(Generic[T]):
         return self.without or f"{value} {self.unit}".rstrip() or "none"
 
 
-IMAGES_DIR = Setting(
-    "IMAGES_DIR", Path, HOME / "images", "The folder that every path is relative to.",
+IMAGES_DIR: Setting[Path | str] = Setting(
+    "IMAGES_DIR", parse_place, HOME / "images",
+    "The folder that every path is relative to, or a store: s3://bucket/prefix, gs://, az://, https://host/prefix.",
     (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING, Reader.BRIDGE, Reader.COMMANDS),
 )  # fmt: skip
-SOURCE_DIR: Setting[Path | None] = Setting(
-    "SOURCE_DIR", Path, None, "The folder of the candidates in match requests.", (Reader.MATCHER,),
+IMAGES_PRIVATE = Setting(
+    "IMAGES_PRIVATE", yes_or_no, False, "Whether images may be on a web server at a private address, or without TLS.",
+    (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING, Reader.BRIDGE, Reader.COMMANDS),
+)  # fmt: skip
+SOURCE_DIR: Setting[Path | str | None] = Setting(
+    "SOURCE_DIR", parse_place, None, "The folder or store of the candidates in match requests.", (Reader.MATCHER,),
     without=f"{HOME / 'source'} if it exists, else IMAGES_DIR", environment_only=True,
 )  # fmt: skip
-TARGET_DIR: Setting[Path | None] = Setting(
-    "TARGET_DIR", Path, None, "The folder of the neighbors in match requests.", (Reader.MATCHER,),
+TARGET_DIR: Setting[Path | str | None] = Setting(
+    "TARGET_DIR", parse_place, None, "The folder or store of the neighbors in match requests.", (Reader.MATCHER,),
     without=f"{HOME / 'target'} if it exists, else IMAGES_DIR", environment_only=True,
 )  # fmt: skip
 
@@ -210,9 +215,9 @@ HEIGHT = Setting(
     "HEIGHT", whole(16, MAX_SIDE), MatcherConfig.height, "Height of that box.",
     (Reader.ENCODER, Reader.MATCHER, Reader.GROUPING), unit="pixels",
 )  # fmt: skip
-NB_WORKERS = Setting(
-    "NB_WORKERS", whole(1, MAX_THREADS), 8, "Images that a matcher reads at a time; it computes on no more cores.",
-    (Reader.MATCHER,),
+NB_WORKERS: Setting[int | None] = Setting(
+    "NB_WORKERS", whole(1, MAX_THREADS), None, "Images that a matcher reads at a time; it computes on no more cores.",
+    (Reader.MATCHER,), without="8 from a folder, 32 from a store",
 )  # fmt: skip
 FEATURES_DIR: Setting[Path | None] = Setting(
     "FEATURES_DIR", Path, None, "A folder on a local disk that keeps features of images.",

@@ -35,10 +35,9 @@ class Received(Generic[R]):
 class Output:
     """One message to send.
 
-    record      None: the image was removed
-    timestamp   milliseconds since 1970; None: now
-    headers     added to those of the input
-    everywhere  whether each partition of the topic gets it; otherwise the one of its path
+    record     None: the image was removed
+    timestamp  milliseconds since 1970; None: now
+    headers    added to those of the input
     """
 
     topic: Topic
@@ -46,7 +45,6 @@ class Output:
     record: Record | None
     timestamp: int | None = None
     headers: Headers = field(default=())
-    everywhere: bool = False
 
 
 Outcome = Sequence[Output] | ImageToolsError

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import settings
 
 from local_kafka.provider import provide_broker
-from local_kafka.registry import LocalRegistry
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
+from tests.support.object_store import ObjectServer
 
 # the same examples in every run: what fails once fails again
 settings.register_profile("repeatable", derandomize=True)
@@ -59,13 +59,6 @@ def bootstrap() -> Iterator[str]:
         yield own.bootstrap
 
 
-@pytest.fixture(scope="session")
-def registry() -> Iterator[LocalRegistry]:
-    """A schema registry in memory."""
-    with LocalRegistry.start() as started:
-        yield started
-
-
 @pytest.fixture
 def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
     """The topics under a fresh prefix, removed afterwards."""
@@ -73,6 +66,13 @@ def kafka(bootstrap: str) -> Iterator[KafkaConfig]:
     create_topics(config)
     yield config
     delete_topics(config)
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """An S3 server; each test makes a bucket of its own in it."""
+    with ObjectServer() as server:
+        yield server
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.commands import options
+from streams import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 
 
 @click.command()
-@click.argument("source", metavar="DIR|FILE|-")
+@click.argument("source", metavar="DIR|STORE|FILE|-")
 @click.option(
     "--no-alert",
     is_flag=True,
@@ -65,10 +66,10 @@ def produce(
 ) -> None:
     """Announce images on the topic images.new.
 
-    DIR: every image in it. FILE: that image, or a text file with an image on each line: its path, or JSON such as
-    {"relative_path": "a.jpg", "metadata": {"sku": "4711"}}. -: such lines from standard input. Paths are announced
-    relative to the service's folder of images; a path is looked up here, then in that folder (lines: in that folder,
-    then here), and a path outside that folder is refused.
+    DIR: every image in it. STORE: every image below an address such as s3://bucket/prefix. FILE: that image, or a text
+    file with an image on each line: its path, or JSON such as {"relative_path": "a.jpg", "metadata": {"sku": "4711"}}.
+    -: such lines from standard input. Paths are announced relative to the service's folder or store of images. A path
+    is looked up here, then in that folder (lines: in that folder, then here); a path outside it is refused.
 
     Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
     130 interrupted.
@@ -82,11 +83,11 @@ def produce(
         raise click.UsageError("--json is for --wait")
     if metadata and remove:
         raise click.UsageError("--metadata and --remove: an image that is gone has none")
-    images_dir = environ.get("IMAGES_DIR") or None
     if no_progress and not no_alert:
         raise click.UsageError("--no-progress is for --no-alert: nothing else shows progress")
+    images_dir, private = environ.get("IMAGES_DIR") or None, settings.IMAGES_PRIVATE.read(environ)
     chosen = ProduceOptions(
-        source, images_dir, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
+        source, images_dir, private, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
     )
     with connected(environ) as kafka:
         code = run(kafka, chosen)

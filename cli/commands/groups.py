@@ -7,6 +7,7 @@ import click
 
 from cli.commands import options
 from cli.commands.clients import connected
+from streams import settings
 
 
 @click.group(invoke_without_command=True)
@@ -80,16 +81,16 @@ def decide(
     A and B are paths as the service has them. The decision holds for their present bytes: those of their group or,
     where they are in none, of their files. Nothing is decided where one of several cannot be.
     """
-    from cli.decide import Speaker, decide_from, decide_pair
+    from cli.decide import ServiceImages, Speaker, decide_from, decide_pair
     from cli.decision_file import WORDS
 
     speaker = Speaker(who or getpass.getuser(), note, keep, replace)
-    folder = environ.get("IMAGES_DIR") or None
+    service = ServiceImages(environ.get("IMAGES_DIR") or None, settings.IMAGES_PRIVATE.read(environ))
     if file is not None:
         if left is not None or keep:
             raise click.UsageError("--from: the file names the images")
         with connected(environ) as kafka:
-            decide_from(kafka, file, speaker, folder)
+            decide_from(kafka, file, speaker, service)
         return
     if left is None or right is None or word is None:
         raise click.UsageError("two images and a word are needed, or --from FILE")
@@ -100,4 +101,4 @@ def decide(
     if keep and (word != "duplicate" or not set(keep) <= {left, right}):
         raise click.UsageError("--keep names one of the two images, with duplicate")
     with connected(environ) as kafka:
-        decide_pair(kafka, left, right, word, speaker, folder)
+        decide_pair(kafka, left, right, word, speaker, service)

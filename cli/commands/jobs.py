@@ -8,7 +8,7 @@ from cli.commands import options
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("place", metavar="FOLDER|STORE", type=options.ImagesPlace())
 @click.option("--report", type=options.OutputPath(file_okay=False), help="Write a report into this folder.")
 @click.option(
     "--broker", metavar="HOST:PORT", help="Use this Kafka, with topics of its own that are removed at the end."
@@ -24,14 +24,14 @@ from cli.commands import options
 @options.setting_options(*options.MODEL, *options.SEARCH, *options.MATCHER, *options.GROUPING, *options.JOB_FEATURES)
 def find(
     environ: dict[str, str],
-    folder: Path,
+    place: Path | str,
     report: Path | None,
     broker: str | None,
     encoders: int,
     matchers: int,
     decisions: Path | None,
 ) -> None:
-    """Find all duplicates among the images in FOLDER.
+    """Find all duplicates among the images in FOLDER, or in a STORE such as s3://bucket/prefix.
 
     Starts a Kafka of its own, runs the whole pipeline on it, prints each alert as it arrives, and stops everything
     when every image has its verdict. The report folder then holds report.html (groups of duplicates, which of each to
@@ -45,7 +45,7 @@ def find(
     from cli.find import find as run
 
     run(
-        folder,
+        place,
         report,
         bootstrap=broker,
         environ=environ,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from imagetools.places import is_address, parse_place
 from streams import settings
 from streams.settings import Reader, Setting
 
@@ -70,6 +71,21 @@ class OutputPath(click.Path):
         if value == "":
             self.fail("an empty path names nothing", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class ImagesPlace(click.Path):
+    """A folder that is there, or the address of a store."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a Path, or an address as text."""
+        try:
+            place = parse_place(value) if isinstance(value, str) else value
+        except ValueError as exc:
+            self.fail(f"{value}: {exc}", param, ctx)
+        return place if is_address(place) else super().convert(value, param, ctx)
 
 
 start_from = click.option(

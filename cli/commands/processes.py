@@ -48,8 +48,9 @@ def shorten_spinning() -> None:
 @options.matchers
 @options.start_from
 @options.setting_options(
-    settings.IMAGES_DIR, options.OWN_KAFKA, *options.KAFKA[1:], *options.MODEL, *options.SEARCH, *options.MATCHER,
-    *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT, *options.WATCHING, *options.BRIDGE,
+    settings.IMAGES_DIR, settings.IMAGES_PRIVATE, options.OWN_KAFKA, *options.KAFKA[1:], *options.MODEL,
+    *options.SEARCH, *options.MATCHER, *options.GROUPING, settings.FEATURES_MB, settings.DEAD_LETTER_LIMIT,
+    *options.WATCHING, *options.BRIDGE,
 )  # fmt: skip
 def up(
     environ: dict[str, str],
@@ -139,7 +140,9 @@ def bridge(environ: dict[str, str], stop_with_stdin: bool) -> None:
 @click.command()
 @click.option("--to", "target", required=True, metavar="TOPIC", help="The second log, such as embeddings.2.")
 @click.option("--switch", is_flag=True, help="Make search follow the second log from now on.")
-@options.setting_options(settings.IMAGES_DIR, *options.KAFKA, *options.MODEL, settings.WIDTH, settings.HEIGHT)
+@options.setting_options(
+    settings.IMAGES_DIR, settings.IMAGES_PRIVATE, *options.KAFKA, *options.MODEL, settings.WIDTH, settings.HEIGHT
+)
 def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     """Move the collection to the model that MODELS_NAME names, while the service runs.
 

@@ -3,14 +3,12 @@
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from cachetools import LRUCache
 
 from imagetools.features.config import FeatureConfig
 from imagetools.features.extract import Features
-from imagetools.features.file_state import file_state
 from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.hardware import usable_cores
@@ -21,8 +19,8 @@ from imagetools.paths import shown
 MAX_BYTES: Final = 512 * 1024 * 1024
 """Of features in memory: some 4,000 images at the default box, fewer at a larger one."""
 
-_Key = tuple[Path, str, str]
-"""Root, path in it, and state of the file."""
+_Key = tuple[str, str, str]
+"""Name of the root, path in it, and state of the file."""
 
 
 class FeatureSource(StrEnum):
@@ -68,27 +66,27 @@ class FeatureCache:
         ImageError, ImageRootUnavailable.
         """
         # a path is in memory only after `read` has found it inside the root, so that it need not be resolved again
-        state = file_state(root.folder, path)
+        state = root.state(path)
         if state is None:
             # `read` tells what is wrong
-            return self._compute(root, path)
-        key = root.folder, path, state
+            return self._compute(root, path)[0]
+        key = root.name, path, state
         with self._lock:
             known = self._memory.get(key)
             self._found[FeatureSource.MEMORY] += known is not None
         if known is not None:
             return known
-        features = self._load(key)
+        features = self._load(root, path, state)
         if features is not None and self._on_read is not None:
             self._on_read(root, path)
         self._count(FeatureSource.COMPUTED if features is None else FeatureSource.DISK)
         if features is None:
-            features = self._compute(root, path)
-            # of a file that changed while it was read, nobody knows which state was read
-            if file_state(root.folder, path) != state:
+            features, found = self._compute(root, path)
+            if found != state:
+                # the file changes just now
                 return features
             if self._store is not None:
-                self._store.put(*key, features)
+                self._store.put(root, path, state, features)
         if features.nbytes <= self._max_bytes:
             with self._lock:
                 self._memory[key] = features
@@ -118,16 +116,17 @@ class FeatureCache:
         with self._lock:
             self._found[source] += 1
 
-    def _load(self, key: _Key) -> Features | None:
+    def _load(self, root: ImageRoot, path: str, state: str) -> Features | None:
         if self._store is None:
             return None
         # more threads would hand the interpreter to each other more than they read
         with self._cores:
-            return self._store.get(*key)
+            return self._store.get(root, path, state)
 
-    def _compute(self, root: ImageRoot, path: str) -> Features:
-        data = root.read(path)
+    def _compute(self, root: ImageRoot, path: str) -> tuple[Features, str | None]:
+        """Return the features of a file, and the state that it had."""
+        data, state = root.read_with_state(path)
         if self._on_read is not None:
             self._on_read(root, path)
         with self._cores:
-            return read_features(FileOpener(lambda: data, shown(path), root.config), self._config)
+            return read_features(FileOpener(lambda: data, shown(path), root.config), self._config), state

@@ -8,7 +8,6 @@ from typing import Final
 
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.features.database import FeatureDatabase
-from imagetools.features.file_state import file_state
 from imagetools.image_root import ImageRoot
 
 EMPTY_S: Final = 60.0
@@ -23,9 +22,18 @@ _ROWS_DELETED: Final = 32
 _DAY_S: Final = 86400
 
 
+def root_bytes(root: ImageRoot) -> bytes:
+    """Return a root as the tables name it."""
+    return root.name.encode() if root.folder is None else os.fsencode(os.path.abspath(root.folder))
+
+
 def today() -> int:
     """Return the day, counted from 1970."""
     return int(time.time()) // _DAY_S
+
+
+def _is_store(root: bytes) -> bool:
+    return b"://" in root
 
 
 class Retention:
@@ -39,9 +47,17 @@ class Retention:
         self._limit = limit_bytes
         self._maker = maker
         self._checked_id = 0
+        self._stores: dict[bytes, ImageRoot] = {}
         # an earlier process may have ended before it emptied the journal
         self._deleted = True
         self._emptied_at = time.monotonic()
+
+    def note_root(self, root: ImageRoot) -> bytes:
+        """Return a root as the tables name it; one that is a store can then be asked for its files."""
+        name = root_bytes(root)
+        if root.folder is None:
+            self._stores[name] = root
+        return name
 
     def note_deletion(self) -> None:
         """Remember that rows were deleted, so that the journal is emptied."""
@@ -70,27 +86,33 @@ class Retention:
     def delete_stale(self, count: int) -> None:
         """Check the next `count` images, round and round, and delete those whose file is gone or has changed.
 
-        So a deleted image is deleted here too. While a folder of images is away, its features stay for a month.
+        So a deleted image is deleted here too. While a folder of images is away, or a store that this process has not
+        read from, its features stay for a month.
         """
         rows = self._database.connection.execute(
             "SELECT id, path, state, root, maker, used FROM images WHERE id > ? ORDER BY id LIMIT ?",
             (self._checked_id, count),
         ).fetchall()
-        stale = [row[:3] for row in rows if self._is_stale(*row[1:])]
+        # asking a store takes time and money: one image of it at a time
+        end = next((n for n, row in enumerate(rows) if _is_store(row[3])), len(rows)) + 1
+        stale = [row[:3] for row in rows[:end] if self._is_stale(*row[1:])]
         if stale:
             with self._database.transaction() as connection:
                 connection.executemany("DELETE FROM images WHERE id = ? AND path = ? AND state = ?", stale)
             self._deleted = True
-        self._checked_id = rows[-1][0] if len(rows) == count else 0
+        self._checked_id = rows[:end][-1][0] if end < len(rows) or len(rows) == count else 0
 
     def _is_stale(self, path: str, state: str, root: bytes, maker: bytes, used: int) -> bool:
         unused_days = today() - used
         if maker != self._maker and unused_days >= _OTHERS_KEPT_DAYS:
             return True
-        folder = Path(os.fsdecode(root))
+        images = self._stores.get(root) if _is_store(root) else ImageRoot(Path(os.fsdecode(root)))
+        if images is None:
+            # nobody here knows how to ask that store
+            return unused_days > _AWAY_KEPT_DAYS
         try:
             # tells a missing file from a missing folder
-            ImageRoot(folder).resolve(path)
+            return images.status(path).state != state
         except ImageError:
             return True
         except ImageRootUnavailable:
@@ -98,8 +120,6 @@ class Retention:
         except OSError:
             # the file may be there
             return False
-        # None: gone since that moment; the next round tells whether the file or the folder is
-        return file_state(folder, path) not in (state, None)
 
     def empty_journal(self) -> None:
         """Empty the journal of deleted rows, when it is time."""

@@ -17,7 +17,8 @@ from imagetools.features.extract import Features
 from imagetools.features.pack import Packed, unpack
 from imagetools.features.retention import Retention
 from imagetools.features.version import maker_of
-from imagetools.features.writer import FeatureWriter, NewFeatures, Use, checksum, root_bytes
+from imagetools.features.writer import FeatureWriter, NewFeatures, Use, checksum
+from imagetools.image_root import ImageRoot
 
 __all__ = ["FILE", "FeatureStore"]
 
@@ -55,15 +56,15 @@ class FeatureStore:
             log.info("%s: features of %d images", self._database.file, self.count())
         self._writer.start()
 
-    def get(self, root: Path, path: str, state: str) -> Features | None:
-        """Return the features of an image in that `file_state`; None where they are not kept."""
+    def get(self, root: ImageRoot, path: str, state: str) -> Features | None:
+        """Return the features of an image file in that `ImageRoot.state`; None where they are not kept."""
         with self._database.errors_logged():
             if self._database.damaged:
                 return None
             row = self._database.connection.execute(
                 f"SELECT id, used, crc, data, key, {SIZES} FROM images JOIN features USING (id)"
                 " WHERE path = ? AND root = ? AND maker = ? AND state = ?",
-                (path, root_bytes(root), self._maker, state),
+                (path, retention.root_bytes(root), self._maker, state),
             ).fetchone()
             if row is None:
                 return None
@@ -76,7 +77,7 @@ class FeatureStore:
             return unpack(packed)
         return None
 
-    def put(self, root: Path, path: str, state: str, features: Features) -> None:
+    def put(self, root: ImageRoot, path: str, state: str, features: Features) -> None:
         """Keep the features of an image, instead of those of another state of it.
 
         They are written soon, beside the caller's work; where the disk cannot follow, they are not kept.

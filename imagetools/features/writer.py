@@ -1,7 +1,6 @@
 """The thread that writes features to disk, beside those that compute them."""
 
 import errno
-import os
 import queue
 import shutil
 import sqlite3
@@ -10,7 +9,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from imagetools.features import retention
@@ -18,6 +16,7 @@ from imagetools.features.database import SIZES, FeatureDatabase
 from imagetools.features.extract import Features
 from imagetools.features.pack import Packed, pack
 from imagetools.features.retention import Retention
+from imagetools.image_root import ImageRoot
 
 CHECK_S: Final = 1.0
 """How often some images are checked for being stale."""
@@ -38,7 +37,7 @@ _CHECKED: Final = 8
 class NewFeatures(NamedTuple):
     """Features to write, of an image in a state."""
 
-    root: Path
+    root: ImageRoot
     path: str
     state: str
     features: Features
@@ -147,7 +146,7 @@ class FeatureWriter:
             )
 
     def _insert(self, connection: sqlite3.Connection, image: NewFeatures, day: int) -> None:
-        whose, packed = (image.path, root_bytes(image.root), self._maker), pack(image.features)
+        whose, packed = (image.path, self._retention.note_root(image.root), self._maker), pack(image.features)
         if connection.execute("DELETE FROM images WHERE path = ? AND root = ? AND maker = ?", whose).rowcount:
             self._retention.note_deletion()
         self._retention.make_room(connection)
@@ -158,11 +157,6 @@ class FeatureWriter:
             f"INSERT INTO features (id, crc, data, key, {SIZES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (number, checksum(image.path, image.state, packed), packed.data, packed.key, *packed.sizes),
         )
-
-
-def root_bytes(root: Path) -> bytes:
-    """Return a root as the tables name it."""
-    return os.fsencode(os.path.abspath(root))
 
 
 def checksum(path: str, state: str, packed: Packed) -> int:

@@ -14,9 +14,9 @@ from cli.find_results import FindResults
 from cli.group_alerts import StoppableComparer
 from cli.slow_progress import SlowProgress
 from imagetools.features.cache import FeatureCache
-from imagetools.features.file_state import file_state
 from imagetools.features.store import FeatureStore
 from imagetools.folder import Tally
+from imagetools.folder_storage import file_state
 from imagetools.grouping.records import ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
@@ -73,7 +73,7 @@ def test_pairs_are_compared_with_the_features_that_the_stages_stored(folder):
     assert state is not None
     store = store_of(folder)
     # features of another picture show that nobody computed them from this one
-    store.put(real, "c.png", state, FeatureCache(CONFIG).get(ImageRoot(real), "other.png"))
+    store.put(ImageRoot(real), "c.png", state, FeatureCache(CONFIG).get(ImageRoot(real), "other.png"))
     store.close()
     assert finished(folder)[0] == [["a.png", "b.png", "c.png"]]
     assert finished(folder, open_store=lambda: store_of(folder))[0] == [["a.png", "b.png"], ["c.png"]]

@@ -121,7 +121,7 @@ class TestReport:
         assert page.words.count("Duplicates in <here>") == 2
 
     def test_thumbnails_are_small_lazy_and_beside_the_page(self, tmp_path: Path, images: ImageRoot) -> None:
-        photo(3000, 2000).save(images.folder / "a.jpg")
+        photo(3000, 2000).save(Path(images.name) / "a.jpg")
         page = report(tmp_path, [alert("b.jpg", duplicate("a.jpg"))], images)
         assert set(page.all("img", "loading")) == {"lazy"}
         shown = [tmp_path / "report" / source for source in page.all("img", "src")]
@@ -136,7 +136,7 @@ class TestReport:
         assert not re.search(r"https?://|url\(|@import|//[a-z]", page.text)
 
     def test_links_lead_to_the_images(self, tmp_path: Path, images: ImageRoot) -> None:
-        photo().save(images.folder / "100% #1?.jpg")
+        photo().save(Path(images.name) / "100% #1?.jpg")
         page = report(tmp_path, [alert("b.jpg", duplicate("100% #1?.jpg"))], images)
         assert page.all("a", "href")[:2] == ["../images/100%25%20%231%3F.jpg", "../images/b.jpg"]
 
@@ -162,7 +162,7 @@ class TestReport:
         assert not page.all("script")
 
     def test_a_name_that_is_a_tag_stays_text(self, tmp_path: Path, images: ImageRoot) -> None:
-        photo().save(images.folder / WICKED)
+        photo().save(Path(images.name) / WICKED)
         plain = report(tmp_path, [alert("b.jpg", duplicate("a.jpg"))], images)
         page = report(tmp_path, [alert("b.jpg", duplicate(WICKED, edit=WICKED))], images, title=WICKED)
         assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
@@ -175,7 +175,7 @@ class TestReport:
         "name", ["mit Leerzeichen.jpg", "写真.jpg", "a\nb.jpg", "x" * 200 + ".jpg", "javascript:alert(1).jpg"]
     )
     def test_odd_names(self, tmp_path: Path, images: ImageRoot, name: str) -> None:
-        photo().save(images.folder / name)
+        photo().save(Path(images.name) / name)
         page = report(tmp_path, [alert("b.jpg", duplicate(name))], images)
         assert " ".join(name.split()) in page.words
         assert len(page.all("img")) == 4
@@ -184,7 +184,7 @@ class TestReport:
         assert ":" not in href
 
     def test_an_image_that_is_gone_keeps_its_place(self, tmp_path: Path, images: ImageRoot) -> None:
-        (images.folder / "c.jpg").write_bytes(b"not an image")
+        (Path(images.name) / "c.jpg").write_bytes(b"not an image")
         page = report(tmp_path, [alert("b.jpg", duplicate("gone.jpg")), alert("d.jpg", duplicate("c.jpg"))], images)
         assert "cannot be read: there is no such file" in page.words
         assert any(word.startswith("cannot be read: not an image") for word in page.words)
@@ -207,7 +207,7 @@ class TestReport:
 
     def test_a_large_group_shows_its_first_pairs_and_offers_the_rest(self, tmp_path: Path, images: ImageRoot) -> None:
         for number in range(FIRST_PAIRS + 5):
-            photo(20, 20, seed=number).save(images.folder / f"{number}.png")
+            photo(20, 20, seed=number).save(Path(images.name) / f"{number}.png")
         alerts = [alert(f"{number}.png", duplicate("a.jpg")) for number in range(FIRST_PAIRS + 5)]
         page = report(tmp_path, alerts, images)
         assert "5 more pairs of this group" in page.words
@@ -217,7 +217,7 @@ class TestReport:
         alerts = []
         for number in range(2 * PAGE_GROUPS + 1):
             for letter in "ab":
-                photo(8, 8, seed=number).save(images.folder / f"{number}{letter}.png")
+                photo(8, 8, seed=number).save(Path(images.name) / f"{number}{letter}.png")
             alerts.append(alert(f"{number}b.png", duplicate(f"{number}a.png")))
         first = report(tmp_path, alerts, images)
         folder = tmp_path / "report"
@@ -237,14 +237,14 @@ class TestReport:
     def test_a_page_holds_few_of_many_pairs(self, tmp_path: Path, images: ImageRoot) -> None:
         names = [f"{number}.png" for number in range(30)]
         for name in names:
-            photo(8, 8).save(images.folder / name)
+            photo(8, 8).save(Path(images.name) / name)
         pairs = [alert(two, *(duplicate(one) for one in names[:at])) for at, two in enumerate(names) if at]
         page = report(tmp_path, pairs, images)
         assert len(page.all("figure")) == MOST_PAIRS
         assert f"{30 * 29 // 2 - MOST_PAIRS} more pairs are in alerts.jsonl." in page.words
 
     def test_a_group_lists_its_files_and_says_which_to_keep(self, tmp_path: Path, images: ImageRoot) -> None:
-        photo(800, 533, seed=1).save(images.folder / "large.png")
+        photo(800, 533, seed=1).save(Path(images.name) / "large.png")
         alerts = [alert("b.jpg", duplicate("a.jpg")), alert("large.png", duplicate("a.jpg", relation="identical"))]
         page = report(tmp_path, alerts, images)
         words = page.words[page.words.index("Changed") :]
@@ -339,7 +339,7 @@ class TestAlike:
 
     def test_a_thousand_forms_take_little_room(self, tmp_path: Path, images: ImageRoot) -> None:
         for number in range(40):
-            photo(8, 8, seed=number).save(images.folder / f"{number}.png")
+            photo(8, 8, seed=number).save(Path(images.name) / f"{number}.png")
         forms = [similar(f"{one}.png", f"{two}.png") for one in range(40) for two in range(one)]
         page = write_alike(tmp_path, images, forms)
         assert len(page.all("figure")) == SHOWN_PAIRS

@@ -30,6 +30,7 @@ from imagetools.errors import (
     UnsupportedImage,
 )
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, find_images
+from imagetools.folder_storage import file_state
 from imagetools.formats import FORMATS, IMAGE_SUFFIXES
 from imagetools.image_root import ImageRoot
 
@@ -334,7 +335,7 @@ class TestImageRoot:
         assert images.read("a.jpg") == (folder / "a.jpg").read_bytes()
         assert images.open("album/b.png").size == (120, 80)
         assert images.open("a.jpg", box=(10, 10)).size == (15, 10)
-        assert images.resolve("album/b.png") == (folder / "album" / "b.png").resolve()
+        assert images.status("album/b.png").state == file_state(folder, "album/b.png")
 
     @pytest.mark.parametrize(
         "name", ["mit Leerzeichen.png", 'it\'s "quoted".png', "写真 ünï.png", "-rf.png", "a\nb.png"]
@@ -348,7 +349,7 @@ class TestImageRoot:
         ["../outside/b.png", "../../etc/passwd", "album/../../outside/b.png", "/etc/passwd", "..", "../images/a.jpg"],
     )
     def test_no_path_leaves_the_root(self, folder: Path, path: str) -> None:
-        for use in (ImageRoot(folder).resolve, ImageRoot(folder).read, ImageRoot(folder).open):
+        for use in (ImageRoot(folder).status, ImageRoot(folder).read, ImageRoot(folder).open):
             with pytest.raises(OutsideRoot):
                 use(path)
 
@@ -361,7 +362,7 @@ class TestImageRoot:
         (folder / "far").symlink_to("/")
         assert images.open("good.png").size == images.open("good/b.png").size == (120, 80)
         for path in ("bad.png", "bad/b.png", "bad/none.png", "far/etc/passwd", "album/../bad/b.png"):
-            for use in (images.resolve, images.read):
+            for use in (images.status, images.read):
                 with pytest.raises(OutsideRoot):
                     use(path)
 
@@ -380,7 +381,7 @@ class TestImageRoot:
         (folder / "one.png").symlink_to("two.png")
         (folder / "two.png").symlink_to("one.png")
         for path in ("dangling.png", "one.png", "one.png/b.png"):
-            for use in (ImageRoot(folder).resolve, ImageRoot(folder).read):
+            for use in (ImageRoot(folder).status, ImageRoot(folder).read):
                 with pytest.raises(MissingImage):
                     use(path)
 
@@ -388,7 +389,7 @@ class TestImageRoot:
         "path", ["none.jpg", "none/none.jpg", "a.jpg/b.jpg", "a\0.jpg", "x" * 300, "x" * 10_000, "é/" * 1_500, "\ud800"]
     )
     def test_what_is_not_there_is_missing(self, folder: Path, path: str) -> None:
-        for use in (ImageRoot(folder).resolve, ImageRoot(folder).read):
+        for use in (ImageRoot(folder).status, ImageRoot(folder).read):
             with pytest.raises(MissingImage) as caught:
                 use(path)
             # it becomes a Kafka header and a line of text
@@ -403,7 +404,7 @@ class TestImageRoot:
         monkeypatch.chdir(folder)  # a socket's path has 108 bytes at most
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("socket.jpg")
-            for use in (ImageRoot(folder).resolve, ImageRoot(folder).read):
+            for use in (ImageRoot(folder).status, ImageRoot(folder).read):
                 with pytest.raises(UnsupportedImage, match=r"a folder|a named pipe|a socket"):
                     use(path)
 
@@ -428,7 +429,7 @@ class TestImageRoot:
         empty = folder / "empty"
         empty.mkdir()
         for root in (folder / "none", empty, folder / "a.jpg"):
-            for use in (ImageRoot(root).resolve, ImageRoot(root).read, ImageRoot(root).open):
+            for use in (ImageRoot(root).status, ImageRoot(root).read, ImageRoot(root).open):
                 with pytest.raises(ImageRootUnavailable):
                     use("a.jpg")
 

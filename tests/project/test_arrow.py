@@ -37,8 +37,7 @@ SUB_ROOMS = {
 """Which other rooms of the library each of its rooms may import; "imagetools" is the files at its top."""
 
 STREAM_BASE = {
-    "streams.config", "streams.settings", "streams.topics", "streams.stage", "streams.shards", "streams.shard_marks",
-    "streams.shard_answers",
+    "streams.config", "streams.settings", "streams.topics", "streams.stage", "streams.shards", "streams.shard_answers"
 }  # fmt: skip
 """The files at the top of streams that its sub-rooms may import."""
 
@@ -56,14 +55,17 @@ LIBRARIES = {
         "platformdirs",
         "usearch",
         "cachetools",
+        "obstore",
+        "urllib3",
     },
     "schemas": {"numpy", "fastavro", "msgspec", "confluent_kafka"},
 }
 """What else the inner rooms may import, beside the standard library."""
 
 PILLOW_ALONE = (
-    "decode.py", "edits.py", "errors.py", "folder.py", "formats.py", "frames.py", "image_root.py", "logs.py",
-    "opener.py", "overlays.py", "paths.py", "pixel_modes.py",
+    "decode.py", "edits.py", "errors.py", "folder.py", "folder_storage.py", "formats.py", "frames.py", "image_root.py",
+    "logs.py", "object_keys.py", "object_storage.py", "opener.py", "overlays.py", "paths.py", "pixel_modes.py",
+    "places.py", "storage.py", "web_storage.py",
 )  # fmt: skip
 """What a process without torch, NGT and OpenCV may load of the library."""
 
@@ -194,7 +196,8 @@ def test_schemas_take_nothing_but_errors_and_the_words_of_groups_from_the_librar
 def test_decoding_needs_pillow_alone():
     for name in PILLOW_ALONE:
         path = HERE / "imagetools" / name
-        assert not tops(path) - {"PIL", "pillow_heif", "imagetools"} - set(sys.stdlib_module_names), path
+        stores = {"object_storage.py": {"obstore"}, "web_storage.py": {"urllib3"}}.get(name, set())
+        assert not tops(path) - {"PIL", "pillow_heif", "imagetools"} - stores - set(sys.stdlib_module_names), path
         inner = {n.split(".")[1] for n in imports(path) if n.startswith("imagetools.")}
         assert {f"{module}.py" for module in inner} <= set(PILLOW_ALONE), path
 
@@ -242,6 +245,12 @@ def test_the_library_loads_neither_kafka_nor_http():
 
 def test_the_fingerprint_loads_no_torch_before_it_is_needed():
     assert "torch" not in loaded_by("import imagetools.fingerprint.encoder, imagetools.fingerprint.engines")
+
+
+def test_a_folder_of_images_loads_no_client_of_stores():
+    loaded = loaded_by("import pathlib, imagetools.image_root as found; found.ImageRoot(pathlib.Path('/'))")
+    assert "PIL" in loaded
+    assert not loaded & {"obstore", "urllib3", "numpy"}
 
 
 def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():

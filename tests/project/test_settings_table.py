@@ -143,6 +143,7 @@ DECIDED = {
     "up": {"INDEX_DIR", "FEATURES_DIR", "BRIDGE_DIR", "SHARD"},
     "find": {
         "IMAGES_DIR",
+        "IMAGES_PRIVATE",
         "INDEX_DIR",
         "EMBEDDINGS_TOPIC",
         "TOPIC_PREFIX",

@@ -11,26 +11,28 @@ import pytest
 from PIL import Image
 
 from imagetools import decode as decoding
+from imagetools import folder_storage
 from imagetools.errors import BrokenImage, ImageError, ImageToolsError, MissingImage
 from imagetools.features import cache
 from imagetools.features.cache import FeatureCache
 from imagetools.features.config import FeatureConfig
-from imagetools.features.file_state import file_state
 from imagetools.features.local_codes import local_codes
 from imagetools.features.pack import pack
 from imagetools.features.read import box_of, features_of
 from imagetools.features.store import FeatureStore
 from imagetools.fingerprint.encoder import Encoder
+from imagetools.folder_storage import file_state
 from imagetools.formats import open_image
 from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.local_codes import pack_codes
 from imagetools.matching.config import MatcherConfig
+from imagetools.paths import read_capped
 from schemas.neighbor_records import Neighbor
 from schemas.records import Candidates, Duplicates, Embedding, EncodeRequest, Envelope, ImageNew, ReplyOutcome
 from streams import encoding
 from streams.encoder_consumer import EncoderStage
-from streams.encoding import READERS, ImageReader
+from streams.encoding import ImageReader, readers_of
 from streams.matcher_consumer import MatcherStage
 from streams.reencoding import ReencoderStage, second_log
 from streams.stage import Outcome, Received
@@ -110,7 +112,7 @@ def test_the_encoders_features_are_the_matchers_bit_for_bit(encoder, folder, tmp
     stage.close()
     store, plain = FeatureStore(tmp_path, ROOM, config), FeatureCache(config)
     for name in NAMES:
-        ours, theirs = store.get(folder, name, file_state(folder, name) or ""), plain.get(images, name)
+        ours, theirs = store.get(images, name, file_state(folder, name) or ""), plain.get(images, name)
         assert ours is not None, name
         assert pack(ours) == pack(theirs), name
         assert found[name].codes == pack_codes(local_codes(theirs)), name
@@ -175,17 +177,18 @@ def test_of_a_file_that_changes_while_it_is_read_no_features_are_kept(encoder, f
     before = file_state(images, "a.png")
     config = FeatureConfig()
 
-    def touched(*args: Any) -> Any:
+    def touched(*args: Any) -> bytes:
+        data = read_capped(*args)
         os.utime(images / "a.png", ns=(1, 1))
-        return features_of(*args)
+        return data
 
-    monkeypatch.setattr(encoding, "features_of", touched)
+    monkeypatch.setattr(folder_storage, "read_capped", touched)
     store = FeatureStore(tmp_path / "features", ROOM, config)
     stage = EncoderStage(encoder, ImageRoot(images), features=config, store=store)
     (found,) = embeddings(stage.run(announced("a.png")))
     assert found.codes
     assert store.count() == 0
-    assert store.get(images, "a.png", str(before)) is None
+    assert store.get(ImageRoot(images), "a.png", str(before)) is None
     stage.close()
 
 
@@ -224,17 +227,18 @@ def test_where_only_the_smaller_picture_cannot_be_decoded_the_image_has_no_codes
 
 
 def test_many_files_are_read_at_a_time_and_no_more_are_computed_than_there_are_cores(encoder, tmp_path, monkeypatch):
-    for number in range(READERS):
+    readers = readers_of(ImageRoot(tmp_path))
+    for number in range(readers):
         scene(number, (120, 90)).save(tmp_path / f"{number}.png")
-    together = threading.Barrier(READERS)
+    together = threading.Barrier(readers)
     lock, running, most = threading.Lock(), 0, 0
 
     class SlowRoot(ImageRoot):
         """A folder where no read ends before as many have begun as may."""
 
-        def read(self, relative_path: str) -> bytes:
+        def read_with_state(self, relative_path: str) -> tuple[bytes, str | None]:
             together.wait(30)
-            return super().read(relative_path)
+            return super().read_with_state(relative_path)
 
     def counted(*args: Any) -> Any:
         nonlocal running, most
@@ -248,10 +252,10 @@ def test_many_files_are_read_at_a_time_and_no_more_are_computed_than_there_are_c
 
     monkeypatch.setattr(encoding, "features_of", counted)
     stage = EncoderStage(encoder, SlowRoot(tmp_path))
-    found = embeddings(stage.run(announced(*(f"{number}.png" for number in range(READERS)))))
+    found = embeddings(stage.run(announced(*(f"{number}.png" for number in range(readers)))))
     stage.close()
     assert all(one.codes for one in found)
-    assert READERS >= 8
+    assert readers >= 8
     assert 0 < most <= usable_cores()
 
 

@@ -30,7 +30,7 @@ def test_an_empty_environment_gives_the_defaults():
     assert config.models_dir == Path("/home/solver/models")
     assert config.models_name == "resnet18.th"
     assert (config.batch_size, config.dimension, config.distance_type) == (1024, None, "Cosine")
-    assert (config.nb_workers, config.matcher.threshold) == (8, 0.75)
+    assert (config.nb_workers, config.matcher.threshold) == (None, 0.75)
 
 
 def test_usearch_is_refused_for_the_distance_that_it_does_not_know():
@@ -41,6 +41,8 @@ def test_usearch_is_refused_for_the_distance_that_it_does_not_know():
 
 VARIABLES = [
     ("IMAGES_DIR", "/data", lambda c: c.images_dir, Path("/data")),
+    ("IMAGES_DIR", "s3://bucket/pre/", lambda c: c.images_dir, "s3://bucket/pre"),
+    ("IMAGES_PRIVATE", "yes", lambda c: c.images_private, True),
     ("MODELS_DIR", "/models", lambda c: c.models_dir, Path("/models")),
     ("MODELS_NAME", "resnet50.th", lambda c: c.models_name, "resnet50.th"),
     ("ENCODER_ENGINE", "torch", lambda c: c.engine, "torch"),

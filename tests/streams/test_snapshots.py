@@ -28,7 +28,7 @@ FLIPS = 200
 FILES = {
     "index.json",
     "entries.npz",
-    "local/numbers.npz",
+    "local.npz",
     SUMS,
     "graph/hnsw",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetools import folder_storage
 from imagetools.errors import BrokenImage, MissingImage
 from imagetools.features import cache as feature_cache
 from imagetools.features.cache import FeatureCache
@@ -16,6 +17,7 @@ from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
 from imagetools.image_root import ImageRoot
 from imagetools.opener import FileOpener
+from imagetools.paths import read_capped
 from tests.support.streaming import scene
 
 CONFIG = FeatureConfig()
@@ -71,13 +73,14 @@ def test_a_file_that_changes_while_it_is_read_is_kept_nowhere(root, tmp_path, mo
     cache = with_store(tmp_path)
     times = iter([1, 2])
 
-    def touched(opener: FileOpener, config: FeatureConfig) -> Features:
+    def touched(name: str, descriptor: int, limit: int) -> bytes:
+        data = read_capped(name, descriptor, limit)
         time = next(times)
         os.utime(root.folder / "0.png", ns=(time, time))
-        return read_features(opener, config)
+        return data
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "read_features", touched)
+        patch.setattr(folder_storage, "read_capped", touched)
         cache.get(root, "0.png")
     assert len(cache) == 0
     cache.close()

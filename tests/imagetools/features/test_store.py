@@ -24,10 +24,10 @@ from PIL import Image
 from imagetools.errors import ConfigError
 from imagetools.features import retention, version
 from imagetools.features.extract import Features, extract
-from imagetools.features.file_state import file_state
 from imagetools.features.pack import pack, unpack
 from imagetools.features.store import FILE, FeatureStore
 from imagetools.features.version import maker_of
+from imagetools.folder_storage import file_state
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
@@ -66,12 +66,12 @@ def of(images: Path, path: str) -> Features:
 
 def keep(store: FeatureStore, images: Path, *paths: str) -> None:
     for path in paths:
-        store.put(images, path, state(images, path), of(images, path))
+        store.put(ImageRoot(images), path, state(images, path), of(images, path))
     store.flush()
 
 
 def kept(store: FeatureStore, images: Path, path: str) -> Features | None:
-    return store.get(images, path, state(images, path))
+    return store.get(ImageRoot(images), path, state(images, path))
 
 
 def state(images: Path, path: str) -> str:
@@ -116,7 +116,7 @@ def test_they_are_there_after_a_restart_and_for_the_process_beside(store, images
     assert found is not None
     assert flat(found) == flat(of(images, "1.png"))
     assert kept(beside, images, "2.png") is None
-    assert beside.get(tmp_path, "1.png", state(images, "1.png")) is None, "another root"
+    assert beside.get(ImageRoot(tmp_path), "1.png", state(images, "1.png")) is None, "another root"
     beside.close()
 
 
@@ -146,15 +146,15 @@ def test_another_file_at_the_path_is_not_taken_for_the_first(store, images, chan
             set_back(file, lambda: file.write_bytes(data))
     after = dict(zip(fields, state(images, "0.png").split("-"), strict=True))
     assert after[change] != fields[change]
-    assert store.get(images, "0.png", before) is not None
+    assert store.get(ImageRoot(images), "0.png", before) is not None
     assert kept(store, images, "0.png") is None
     # each of them alone is enough
     for name in fields:
-        assert store.get(images, "0.png", "-".join({**fields, name: "1"}.values())) is None
+        assert store.get(ImageRoot(images), "0.png", "-".join({**fields, name: "1"}.values())) is None
     scene(1).save(file)
     keep(store, images, "0.png")
     assert flat(kept(store, images, "0.png")) == flat(of(images, "1.png"))
-    assert store.get(images, "0.png", before) is None
+    assert store.get(ImageRoot(images), "0.png", before) is None
     assert store.count() == 1
 
 
@@ -184,13 +184,13 @@ def test_the_least_recently_used_go_when_the_file_is_full(images, tmp_path, monk
     monkeypatch.setattr("imagetools.features.retention.today", lambda: day)
     for number in range(100):
         day += 1
-        store.put(images, f"{number}.png", "state", made)
+        store.put(ImageRoot(images), f"{number}.png", "state", made)
         store.flush()
-        assert store.get(images, "0.png", "state") is not None, "in use all the time"
+        assert store.get(ImageRoot(images), "0.png", "state") is not None, "in use all the time"
         store.flush()
     assert 5 < store.count() < 45
-    assert store.get(images, "99.png", "state") is not None
-    assert store.get(images, "1.png", "state") is None
+    assert store.get(ImageRoot(images), "99.png", "state") is not None
+    assert store.get(ImageRoot(images), "1.png", "state") is None
     store.close()
     assert (tmp_path / "features" / FILE).stat().st_size < 1.2 * limit
 
@@ -223,7 +223,7 @@ def test_nothing_is_left_of_what_another_state_or_room_was_made_for(images, tmp_
     keep(store, images, "0.png")
     store._retention.empty_journal()
     assert row in bytes_of(store)
-    store.put(images, "0.png", "another state", extract(scene(1, (40, 30)), CONFIG))
+    store.put(ImageRoot(images), "0.png", "another state", extract(scene(1, (40, 30)), CONFIG))
     store.flush()
     store._retention.empty_journal()
     assert row not in bytes_of(store)
@@ -231,7 +231,7 @@ def test_nothing_is_left_of_what_another_state_or_room_was_made_for(images, tmp_
     store._retention.empty_journal()
     assert row in bytes_of(store)
     for number in range(60):
-        store.put(images, f"{number}.jpg", "state", of(images, "1.png"))
+        store.put(ImageRoot(images), f"{number}.jpg", "state", of(images, "1.png"))
     store.flush()
     assert kept(store, images, "0.png") is None
     store._retention.empty_journal()
@@ -326,9 +326,9 @@ def test_many_threads_and_stores_at_once(images, tmp_path, caplog):
             stores.append(store)
             for turn in range(30):
                 path = f"{(number + turn) % 3}.png"
-                store.put(images, path, "state", made[path])
+                store.put(ImageRoot(images), path, "state", made[path])
                 store.flush()
-                back = store.get(images, path, "state")
+                back = store.get(ImageRoot(images), path, "state")
                 assert back is not None
                 assert flat(back) == expected[path]
                 found.append(path)
@@ -354,6 +354,7 @@ import sys
 from pathlib import Path
 from imagetools.features import writer
 from imagetools.features.store import FeatureStore
+from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from tests.imagetools.features.test_store import of
 
@@ -372,7 +373,7 @@ else:
 number = 0
 while True:
     number += 1
-    store.put(images, f"{os.getpid()} {number % 50}.png", "state", made)
+    store.put(ImageRoot(images), f"{os.getpid()} {number % 50}.png", "state", made)
     store.flush()
 """
 
@@ -412,12 +413,12 @@ def test_two_processes_write_at_once_and_one_is_killed_again_and_again(store, im
                 while found is None:
                     assert time.monotonic() < deadline, "the other process wrote nothing"
                     written += 1
-                    store.put(images, f"{written}.png", "state", made)
+                    store.put(ImageRoot(images), f"{written}.png", "state", made)
                     assert store.flush(10)
-                    found = store.get(images, f"{process.pid} {2 * turn + 1}.png", "state")
+                    found = store.get(ImageRoot(images), f"{process.pid} {2 * turn + 1}.png", "state")
                 process.kill()
             assert flat(found) == theirs
-    assert all(flat(store.get(images, f"{n}.png", "state")) == flat(made) for n in range(1, written + 1))
+    assert all(flat(store.get(ImageRoot(images), f"{n}.png", "state")) == flat(made) for n in range(1, written + 1))
     with sqlite3.connect(store._database.file) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
@@ -429,20 +430,20 @@ def test_a_flush_waits_for_what_was_put_and_not_for_the_gathering(store, images,
     made = of(images, "0.png")
     beside = FeatureStore(store._database.file.parent, ROOM, CONFIG)
     for turn in range(3):
-        store.put(images, "0.png", f"state {turn}", made)
+        store.put(ImageRoot(images), "0.png", f"state {turn}", made)
         assert store.flush(30)
-        assert beside.get(images, "0.png", f"state {turn}") is not None
+        assert beside.get(ImageRoot(images), "0.png", f"state {turn}") is not None
     beside.close()
 
 
 def test_a_flush_gives_up_in_time_while_another_process_holds_the_file(store, images):
     with locked(store):
-        store.put(images, "0.png", "state", of(images, "0.png"))
+        store.put(ImageRoot(images), "0.png", "state", of(images, "0.png"))
         began = time.monotonic()
         assert not store.flush(0.2)
         assert time.monotonic() - began < 2
     assert store.flush()
-    assert store.get(images, "0.png", "state") is not None
+    assert store.get(ImageRoot(images), "0.png", "state") is not None
 
 
 @contextmanager
@@ -472,7 +473,7 @@ def test_while_another_process_holds_the_file_it_is_read_and_nobody_waits(store,
         began = time.monotonic()
         for _ in range(20):
             assert kept(store, images, "0.png") is not None
-            store.put(images, "1.png", state(images, "1.png"), made)
+            store.put(ImageRoot(images), "1.png", state(images, "1.png"), made)
         assert time.monotonic() - began < 0.5
         store.flush()
         beside = FeatureStore(store._database.file.parent, ROOM, CONFIG)
@@ -504,7 +505,7 @@ def test_what_was_put_is_written_when_it_closes_and_what_is_too_much_is_not(stor
     made = of(images, "0.png")
     with locked(store):
         for number in range(400):
-            store.put(images, f"{number}.png", "state", made)
+            store.put(ImageRoot(images), f"{number}.png", "state", made)
     store.close()
     again = FeatureStore(store._database.file.parent, ROOM, CONFIG)
     # those that wait, and those that the thread had taken already
@@ -514,7 +515,7 @@ def test_what_was_put_is_written_when_it_closes_and_what_is_too_much_is_not(stor
 
 def test_a_lower_limit_gives_room_back(store, images):
     for number in range(80):
-        store.put(images, f"{number}.png", "state", of(images, "0.png"))
+        store.put(ImageRoot(images), f"{number}.png", "state", of(images, "0.png"))
     store.close()
     limit = store._database.file.stat().st_size // 4
     FeatureStore(store._database.file.parent, limit, CONFIG).close()
