@@ -24,7 +24,7 @@ from streams.kafka.admin import (
     end_offsets,
     has_grouped,
     reach,
-    shard_sets,
+    shard_groups,
     switch_mark,
 )
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
@@ -69,7 +69,7 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
         console.print(Text(f"{target} has caught up. Stop the encoders, then run the same with --switch; it can wait."))
         return
     end = end_offsets(admin, second.topic(EMBEDDINGS.name))
-    shards = replace(second, shard=Shard(0, max(shard_sets(kafka), default=1))).shards
+    shards = replace(second, shard=Shard(0, shard_groups(kafka).answering or 1)).shards
     marks = [GroupOffsets(shard, "search") for shard in shards]
     if has_grouped(admin, kafka):
         marks.append(switch_mark(second, "grouping"))

@@ -13,10 +13,12 @@ from rich.text import Text
 from imagetools.paths import shown
 from schemas.records import State
 from streams.config import KafkaConfig
+from streams.kafka.admin import shard_groups
 from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.errors import with_remedy
 from streams.kafka.follower import Follower
 from streams.kafka.lag import LagSampler, StageLag
+from streams.shard_marks import Role
 from streams.states import absent, in_words, read_states
 from streams.topics import DEAD_LETTERS
 
@@ -49,7 +51,7 @@ def show(kafka: KafkaConfig) -> None:
         table.add_row(one.stage, one.topic, str(one.members), f"{one.lag:,}", f"{one.rate:,.0f}/s")
     console = Console()
     console.print(table)
-    for style, line in (*silent_shards(lags), *processes(kafka), *dead_letters(kafka)):
+    for style, line in (*silent_shards(lags), *further_shards(kafka), *processes(kafka), *dead_letters(kafka)):
         console.print(Text(line, style), soft_wrap=True)
 
 
@@ -57,6 +59,19 @@ def silent_shards(lags: Iterable[StageLag]) -> list[tuple[str, str]]:
     """Return a style and a line for each shard without a process, for which every image waits."""
     shards = [shard for stage in lags for shard in stage.shards]
     return [("yellow", f"no {shard.stage} runs: every image waits for it") for shard in shards if not shard.members]
+
+
+def further_shards(kafka: KafkaConfig) -> list[tuple[str, str]]:
+    """Return a style and a line for each shard of another number than of those that answer."""
+    groups = shard_groups(kafka)
+    words = {
+        Role.ANSWERS: "answers for the images before the switch, and has not come to it yet",
+        Role.FOLLOWS: "follows the log beside those that answer",
+        Role.NOT_NEEDED: "is not needed any more",
+    }
+    return [
+        ("", f"search {group.shard} {words[group.role]}") for group in groups if group.shard.count != groups.answering
+    ]
 
 
 def processes(kafka: KafkaConfig) -> list[tuple[str, str]]:

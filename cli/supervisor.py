@@ -46,6 +46,7 @@ class Member:
     """One stage process.
 
     settings   of this process alone
+    number     among the processes of its supervisor, which no other has
     restarts   number of restarts
     deaths     in a row, without progress of its stage between them
     progress   of its stage, when it died last
@@ -56,6 +57,7 @@ class Member:
     slot: int
     log: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    number: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
@@ -99,8 +101,9 @@ class Supervisor:
     def start(self, stage: str, count: int = 1, settings: Sequence[Mapping[str, str]] = ()) -> None:
         """Start `count` processes of a stage, or one with each of the settings."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        for slot, own in enumerate(settings or [{}] * count):
-            member = Member(stage, slot, self.logs / f"{stage}-{slot}.log", own)
+        first = 1 + max((member.slot for member in self.members if member.stage == stage), default=-1)
+        for slot, own in enumerate(settings or [{}] * count, first):
+            member = Member(stage, slot, self.logs / f"{stage}-{slot}.log", own, self._free_number())
             self.members.append(member)
             self._launch(member)
 
@@ -135,13 +138,14 @@ class Supervisor:
             member.pause = min(2 * member.pause, BACKOFF_S[1])
         return news
 
-    def stop(self) -> None:
-        """Stop all processes; each may finish its batch within `stop_s`. Returns when none is left."""
-        for member in self.members:
+    def stop(self, members: Sequence[Member] | None = None) -> None:
+        """Stop these processes, or all; each may finish its batch within `stop_s`. Returns when none is left."""
+        chosen = list(self.members if members is None else members)
+        for member in chosen:
             if member.process is not None:
                 member.process.terminate()
         deadline = time.monotonic() + self.stop_s
-        for member in self.members:
+        for member in chosen:
             if member.process is None:
                 continue
             try:
@@ -150,7 +154,11 @@ class Supervisor:
                 member.process.kill()
                 member.process.wait()
             self._let_go(member)
-        self.members.clear()
+        self.members[:] = [one for one in self.members if not any(one is member for member in chosen)]
+
+    def _free_number(self) -> int:
+        taken = {member.number for member in self.members}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
 
     def _give_up_in_time(self, member: Member, reason: str) -> None:
         if self.progress is None:
@@ -198,7 +206,7 @@ class Supervisor:
     def _metrics_port(self, member: Member) -> str:
         """Return a port for each process: the first has the one of the settings, the others count on."""
         first = self.environ.get("METRICS_PORT", "")
-        return str(int(first) + self.members.index(member)) if first.strip("0") else first
+        return str(int(first) + member.number) if first.strip("0") else first
 
     def _let_go(self, member: Member) -> None:
         if member.process is not None and member.process.stdin is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from cli.shard_processes import ShardProcesses
 from cli.stage_messages import StageMessages
 from cli.supervised_kafka import SupervisedKafka
 from cli.supervisor import Supervisor
@@ -22,7 +23,7 @@ from imagetools.scratch import sweep
 from streams.config import DEFAULT_BOOTSTRAP, BridgeConfig, Config, KafkaConfig
 from streams.embeddings_log import check_log
 from streams.exit_codes import Failed
-from streams.kafka.admin import create_topics, reach, shard_sets
+from streams.kafka.admin import create_topics, reach, shard_groups
 from streams.kafka.pulse import Pulse
 from streams.kafka.resharding import reshard
 from streams.kafka.topic_limits import raise_limits
@@ -97,16 +98,15 @@ def up(
         kafka = reach(Config.from_env(settings).kafka)
         # a second log must exist; a typing error must not create one
         check_log(replace(config, kafka=kafka))
-        members = _prepare_topics(kafka, shards, say)
+        count = _prepare_topics(kafka, shards, say)
         sender = StateSender(kafka)
         stack.callback(sender.close)
-        options = ("--from", start_from) if start_from else ()
-        supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=options)
+        supervisor = Supervisor(settings, data / "logs", tell=sender.send, options=_from(start_from))
         stack.callback(supervisor.stop)
         supervisor.start("encoder", encoders)
-        supervisor.start("search", settings=[{"SHARD": str(member.shard)} for member in members * replicas])
-        for stage, count in (("matcher", matchers), ("grouping", 1), ("bridge", 1)):
-            supervisor.start(stage, count)
+        searches = stack.enter_context(ShardProcesses(kafka, supervisor, count, replicas, say))
+        for stage, processes in (("matcher", matchers), ("grouping", 1), ("bridge", 1)):
+            supervisor.start(stage, processes)
         _greet(console, kafka, config, bridge, data)
         stack.enter_context(Pulse(kafka, say))
         # the service works without them
@@ -117,6 +117,7 @@ def up(
             while not stop.wait(CHECK_EVERY_S):
                 if own is not None:
                     _keep_running(own, supervisor)
+                searches.step()
                 for text in (*filter(None, map(messages.take, states.read())), *supervisor.restart_dead()):
                     say(text)
         except KeyboardInterrupt:
@@ -125,18 +126,23 @@ def up(
         console.print(Text("Stopping …"))
 
 
-def _prepare_topics(kafka: KafkaConfig, shards: int | None, say: Callable[[str], None]) -> list[KafkaConfig]:
-    """Make the topics, move the index to another number of shards where it has one, and return each shard's."""
-    present = shard_sets(kafka)
-    count = shards or max(present, default=1)
+def _from(start_from: str | None) -> tuple[str, ...]:
+    """Return the option of the stages for a group that has lost its offsets."""
+    return ("--from", start_from) if start_from else ()
+
+
+def _prepare_topics(kafka: KafkaConfig, shards: int | None, say: Callable[[str], None]) -> int:
+    """Make the topics, and move the index to another number of shards where it has one; return the number."""
+    present = shard_groups(kafka)
+    count = shards or present.answering or max(present.counts, default=1)
     kafka = replace(kafka, shard=Shard(0, count))
     made = create_topics(kafka, only_new_groups=True)
     for sentence in raise_limits(kafka, made):
         say(sentence)
-    if present.keys() - {count}:
+    if present.groups and present.answering != count:
         reshard(kafka, count)
         say(f"The index moves to {count} shards: each reads the log of fingerprints once")
-    return kafka.shards
+    return count
 
 
 def _greet(console: Console, kafka: KafkaConfig, config: Config, bridge: BridgeConfig, data: Path) -> None:

@@ -1,6 +1,5 @@
 """A real Kafka: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from imagetools.process_logs import exit_reason
 from imagetools.scratch import Scratch, sweep
 from local_kafka.node import FRUGAL, KAFKA, LOGGING, START_S, BrokerUnavailable, configure, format_data, log_path
 from local_kafka.ports import free_ports, is_free
-from local_kafka.process import Identity, JavaProcess
+from local_kafka.process import Identity, JavaProcess, read_state
 from local_kafka.programs import Progress, fetch, quiet
 
 STARTED = "Kafka Server started"
@@ -109,7 +108,7 @@ class LocalKafka:
             raise BrokerUnavailable(f"a Kafka with its data in {folder} runs already")
         if port is not None and not is_free(port):
             raise BrokerUnavailable(f"127.0.0.1:{port} is taken by another program: --port names another port")
-        before = _read_state(folder)
+        before = read_state(folder / "kafka.json")
         usual = [before["port"], before["controller"]] if before and port is None else []
         for attempt in range(ATTEMPTS):
             ports = usual if attempt == 0 and usual and all(map(is_free, usual)) else free_ports(2)
@@ -138,7 +137,7 @@ class LocalKafka:
     @classmethod
     def attach(cls, data_dir: Path) -> "LocalKafka | None":
         """Return the broker that runs on this folder's data, from whatever process; None if there is none."""
-        state = _read_state(data_dir)
+        state = read_state(data_dir / "kafka.json")
         if state is None:
             return None
         identity = Identity(state["pid"], state["started"])
@@ -194,11 +193,3 @@ def _answers(process: JavaProcess, port: int) -> bool:
     except KafkaException:
         return False
     return process.alive()
-
-
-def _read_state(data_dir: Path) -> dict[str, int] | None:
-    try:
-        state: dict[str, int] = json.loads((data_dir / "kafka.json").read_text())
-    except FileNotFoundError:
-        return None
-    return state

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -68,6 +69,15 @@ class Identity:
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps({"pid": self.pid, "started": self.started, **more}))
         partial.rename(path)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Return what `Identity.save` wrote to a file; None if there is no such file."""
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return state
 
 
 class JavaProcess:

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from imagetools.errors import ConfigError
 from schemas.records import Embedding
 from streams.config import Config, KafkaConfig
-from streams.kafka.admin import end_offsets, other_shards, topic_exists
+from streams.kafka.admin import end_offsets, shard_groups, topic_exists
 from streams.kafka.clients import admin_client
 from streams.kafka.log_reader import LogReader
 from streams.topics import EMBEDDINGS
@@ -33,12 +33,19 @@ def check_log(config: Config) -> None:
 
 
 def check_shards(kafka: KafkaConfig) -> None:
-    """Raise ConfigError where the log is followed by another number of shards: both would report each pair."""
-    if count := other_shards(kafka):
+    """Raise ConfigError where this shard must not follow the log: it would report pairs that others report, or none."""
+    groups, shard = shard_groups(kafka), kafka.shard
+    others = [group for group in groups if group.shard.count != shard.count]
+    own = next((group for group in groups if group.shard == shard), None)
+    if own is not None and not own.mark.answering:
+        raise ConfigError(f"`imagetools reshard {shard.count}` was interrupted: run it again, then start the search")
+    # without notes two numbers of shards stand there only where an earlier version was interrupted between them
+    if others and (own is None or not (own.note or all(group.note for group in others))):
+        count = groups.answering or others[0].shard.count
         many = f"{count} shards" if count > 1 else "one search without shards"
         raise ConfigError(
-            f"SHARD is {kafka.shard}, and {kafka.topic(EMBEDDINGS.name)} is followed by {many}: "
-            f"`imagetools reshard --to {kafka.shard.count}` moves it, while no search runs"
+            f"SHARD is {shard}, and {kafka.topic(EMBEDDINGS.name)} is followed by {many}: "
+            f"`imagetools reshard {shard.count}` moves it, also while they run"
         )
 
 

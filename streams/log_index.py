@@ -78,20 +78,19 @@ class LogIndex:
             progress = "replaying, 0 %"
             yield progress
             began, first = time.monotonic(), self.offset or 0
-            change, replayed = self.index.change(), 0
+            batch, replayed = list[Received[Embedding]](), 0
             for received in reader.read(first, offset):
                 if received is not None:
-                    self._replay(change, received)
+                    batch.append(received)
                     replayed += 1
                     progress = f"replaying, {100 * (received.offset - first) // (offset - first)} %"
-                if received is not None and len(change) >= self._config.batch_size:
-                    self.apply(change)
-                    self.offset = received.offset + 1
-                    change = self.index.change()
+                if len(batch) >= self._config.batch_size:
+                    self._replay_all(batch)
+                    batch = []
                 if received is None or time.monotonic() - began > STEP_S:
                     yield progress
                     began = time.monotonic()
-            self.apply(change)
+            self._replay_all(batch)
             self.offset = offset
             words = "search: at offset %d with %d images, %d records replayed"
             log.log(level, words, offset, len(self.index), replayed)
@@ -115,7 +114,19 @@ class LogIndex:
         self.index, self.offset = loaded or (Index(self._index_config, self._snapshots.scratch), 0)
         self._unsaved = 0
 
-    def _replay(self, change: Change, received: Received[Embedding]) -> None:
+    def _replay_all(self, batch: Sequence[Received[Embedding]]) -> None:
+        if not batch:
+            return
+        change = self.index.change()
+        here = (received.record for received in batch if self._shard.holds(received.path))
+        change.look_ahead([record.fingerprint for record in here if record is not None])
+        for received in batch:
+            self.follow(change, received)
+        self.apply(change)
+        self.offset = batch[-1].offset + 1
+
+    def follow(self, change: Change, received: Received[Embedding]) -> None:
+        """Put a record into a change without searching; one that does not fit is passed over."""
         record = received.record
         try:
             if self._shard.holds(received.path):
@@ -124,7 +135,7 @@ class LogIndex:
                 change.check(record.fingerprint, model=record.model, parts=fingerprints_of(record.parts))
                 change.note_model(record.model)
         except IndexMismatch as exc:
-            # it became a dead letter when it came
+            # it becomes a dead letter where it is answered for
             log.debug("offset %d: %s", received.offset, exc)
 
     def _finish_saving(self) -> None:

@@ -16,6 +16,7 @@ from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
 from streams.encoding import ImageReader, readers_of, to_parts
+from streams.shard_marks import is_key
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 
@@ -58,7 +59,7 @@ class ReencoderStage(Stage[Embedding]):
         cv2.setNumThreads(1)
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
-        """Give each record another fingerprint; removals stay as they are."""
+        """Give each record another fingerprint; removals stay as they are, and marks of shards are left out."""
         described = self._encoder.describe(self._pool.map(self._read, batch))
         return [self._outcome(received, one) for received, one in zip(batch, described, strict=True)]
 
@@ -71,6 +72,8 @@ class ReencoderStage(Stage[Embedding]):
             return exc
 
     def _outcome(self, received: Received[Embedding], described: Described | ImageError | None) -> Outcome:
+        if is_key(received.path):
+            return ()
         embedding = None
         if isinstance(described, ImageError):
             self._leave_out(described)

@@ -4,28 +4,29 @@ Neighbors are near by fingerprint, or share local codes where the records have a
 
 The topic is the truth and the index a view of it at one offset. A record sees only those before it; searching changes
 nothing, and a batch reaches the index after its transaction has committed.
+
+A shard whose turn it is not follows the log without output (streams/shard_marks.py).
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from imagetools.errors import ConfigError, IndexMismatch
 from imagetools.index.change import Change
-from imagetools.index.config import NEIGHBORS_BY_PARTS
-from imagetools.index.search import Findings, Hit
-from imagetools.local_codes import FEW_CODES, count_codes
-from schemas.neighbor_records import Neighbor, NeighborReason, ShardAnswer, ShardHit, ShardImage
-from schemas.records import Candidates, Embedding, Reply, ReplyOutcome, Request, SearchRequest
+from imagetools.index.search import Findings
+from schemas.neighbor_records import ShardAnswer, ShardImage
+from schemas.records import Embedding, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log, check_shards
 from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
+from streams.search_outputs import candidates, end_of_answers, found_in_shard, limits, more_neighbors, to_neighbors
 from streams.service import serve
-from streams.stage import Figure, Outcome, Output, Received, Stage
+from streams.shard_marks import Mark, Role, Turn, mark_in
+from streams.stage import Figure, Outcome, Received, Stage
 from streams.stand_by import StandBy
-from streams.topics import CANDIDATES, EMBEDDINGS
+from streams.topics import EMBEDDINGS
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class SearchStage(Stage[Embedding]):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._shard = config.kafka.shard
+        self._turn = Turn(self._shard)
         self.log_index = LogIndex(config)
         self._stand_by = StandBy(config.kafka, self.log_index)
         self._pending: Change | None = None
@@ -55,15 +57,27 @@ class SearchStage(Stage[Embedding]):
 
     def run(self, batch: Sequence[Received[Embedding]]) -> Sequence[Outcome]:
         """Find the candidates of each image; none for one that is gone."""
+        self._turn.begin()
         change = self.log_index.index.change()
-        outcomes = self._slicer.map(lambda piece: [self._put(change, received) for received in piece], batch)
+        outcomes = self._slicer.map(lambda piece: [self._take(change, received) for received in piece], batch)
         self._pending = change
         return outcomes
 
-    def _put(self, change: Change, received: Received[Embedding]) -> Outcome:
+    def _take(self, change: Change, received: Received[Embedding]) -> Outcome:
+        """Put a record into the change, and answer where it is this shard's turn."""
+        if (mark := mark_in(received)) is not None:
+            return self._heed(received, mark)
+        if self._turn.role is not Role.ANSWERS:
+            self.log_index.follow(change, received)
+            return ()
+        if self._shard.holds(received.path):
+            return self._put(change, received)
         record = received.record
-        if not self._shard.holds(received.path):
-            return () if record is None else self._answer_for_another_shard(change, received, record)
+        return () if record is None else self._answer_for_another_shard(change, received, record)
+
+    def _put(self, change: Change, received: Received[Embedding]) -> Outcome:
+        """Search for an image of this shard, and add it; remove it where it is gone."""
+        record = received.record
         nb_neighbors, nb_local = (0, 0) if record is None else self._wanted(record)
         try:
             result = put_record(change, received, nb_neighbors, nb_local)
@@ -76,9 +90,15 @@ class SearchStage(Stage[Embedding]):
             return ()
         if self._shard.is_whole or not record.alert:
             # an image that was loaded silently has no neighbors, and its shard alone answers for it
-            return _candidates(received, record, neighbors=_to_neighbors(change, result.neighbors))
+            return candidates(received, record, neighbors=to_neighbors(change, result.neighbors))
         image = ShardImage(result.outcome)
-        return _candidates(received, record, shard=self._answers(change, received, record, result.found, image))
+        return candidates(received, record, shard=self._answers(change, received, record, result.found, image))
+
+    def _heed(self, received: Received[Embedding], mark: Mark) -> Outcome:
+        """Let other shards answer from here on, or this one; one that has answered says that it ends."""
+        has_ended = self._turn.take(mark)
+        log.info("search: %d shards answer from offset %d on", mark.answering, received.offset)
+        return end_of_answers(received, self._shard, self.log_index.log_id) if has_ended else ()
 
     def _answer_for_another_shard(self, change: Change, received: Received[Embedding], record: Embedding) -> Outcome:
         """Search for an image that another shard holds, and sets aside where it does not fit."""
@@ -97,7 +117,7 @@ class SearchStage(Stage[Embedding]):
             record.fingerprint, nb_neighbors, digest=record.digest, parts=parts, codes=codes, nb_local=nb_local
         )
         answer = self._answers(change, received, record, found, ShardImage.ELSEWHERE)
-        return _candidates(received, record, shard=answer)
+        return candidates(received, record, shard=answer)
 
     def _wanted(self, record: Embedding) -> tuple[int, int]:
         """How many neighbors an image gets, by fingerprints and by local codes."""
@@ -124,6 +144,7 @@ class SearchStage(Stage[Embedding]):
             with self._scheduler.batch_slice():
                 self.log_index.apply(self._pending)
             self._pending = None
+        self._turn.committed()
         self.log_index.offset = offset
         self.log_index.save_if_due()
 
@@ -133,17 +154,30 @@ class SearchStage(Stage[Embedding]):
 
     # following the log
 
+    def note(self, partition: int) -> str:
+        """Return which shards answer."""
+        return self._turn.note
+
+    @property
+    def concern(self) -> str:
+        """Say that this process has nothing to do any more."""
+        if not self._owns_log or self._turn.role is not Role.NOT_NEEDED:
+            return ""
+        many = f"{self._turn.answering} shards answer" if self._turn.answering > 1 else "one search answers"
+        return f"{many} now: this process with SHARD={self._shard} is not needed any more, stop it"
+
     def restore(self, partition: int, offset: int, note: str = "") -> Iterator[str]:
         """Bring the index to exactly the committed offset: from itself, a snapshot, or the log's beginning."""
         self._stand_by.stop()
         self._owns_log, self._pending = True, None
+        self._turn.restore(note)
         self._stop_answering("replaying, 0 %")
         return self._restore(partition, offset)
 
     def _restore(self, partition: int, offset: int) -> Iterator[str]:
         for progress in self.log_index.restore(partition, offset):
             self._unavailable = progress
-            yield progress
+            yield progress if self._shard.is_whole else f"shard {self._shard}: {progress}"
         self._unavailable = ""
 
     def released(self, partition: int) -> None:
@@ -175,8 +209,11 @@ class SearchStage(Stage[Embedding]):
     # requests
 
     def owns_requests(self) -> bool | None:
-        """While this process owns the log: in any other, the index is older or empty."""
-        return self._owns_log
+        """While this process owns the log: in any other, the index is older or empty.
+
+        A shard that has not answered yet does not serve requests: its index may be far behind.
+        """
+        return self._owns_log and self._turn.serves
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Find the neighbors of each fingerprint in the index, which the current batch has not reached yet."""
@@ -208,7 +245,7 @@ class SearchStage(Stage[Embedding]):
                 return self._reply(request, ReplyOutcome.REFUSED, str(exc))
             model = index.model or ""
             if self._shard.is_whole:
-                return reply_to(request, neighbors=_to_neighbors(change, found.hits), model=model)
+                return reply_to(request, neighbors=to_neighbors(change, found.hits), model=model)
             near, local = found_in_shard(change, found)
             most = limits(nb_neighbors, self._config.nb_local, len(parts))
             answer = ShardAnswer(self._shard.index, self._shard.count, "", -1, ShardImage.ELSEWHERE, near, local, *most)
@@ -223,51 +260,6 @@ class SearchStage(Stage[Embedding]):
         """Reply with the reason from now on; returns when no request is being answered any more."""
         with self._scheduler.batch_slice():
             self._unavailable = reason
-
-
-def more_neighbors(codes: bytes, config: Config) -> int:
-    """Return how many neighbors by fingerprint an image needs beyond NB_NEIGHBORS, since its codes cannot find it."""
-    return config.nb_plain if count_codes(codes) < FEW_CODES else 0
-
-
-def limits(nb_neighbors: int, nb_local: int, nb_parts: int) -> tuple[int, int, int]:
-    """Return how many distinct fingerprints a search shows: by whole images, by later frames alone, by local codes."""
-    return nb_neighbors, min(nb_neighbors, NEIGHBORS_BY_PARTS) * (1 + 2 * nb_parts), nb_local
-
-
-def found_in_shard(change: Change, found: Findings) -> tuple[tuple[ShardHit, ...], tuple[ShardHit, ...]]:
-    """Return what a search found by fingerprints and by local codes, for `streams.shard_answers.merge`."""
-    near, local = (
-        tuple(
-            ShardHit(neighbor, hit.order, hit.node)
-            for neighbor, hit in zip(_to_neighbors(change, hits), hits, strict=True)
-        )
-        for hits in (found.near, found.local)
-    )
-    return near, local
-
-
-def _candidates(received: Received[Embedding], record: Embedding, **found: Any) -> Outcome:
-    candidates = Candidates(
-        record.request_id,
-        received.path,
-        model=record.model,
-        content=record.digest,
-        metadata=record.metadata,
-        **found,
-    )
-    return (Output(CANDIDATES, received.path, candidates),)
-
-
-def _to_neighbors(change: Change, hits: Sequence[Hit]) -> tuple[Neighbor, ...]:
-    found = []
-    for hit in hits:
-        entry = change.entry(hit.relative_path)
-        content = b"" if entry is None else entry.digest
-        found.append(
-            Neighbor(hit.relative_path, hit.score, hit.identical, NeighborReason(hit.reason), hit.rank, content)
-        )
-    return tuple(found)
 
 
 def make(config: Config) -> SearchStage:

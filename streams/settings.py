@@ -8,9 +8,10 @@ To add a setting:
    commands of the stages and the bridge have an option for each row that they read
 5. in the tests: its variable in tests/streams/test_settings.py and, for a number, a value that is too large in
    tests/project/test_settings_table.py
+6. its name in charts/imagetools/values.schema.json, or in tests/project/test_chart.py, where the chart sets it itself
 
 tests/project/test_settings_table.py compares the first three, asks for that value, and fails where `up` or `find` lacks
-an option; nothing checks the rest.
+an option; tests/project/test_chart.py checks the last; nothing checks the rest.
 Librdkafka's own settings are in streams/librdkafka.py.
 
 This module loads no library, because `imagetools --help` reads it.

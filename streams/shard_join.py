@@ -16,6 +16,7 @@ from imagetools.errors import MessageError
 from schemas.neighbor_records import ShardAnswer, ShardImage
 from schemas.records import Candidates
 from streams.shard_answers import merge
+from streams.shard_marks import is_key
 from streams.shards import Shard
 from streams.stage import Headers, Received
 
@@ -159,12 +160,18 @@ class PartitionJoin:
 
 
 def _joined(answers: dict[int, Received[Candidates]]) -> Whole | None:
-    """Return the image; None where the shard that holds it has none: it set the image aside, with a verdict."""
+    """Return the image; None where the shard that holds it has none: it set the image aside, with a verdict.
+
+    None, too, for the end of the shards' answers.
+    """
     given = [(received, received.record, received.record.shard) for received in answers.values() if received.record]
     shards = [answer for _, _, answer in given if answer is not None]
     count = shards[0].shards
     owner = next((one for one in given if one[2] is not None and one[2].image is not ShardImage.ELSEWHERE), None)
     if owner is None:
+        if is_key(given[0][1].candidate):
+            # the end of their answers, in every partition: nothing of these shards waits any longer
+            return None
         log.warning("matcher: the shard that holds %s passed it over", given[0][1].candidate)
         return None
     received, record, answer = owner

@@ -35,9 +35,10 @@ class Received(Generic[R]):
 class Output:
     """One message to send.
 
-    record     None: the image was removed
-    timestamp  milliseconds since 1970; None: now
-    headers    added to those of the input
+    record      None: the image was removed
+    timestamp   milliseconds since 1970; None: now
+    headers     added to those of the input
+    everywhere  whether each partition of the topic gets it; otherwise the one of its path
     """
 
     topic: Topic
@@ -45,6 +46,7 @@ class Output:
     record: Record | None
     timestamp: int | None = None
     headers: Headers = field(default=())
+    everywhere: bool = False
 
 
 Outcome = Sequence[Output] | ImageToolsError

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from local_kafka.provider import provide_broker
+from local_kafka.registry import LocalRegistry
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
 from tests.support.object_store import ObjectServer
@@ -57,6 +58,13 @@ def bootstrap() -> Iterator[str]:
         return
     with provide_broker() as own:
         yield own.bootstrap
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[LocalRegistry]:
+    """A schema registry in memory."""
+    with LocalRegistry.start() as started:
+        yield started
 
 
 @pytest.fixture

@@ -26,23 +26,32 @@ def kafka() -> None:
 @click.option(
     "--port", default=9092, show_default=True, type=click.IntRange(1, 65535), help="The port on this machine."
 )
-def start(data: Path, port: int) -> None:
-    """Start Kafka in the background and print its address."""
-    from local_kafka.broker import LocalKafka
+@click.option("--registry", is_flag=True, help="Also start a schema registry, and print the variable that names it.")
+@click.option(
+    "--registry-port", default=8081, show_default=True, type=click.IntRange(1, 65535), help="The registry's port."
+)
+def start(data: Path, port: int, registry: bool, registry_port: int) -> None:
+    """Start Kafka in the background and print its address.
 
-    running = LocalKafka.attach(data) or LocalKafka.start(
-        data, port=port, detached=True, progress=lambda text: click.echo(f"{text} …", err=True)
+    A registry keeps its schemas in the data folder, too, since messages name them by their numbers there.
+    """
+    from cli.background_kafka import start as run
+
+    bootstrap, url = run(
+        data, port, registry_port if registry else None, lambda text: click.echo(f"{text} …", err=True)
     )
-    click.echo(running.bootstrap)
+    click.echo(bootstrap)
+    if url:
+        click.echo(f"export SCHEMA_REGISTRY_URL={url}")
 
 
 @kafka.command()
 @_data
 def stop(data: Path) -> None:
-    """Stop the Kafka that `kafka start` started."""
-    from local_kafka.broker import LocalKafka
+    """Stop the Kafka that `kafka start` started, and its registry."""
+    from cli.background_kafka import stop as run
 
-    click.echo("stopped" if LocalKafka.stop_detached(data) else f"none runs with its data in {data}", err=True)
+    click.echo("stopped" if run(data) else f"none runs with its data in {data}", err=True)
 
 
 @click.group()
@@ -78,13 +87,13 @@ def create(environ: dict[str, str], replication: int, shards: int | None) -> Non
 
     from imagetools.errors import ConfigError
     from streams.config import Config
-    from streams.kafka.admin import create_topics, reach, shard_sets
+    from streams.kafka.admin import create_topics, reach, shard_groups
     from streams.kafka.topic_limits import raise_limits
 
     kafka = reach(Config.from_env(environ).kafka)
-    present = max(shard_sets(kafka), default=None)
+    present = shard_groups(kafka).answering
     if shards is not None and present not in (None, shards):
-        raise ConfigError(f"the index has {present} shards: `imagetools reshard --to {shards}` changes that")
+        raise ConfigError(f"the index has {present} shards: `imagetools reshard {shards}` changes that")
     kafka = replace(kafka, shard=Shard(0, shards or present or 1))
     created = create_topics(kafka, replication=replication)
     for name in created:
@@ -97,25 +106,41 @@ def create(environ: dict[str, str], replication: int, shards: int | None) -> Non
 
 
 @click.command()
-@click.option(
-    "--to", "count", required=True, type=click.IntRange(1, MAX_SHARDS), help="How many shards the index gets."
-)
+@click.argument("count", required=False, type=click.IntRange(1, MAX_SHARDS))
+@click.option("--to", "count_to", hidden=True, type=click.IntRange(1, MAX_SHARDS))
 @options.setting_options(*options.KAFKA)
-def reshard(environ: dict[str, str], count: int) -> None:
-    """Divide the index into another number of shards, while no search runs.
+def reshard(environ: dict[str, str], count: int | None, count_to: int | None) -> None:
+    """Divide the index into COUNT shards, while the service runs.
 
     \b
-    1. Stop the encoders, and wait until `imagetools status` shows no lag of the search.
-    2. Stop the search. Announcements wait in images.new.
-    3. imagetools reshard --to 4
-    4. Start search processes with SHARD=0/4 to SHARD=3/4, and the encoders. Each first reads the log of fingerprints.
+    1. imagetools reshard 3
+       makes the consumer groups of three new shards, and waits.
+    2. Start three searches, SHARD=0/3 to SHARD=2/3, beside the old ones. `imagetools up` does so by itself. Each reads
+       the log of fingerprints, then follows it without answering; the command shows how far each is.
+    3. When all have caught up, a mark in the log lets the new shards answer for all later images. The old ones answer
+       for those before it.
+    4. Stop the old searches when the command says so. It then removes their groups.
 
-    No alert is repeated and none is lost. `imagetools up --shards 4` does the same for its own service.
+    No alert is repeated and none is lost. Ctrl-C before the switch leaves the old shards in charge. Run again, the
+    command goes on where it was; with the old number instead, it takes the new shards away.
+
+    Where no search runs, the new shards go on where the old ones have stopped.
     """  # noqa: D301 - click's mark for lines to keep as they are
+    import signal
+
+    from confluent_kafka import KafkaException
+
+    from cli.reshard import reshard as run
     from streams.config import Config
     from streams.kafka.admin import reach
-    from streams.kafka.resharding import reshard as run
+    from streams.kafka.errors import with_remedy
 
-    offset = run(reach(Config.from_env(environ).kafka), count)
-    names = "SHARD=0/1" if count == 1 else f"SHARD=0/{count} to SHARD={count - 1}/{count}"
-    click.echo(f"From offset {offset:,} of the log on, {names} answer. Start them now.")
+    wanted = count or count_to
+    if wanted is None:
+        raise click.UsageError("COUNT is missing: how many shards the index gets, such as `imagetools reshard 3`")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kafka = reach(Config.from_env(environ).kafka)
+    try:
+        run(kafka, wanted)
+    except KafkaException as exc:
+        raise with_remedy(kafka, exc) from exc

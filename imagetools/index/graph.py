@@ -1,6 +1,7 @@
 """Numbered vectors, and the nearest of them: what the index asks of a library for nearest neighbors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 from imagetools.index.config import IndexConfig
@@ -40,6 +41,10 @@ class Graph(ABC):
     @abstractmethod
     def search(self, vector: Vector, size: int) -> list[tuple[int, float]]:
         """Find the nearest `size` nodes and their scores, best first; there has to be one."""
+
+    def nearest_each(self, vectors: Sequence[Vector]) -> list[int]:
+        """Return the nearest node of each of several vectors; there has to be a node."""
+        return [self.search(vector, 1)[0][0] for vector in vectors]
 
     @abstractmethod
     def copy_to(self, folder: Path) -> None:

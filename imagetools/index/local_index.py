@@ -16,11 +16,9 @@ from imagetools.index.local_segment import (
     Searchable,
     Segment,
     Stored,
-    joined,
     make_segment,
     merged,
     with_images,
-    without,
 )
 from imagetools.index.local_votes import Votes, bits_for, count_votes
 from imagetools.local_codes import LocalCodes
@@ -126,13 +124,24 @@ class LocalIndex:
         """Return the images with the most votes, at most `limit`, best first; of equal ones the earlier."""
         return LocalChange(self).search(codes, limit)
 
-    def stored(self) -> Stored:
-        """Return all codes but those of images that are gone."""
-        return without(joined(self.segments()), self._gone)[0]
+    def stored(self) -> Sequence[Segment]:
+        """Return all segments without the codes of images that are gone, for `restored`."""
+        written = (
+            merged([segment], self._gone) if lost else segment
+            for segment, lost in zip(self.segments(), self._lost, strict=True)
+        )
+        return [segment for segment in written if segment is not None]
 
     @classmethod
-    def restored(cls, stored: Stored, next_number: int) -> "LocalIndex":
+    def restored(cls, segments: Sequence[Segment], next_number: int) -> "LocalIndex":
         """Make an index of what `stored` returned."""
+        index = cls(next_number)
+        index._segments, index._lost = list(segments), [0] * len(segments)
+        return index
+
+    @classmethod
+    def of(cls, stored: Stored, next_number: int) -> "LocalIndex":
+        """Make an index of codes."""
         index = cls(next_number)
         first = row = 0
         while row < len(stored):

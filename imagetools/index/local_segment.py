@@ -197,10 +197,9 @@ def _counts(stored: Stored) -> NDArray[np.uint32]:
 
 
 def _sorted(keys: Keys) -> Entries:
-    # numpy sorts numbers of 16 bits in linear time, and stably: the lower half first, then the upper
-    order = np.argsort(keys.astype(np.uint16), kind="stable")
-    order = order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
-    return (keys[order].astype(np.uint64) << _ROW_BITS) | order.astype(np.uint64)
+    entries = (keys.astype(np.uint64) << _ROW_BITS) | np.arange(len(keys), dtype=np.uint64)
+    entries.sort()
+    return entries
 
 
 def _merged(runs: Sequence[Entries]) -> Entries:

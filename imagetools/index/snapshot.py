@@ -1,4 +1,4 @@
-"""The files of a saved index: `graph/` by its engine, `entries.npz` and `local.npz`, `index.json`, and checksums."""
+"""The files of a saved index: `graph/` by its engine, `entries.npz`, `local/`, `index.json`, and checksums."""
 
 import json
 import shutil
@@ -16,14 +16,21 @@ from imagetools.index.graph import Graph
 from imagetools.index.local_index import LocalIndex
 from imagetools.index.local_segment import Stored
 from imagetools.index.node_numbers import NodeNumbers
+from imagetools.index.saved_segments import read_segments, write_segments
 from imagetools.index.state import IndexState, StoredImages
 
-FORMAT = 5
-"""Version of the files; `read` refuses any other, and the index is built from the log once."""
+FORMAT = 6
+"""Version of the files."""
+
+CODES_ALONE = 5
+"""An earlier version, with local codes without their tables in `local.npz`. `read` refuses any other than these two,
+and the index is built from the log once."""
 
 GRAPH = "graph"
 _ENTRIES = "entries.npz"
-_LOCAL = "local.npz"
+_LOCAL = "local"
+_LOCAL_5 = "local.npz"
+_NUMBERS = "numbers.npz"
 _HEAD = "index.json"
 
 
@@ -63,18 +70,22 @@ def read(saved: Path, home: Path, config: IndexConfig) -> tuple[Graph, IndexStat
     # engines can crash on damaged bytes, so it opens nothing but the checked copy
     copy_sealed(saved, home)
     head = json.loads((home / _HEAD).read_text("utf-8"))
-    if head["format"] != FORMAT:
-        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {FORMAT}")
+    if head["format"] not in (FORMAT, CODES_ALONE):
+        raise IndexMismatch(f"{saved}: format {head['format']}, this version reads {CODES_ALONE} and {FORMAT}")
     if head["engine"] != config.graph_engine:
         raise IndexMismatch(f"{saved}: INDEX_ENGINE {head['engine']}, not {config.graph_engine}")
     if head["distance_type"] != config.distance_type:
         raise IndexMismatch(f"{saved}: DISTANCE_TYPE {head['distance_type']}, not {config.distance_type}")
     if config.dimension not in (None, head["dimension"]):
         raise IndexMismatch(f"{saved}: DIMENSION {head['dimension']}, not {config.dimension}")
-    state = _read_state(home / _ENTRIES, home / _LOCAL)
+    local, numbers = _read_local(home / _LOCAL) if head["format"] == FORMAT else _read_local_5(home / _LOCAL_5)
+    with np.load(home / _ENTRIES, allow_pickle=False) as table:
+        images = StoredImages(*(table[name] for name in StoredImages._fields))
+    state = IndexState.restored(images, local, numbers)
     state.model = head["model"]
-    for name in (_HEAD, _ENTRIES, _LOCAL):
-        (home / name).unlink()
+    for left in home.iterdir():
+        if left.name != GRAPH:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     return open_graph(home / GRAPH, config, head["dimension"]), state, head["info"]
 
 
@@ -82,25 +93,24 @@ def _write_entries(file: Path, images: StoredImages) -> None:
     np.savez(file, **images._asdict())
 
 
-def _write_local(file: Path, state: IndexState) -> None:
-    """Write the local codes of all nodes, one after the other, with the end, the number and the node of each."""
-    codes = state.local.stored()
-    np.savez(
-        file,
-        codes=codes.codes,
-        shapes=codes.shapes,
-        numbers=codes.numbers,
-        ends=codes.ends,
-        nodes=state.numbers.nodes_of(codes.numbers),
-        next_number=np.int64(state.local.next_number),
-    )
+def _write_local(folder: Path, state: IndexState) -> None:
+    """Write the local codes of all nodes, and the number and the node of each."""
+    folder.mkdir()
+    segments = state.local.stored()
+    write_segments(folder, segments)
+    numbers = np.concatenate([np.empty(0, np.uint32), *(segment.numbers for segment in segments)])
+    next_number = np.int64(state.local.next_number)
+    np.savez(folder / _NUMBERS, numbers=numbers, nodes=state.numbers.nodes_of(numbers), next_number=next_number)
 
 
-def _read_state(entries: Path, local: Path) -> IndexState:
-    with np.load(local, allow_pickle=False) as table:
+def _read_local(folder: Path) -> tuple[LocalIndex, NodeNumbers]:
+    with np.load(folder / _NUMBERS, allow_pickle=False) as table:
+        local = LocalIndex.restored(read_segments(folder), int(table["next_number"]))
+        return local, NodeNumbers.restored(table["numbers"], table["nodes"])
+
+
+def _read_local_5(file: Path) -> tuple[LocalIndex, NodeNumbers]:
+    with np.load(file, allow_pickle=False) as table:
         codes = Stored(*(table[name] for name in ("codes", "shapes", "numbers", "ends")))
-        index = LocalIndex.restored(codes, int(table["next_number"]))
-        numbers = NodeNumbers.restored(table["numbers"], table["nodes"])
-    with np.load(entries, allow_pickle=False) as table:
-        images = StoredImages(*(table[name] for name in StoredImages._fields))
-    return IndexState.restored(images, index, numbers)
+        local = LocalIndex.of(codes, int(table["next_number"]))
+        return local, NodeNumbers.restored(table["numbers"], table["nodes"])

@@ -3,6 +3,7 @@
 Distances are computed by whatever instructions the processor has; the wheel holds code for all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +93,13 @@ class UsearchGraph(Graph):
         vectors = np.asarray(graph.get(nodes), np.float32)
         scores = [score_of(distance, kind) for distance in distances(vector, vectors, kind).tolist()]
         return sorted(zip(nodes.tolist(), scores, strict=True), key=lambda hit: -hit[1])
+
+    def nearest_each(self, vectors: Sequence[Vector]) -> list[int]:
+        """See `Graph`; on several cores."""
+        graph, sought = self._graph, np.stack([self.kept(vector) for vector in vectors])
+        found = graph.search(sought, 1, threads=self.config.threads, exact=len(graph) <= FEW)
+        nodes: list[int] = np.reshape(found.keys, -1).tolist()
+        return nodes
 
     def copy_to(self, folder: Path) -> None:
         """See `Graph`."""

@@ -48,6 +48,8 @@ class View:
         self._numbered: dict[int, int] = {}
         # an image is often added right after a search for it
         self._recent: dict[bytes, list[tuple[int, float]]] = {}
+        # the nearest node of the graph, where it was looked for ahead
+        self._ahead: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         """Return how many images were added or removed."""
@@ -90,6 +92,14 @@ class View:
             hits = sorted(hits + self._nearest_rows(vector, max(size, 1)), key=lambda hit: -hit[1])
         self._recent[vector.tobytes()] = hits
         return hits[:size]
+
+    def look_ahead(self, fingerprints: Sequence[Vector]) -> None:
+        """See `Change`."""
+        vectors = [np.ascontiguousarray(fingerprint, dtype=np.float32) for fingerprint in fingerprints]
+        vectors = [v for v in vectors if v.shape == (self.dimension,) and np.isfinite(v).all() and v.any()]
+        if vectors and self._state.nb_nodes:
+            nodes = self._graph.nearest_each(vectors)
+            self._ahead.update((vector.tobytes(), node) for vector, node in zip(vectors, nodes, strict=True))
 
     def with_detail_of(self, codes: LocalCodes, size: int) -> list[tuple[int, float]]:
         """Find the nodes that share local codes, of the graph and of this batch, and their votes, best first."""
@@ -218,6 +228,9 @@ class View:
     def _perhaps_equal(self, vector: Vector) -> list[int]:
         """The live nodes that may have an equal fingerprint: much quicker than all of this batch in their order."""
         rows = [node for node in self._rows.perhaps_equal(vector) if self.is_live(node)]
+        ahead = self._ahead.get(vector.tobytes())
+        if ahead is not None and self.is_live(ahead):
+            return [*rows, ahead]
         return rows + [node for node, _ in self._nearest_in_graph(vector, 1)[:1]]
 
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from streams.config import KafkaConfig
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
+from streams.shard_marks import ShardGroup, ShardGroups
 from streams.shards import Shard, shards_named
 from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
 
@@ -81,7 +82,7 @@ def create_topics(
         second = topic is EMBEDDINGS and kafka.in_second_log and kafka.topic(topic.name) not in made
         if topic in wanted and not second:
             only_new = only_new_groups and (stage not in ALSO_READS or has_grouped(admin, kafka))
-            if topic is EMBEDDINGS and other_shards(kafka):
+            if topic is EMBEDDINGS and shard_groups(kafka).counts not in ([], [kafka.shard.count]):
                 # another number of shards would repeat every alert; `reshard` says where it goes on
                 continue
             for member in kafka.shards if topic is EMBEDDINGS else [kafka]:
@@ -95,26 +96,21 @@ def create_topics(
     return made
 
 
-def shard_sets(kafka: KafkaConfig) -> dict[int, dict[Shard, int]]:
-    """Return the offsets of the groups that follow the log of embeddings as shards, by how many shards there are."""
+def shard_groups(kafka: KafkaConfig) -> ShardGroups:
+    """Return the groups that follow the log of embeddings as shards, those of all numbers."""
     admin = admin_client(kafka)
     whole = replace(kafka, shard=Shard())
     names = {one.group_id for one in admin.list_consumer_groups(request_timeout=TIMEOUT_S).result().valid}
-    found: dict[int, dict[Shard, int]] = {}
+    found = []
     for shard in shards_named(whole.group("search"), names):
         group = GroupOffsets(replace(kafka, shard=shard), "search")
         try:
-            offset = _retry(group.read).get(0)
+            committed = _retry(group.read_noted).get(0)
         finally:
             group.close()
-        if offset is not None:
-            found.setdefault(shard.count, {})[shard] = offset
-    return found
-
-
-def other_shards(kafka: KafkaConfig) -> int | None:
-    """Return how many shards follow the log where it is another number than in `kafka`."""
-    return next((count for count in shard_sets(kafka) if count != kafka.shard.count), None)
+        if committed is not None:
+            found.append(ShardGroup(shard, *committed))
+    return ShardGroups(tuple(found))
 
 
 def has_grouped(admin: AdminClient, kafka: KafkaConfig) -> bool:
@@ -192,7 +188,7 @@ def delete_topics(kafka: KafkaConfig) -> None:
     """
     admin = admin_client(kafka)
     groups = [kafka.group(stage) for stage in READS if stage != "search"]
-    groups += [replace(kafka, shard=shard).group("search") for shards in shard_sets(kafka).values() for shard in shards]
+    groups += [replace(kafka, shard=group.shard).group("search") for group in shard_groups(kafka)]
     groups += [requests_group(kafka, stage) for stage in ANSWERS]
     groups += [kafka.group(f"{stage}.{kafka.embeddings}") for stage in ALSO_READS]
     _retry(lambda: delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
@@ -239,15 +235,20 @@ class GroupOffsets:
 
     def read(self, timeout_s: float = TIMEOUT_S) -> dict[int, int]:
         """Return the committed offset of each partition that has one. KafkaException when the topic is missing."""
+        return {number: offset for number, (offset, _) in self.read_noted(timeout_s).items()}
+
+    def read_noted(self, timeout_s: float = TIMEOUT_S) -> dict[int, tuple[int, str]]:
+        """Return the committed offset of each partition that has one, and what is noted beside it."""
         found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         if found.error is not None:
             raise KafkaException(found.error)
         asked = [TopicPartition(self._topic, number) for number in found.partitions]
-        return {part.partition: part.offset for part in self._consumer.committed(asked, timeout_s) if part.offset >= 0}
+        parts = self._consumer.committed(asked, timeout_s)
+        return {part.partition: (part.offset, part.metadata or "") for part in parts if part.offset >= 0}
 
-    def set(self, offsets: Mapping[int, int]) -> None:
-        """Commit offsets for a group without members."""
-        parts = [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
+    def set(self, offsets: Mapping[int, int], note: str = "") -> None:
+        """Commit offsets for a group without members, and a note beside each."""
+        parts = [TopicPartition(self._topic, number, offset, note) for number, offset in offsets.items()]
         for part in self._consumer.commit(offsets=parts, asynchronous=False) or ():
             if part.error is not None:
                 raise KafkaException(part.error)

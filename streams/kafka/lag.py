@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
 from streams.kafka import clients
-from streams.kafka.admin import GroupOffsets, end_offsets
+from streams.kafka.admin import GroupOffsets, end_offsets, shard_groups
 from streams.shards import Shard, shards_named
 from streams.topics import ALSO_READS, READS, Topic
 
@@ -73,7 +73,11 @@ class LagSampler:
             one.group_id for one in self._admin.list_consumer_groups(request_timeout=COUNT_TIMEOUT_S).result().valid
         }
         whole = replace(self._kafka, shard=Shard())
-        count = max((shard.count for shard in shards_named(whole.group("search"), names)), default=1)
+        counts = {shard.count for shard in shards_named(whole.group("search"), names)}
+        count = max(counts, default=1)
+        if len(counts) > 1:
+            # others follow the log beside those that answer
+            count = shard_groups(self._kafka).answering or count
         members = replace(self._kafka, shard=Shard(0, count)).shards
         if count == 1:
             return self._sample("search")

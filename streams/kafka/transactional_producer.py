@@ -52,10 +52,18 @@ class TransactionalProducer:
         self._producer.begin_transaction()
 
     def send(self, output: Output, headers: Headers) -> None:
-        """Produce a record with the headers of its input and its own. RegistryAway."""
+        """Produce a record with the headers of its input and its own. RegistryAway, KafkaException."""
         topic = self._kafka.topic(output.topic.name)
         value = None if output.record is None else self._codec.encode(topic, output.record)
-        self._produce(topic, output.path.encode(), value, (*headers, *output.headers), output.timestamp)
+        for partition in self._partitions(topic) if output.everywhere else (BY_KEY,):
+            own = (*headers, *output.headers)
+            self._produce(topic, output.path.encode(), value, own, output.timestamp, partition)
+
+    def _partitions(self, topic: str) -> list[int]:
+        found = self._producer.list_topics(topic, timeout=INIT_TIMEOUT_S).topics[topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return list(found.partitions)
 
     def send_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, partition: int = BY_KEY

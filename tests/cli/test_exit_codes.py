@@ -141,7 +141,7 @@ READ_BY = {
     "matcher": OF_STAGES | OF_KAFKA,
     "grouping": OF_STAGES | OF_KAFKA,
     "bridge": OF_KAFKA | OF_BRIDGE - {"BRIDGE_HOST"},
-    "reshard --to 2": OF_STAGES | OF_KAFKA,
+    "reshard 2": OF_STAGES | OF_KAFKA,
     "groups": OF_STAGES | OF_KAFKA,
     "groups show a.png": OF_STAGES | OF_KAFKA,
     "decide a.png b.png not-duplicate": OF_STAGES | OF_KAFKA,

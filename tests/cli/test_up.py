@@ -230,6 +230,28 @@ def test_the_index_is_divided_among_searches_and_stays_so(kafka, service, tmp_pa
     reader.close()
 
 
+def test_the_index_of_a_running_service_moves_to_more_shards_by_one_command(kafka, service, tmp_path):
+    paths = write_groups(tmp_path / "images", 6)
+    up = start(*service, "--shards", "2", log=tmp_path / "up")
+    up.said("The index moves to 2 shards")
+    announce(kafka, paths[:9])
+    reader = Reader(kafka, DUPLICATES, VERDICTS).until(lambda r: len(r.seen["verdicts"]) == 9)
+    settings = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "TOPIC_PREFIX": kafka.prefix}
+    moves = start("reshard", "3", log=tmp_path / "moves", environ=settings)
+    up.said("The index moves to 3 shards: starting them")
+    moves.said("Switched: from offset")
+    announce(kafka, paths[9:], first=10)
+    assert "Done: SHARD=0/3 to SHARD=2/3 answer" in moves.ends(0)
+    up.said("Stopped 2 shards, which are not needed any more")
+    reader.until(lambda r: len(r.seen["verdicts"]) == len(paths)).settled()
+    pairs = pairs_of(reader.seen["duplicates"])
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == group_pairs(6)
+    reader.close()
+    up.process.send_signal(signal.SIGINT)
+    up.ends(0)
+
+
 def test_a_port_in_use_ends_a_bridge_with_the_flag_that_names_another(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -7,8 +7,10 @@ from pathlib import Path
 from schemas.records import ImageNew
 from streams import encoder_consumer, matcher_consumer
 from streams.config import Config, KafkaConfig
-from streams.kafka.resharding import reshard
+from streams.kafka.admin import shard_groups
+from streams.kafka.resharding import prepare, reshard, write_mark
 from streams.search_consumer import SearchStage
+from streams.shard_marks import Mark
 from streams.shards import Shard, shard_of
 from streams.topics import EMBEDDINGS, IMAGES_NEW
 from tests.streams.test_search_stage import embedding, vectors
@@ -58,6 +60,48 @@ def test_a_search_has_the_neighbors_of_all_shards_or_names_the_one_that_is_missi
         wrong = asked.post(SEARCH, {"nb_neighbors": 5, "vec_features": [0.5] * 7})
         assert wrong.status == 422
         assert wrong.json["error_message"].startswith("vec_features: a fingerprint of 7")
+
+
+def test_requests_are_answered_by_the_old_shards_or_the_new_ones_while_the_index_moves(
+    kafka: KafkaConfig, tmp_path: Path
+) -> None:
+    rows = vectors(40)
+    reshard(kafka, 2)
+    two, three = (replace(kafka, shard=Shard(0, count)).shards for count in (2, 3))
+    send(kafka, EMBEDDINGS, [(f"{n}", embedding(f"{n}", rows[n], n)) for n in range(40)])
+    query = rows[0] + rows[1] + rows[2] + rows[3]
+    best = [f"{n}" for n in sorted(range(40), key=lambda n: -float(rows[n] @ query))[:5]]
+    assert all(len({shard_of(path, count) for path in best}) > 1 for count in (2, 3))
+    body = {"nb_neighbors": 5, "vec_features": query.tolist()}
+
+    def stage(member: KafkaConfig) -> SearchStage:
+        return SearchStage(Config(kafka=member, index_dir=tmp_path / "index"))
+
+    with ExitStack() as stack:
+        asked = stack.enter_context(bridge(kafka, tmp_path, BRIDGE_TIMEOUT_S="5")).wait_ready()
+
+        def found() -> list[str]:
+            answer = asked.post(SEARCH, body)
+            return [one["relative_path"] for one in answer.json["response"].get("neighbors", ())]
+
+        with ExitStack() as old:
+            for member in two:
+                old.enter_context(answering(member, stage(member)))
+            eventually(lambda: found() == best)
+            prepare(kafka, 3)
+            new = [stage(member) for member in three]
+            for member, one in zip(three, new, strict=True):
+                stack.enter_context(answering(member, one))
+            probe = write_mark(kafka, Mark(2, 3))
+            while not all(group.offset > probe for group in shard_groups(kafka)):
+                assert found() == best
+            assert not any(one.owns_requests() for one in new), "they have not answered yet"
+            assert found() == best
+            write_mark(kafka, Mark(3, 2))
+            while not all(one.owns_requests() for one in new):
+                assert found() == best, "no request falls between them"
+            assert found() == best
+        assert found() == best, "without the old ones"
 
 
 def test_an_upload_is_compared_with_the_images_of_all_shards(kafka: KafkaConfig, tmp_path: Path) -> None:

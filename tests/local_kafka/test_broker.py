@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -219,13 +218,6 @@ def test_a_container_serves_where_an_engine_answers() -> None:
         pytest.skip(f"no Docker engine answers: {exc}")
     with kafka:
         make_topic(kafka.bootstrap, "a")
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[LocalRegistry]:
-    with LocalRegistry.start() as started:
-        yield started
-    started.stop()
 
 
 def test_nobody_outside_this_machine_reaches_the_registry(registry: LocalRegistry) -> None:

@@ -37,7 +37,8 @@ SUB_ROOMS = {
 """Which other rooms of the library each of its rooms may import; "imagetools" is the files at its top."""
 
 STREAM_BASE = {
-    "streams.config", "streams.settings", "streams.topics", "streams.stage", "streams.shards", "streams.shard_answers"
+    "streams.config", "streams.settings", "streams.topics", "streams.stage", "streams.shards", "streams.shard_marks",
+    "streams.shard_answers",
 }  # fmt: skip
 """The files at the top of streams that its sub-rooms may import."""
 

@@ -22,6 +22,7 @@ from urllib.request import urlopen
 import click
 import pytest
 import yaml
+from confluent_kafka.admin import AdminClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from cli.main import main
+from local_kafka import registry
 from local_kafka.broker import LocalKafka
 from local_kafka.node import KAFKA, VERSION
 from local_kafka.ports import free_ports
@@ -42,6 +44,8 @@ from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+PROFILES: dict[str, Any] = {name: service for name, service in SERVICES.items() if "profiles" in service}
+MONITORING = ROOT / "monitoring"
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "imagetools"}
 STAGES = ("encoder", "search", "matcher", "grouping")
 DEADLINE_S = 60.0
@@ -235,6 +239,56 @@ def test_a_cluster_with_a_password_and_tls_is_reached_by_variables(tmp_path: Pat
         assert "team.images.new" in made.stdout.split()
 
 
+def test_what_the_profiles_add_is_pinned_and_open_to_this_machine_alone() -> None:
+    assert {name: service["profiles"] for name, service in PROFILES.items()} == {
+        "registry": ["registry"], "prometheus": ["monitoring"], "grafana": ["monitoring"]
+    }  # fmt: skip
+    assert SERVICES["registry"]["image"].endswith(f":{registry.VERSION}")
+    for service in PROFILES.values():
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"])
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_every_file_that_the_compose_file_mounts_is_there() -> None:
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    files = [path for path in mounted if path.startswith("./")]
+    assert len(files) == 5
+    assert all((ROOT / path).is_file() for path in files)
+    assert all(name in COMPOSE["volumes"] for name in mounted if re.fullmatch(r"\w+", name))
+
+
+def test_prometheus_asks_every_container_where_it_serves_its_metrics() -> None:
+    config = yaml.safe_load((MONITORING / "compose" / "prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
+    assert set(jobs) == {"imagetools-stages", "imagetools-bridge"}
+    assert set(jobs["imagetools-stages"]["names"]) == set(STAGES)
+    for stage in STAGES:
+        own = Config.from_env(environment(SERVICES[stage]))
+        assert (own.metrics_host, own.metrics_port) == ("0.0.0.0", jobs["imagetools-stages"]["port"])
+    assert jobs["imagetools-bridge"]["names"] == ["bridge"]
+    assert jobs["imagetools-bridge"]["port"] in BridgeConfig().contract_ports
+    assert config["rule_files"] == ["alerts.yml"]
+    there = mounts(SERVICES["prometheus"])
+    assert {"/etc/prometheus/prometheus.yml", "/etc/prometheus/alerts.yml", "/prometheus"} == set(there)
+    shards = yaml.safe_load((ROOT / "docker-compose.shards.yml").read_text())["services"]
+    assert shards["search-1"]["networks"]["default"]["aliases"] == ["search"]
+
+
+def test_grafana_finds_its_prometheus_and_the_dashboard() -> None:
+    there = mounts(SERVICES["grafana"])
+    (source,) = yaml.safe_load((MONITORING / "compose" / "datasource.yml").read_text())["datasources"]
+    assert (source["type"], source["isDefault"]) == ("prometheus", True)
+    host, port = source["url"].removeprefix("http://").split(":")
+    assert SERVICES[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    (provider,) = yaml.safe_load((MONITORING / "compose" / "dashboards.yml").read_text())["providers"]
+    home = environment(SERVICES["grafana"])["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert provider["type"] == "file"
+    assert provider["options"]["path"] == str(Path(home).parent)
+    assert home in there
+    for kind in ("datasources", "dashboards"):
+        assert f"/etc/grafana/provisioning/{kind}/imagetools.yml" in there
+
+
 class Compose:
     """The compose file's services as processes: their commands and environments, on free ports and in a folder.
 
@@ -274,6 +328,16 @@ class Compose:
         log = self._folder / "kafka.log"
         return JavaProcess(["-Xmx512m", "-cp", class_path, "kafka.Kafka", str(final / "server.properties")], log=log)
 
+    def registry(self) -> "subprocess.Popen[bytes]":
+        """The schema registry, configured by the variables that its image reads."""
+        settings = {name: self.here(value) for name, value in environment(SERVICES["registry"]).items()}
+        port, management = free_ports(2)
+        settings |= {"QUARKUS_HTTP_PORT": str(port), "QUARKUS_MANAGEMENT_PORT": str(management)}
+        jar = fetch(registry.REGISTRY) / "quarkus-run.jar"
+        self.registry_url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
+        with (self._folder / "registry.log").open("wb") as log:
+            return subprocess.Popen([str(java()), "-Xmx256m", "-jar", str(jar)], env=settings, stdout=log, stderr=log)
+
     def healthy(self) -> bool:
         """Whether Kafka's health check passes."""
         kind, *command = SERVICES["kafka"]["healthcheck"]["test"]
@@ -312,35 +376,77 @@ def sizes_of_groups(reader: Reader) -> list[int]:
     return sorted(record.member_count for record in newest.values() if record is not None)
 
 
+def subjects_of(url: str, registry: "subprocess.Popen[bytes]", folder: Path) -> set[str]:
+    """Return the subjects of a registry, as soon as it answers."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            with urlopen(f"{url}/subjects") as answer:
+                return set(json.loads(answer.read()))
+        except OSError:
+            said = (folder / "registry.log").read_text()
+            assert registry.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+
+
 def test_what_the_compose_file_runs_finds_duplicates(compose: Compose, tmp_path: Path) -> None:
+    """With the profile "registry"."""
     images = tmp_path / "images"
     write_groups(images, 2)
-    (port,) = free_ports(1)
-    topics = compose.start("topics")
-    assert topics.wait(DEADLINE_S) == 0, (tmp_path / "topics.log").read_text()
+    port, *metrics = free_ports(1 + len(STAGES))
     with ExitStack() as stack:
-        stages = {
-            "encoder": compose.start("encoder", IMAGES_DIR=images),
-            "search": compose.start("search", INDEX_DIR=tmp_path / "location"),
-            "matcher": compose.start("matcher", IMAGES_DIR=images),
-            "grouping": compose.start("grouping", IMAGES_DIR=images),
-            "bridge": compose.start("bridge", IMAGES_DIR=images, SERVER_PORT=port, BRIDGE_DIR=tmp_path / "bridge"),
+        running = compose.registry()
+        stack.callback(running.wait)
+        stack.callback(running.kill)
+        topics = compose.start("topics")
+        assert topics.wait(DEADLINE_S) == 0, (tmp_path / "topics.log").read_text()
+        subjects_of(compose.registry_url, running, tmp_path)
+        more: dict[str, dict[str, object]] = {
+            "encoder": {"IMAGES_DIR": images},
+            "search": {"INDEX_DIR": tmp_path / "location"},
+            "matcher": {"IMAGES_DIR": images},
+            "grouping": {"IMAGES_DIR": images},
         }
+        stages = {
+            name: compose.start(name, **more[name], METRICS_PORT=own, SCHEMA_REGISTRY_URL=compose.registry_url)
+            for name, own in zip(STAGES, metrics, strict=True)
+        }
+        stages["bridge"] = compose.start(
+            "bridge",
+            IMAGES_DIR=images,
+            SERVER_PORT=port,
+            BRIDGE_DIR=tmp_path / "bridge",
+            SCHEMA_REGISTRY_URL=compose.registry_url,
+        )
         for stage in stages.values():
             stack.callback(stage.wait)
             stack.callback(stage.kill)
-        host = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": compose.outside, "IMAGES_DIR": str(images)}
+        host = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": compose.outside,
+            "SCHEMA_REGISTRY_URL": compose.registry_url,
+            "IMAGES_DIR": str(images),
+        }
+        outside = KafkaConfig(compose.outside, registry=compose.registry_url)
         subprocess.run([sys.executable, "-m", "imagetools", "produce", str(images)], env=host, check=True)
-        reader = Reader(KafkaConfig(compose.outside), DUPLICATES, VERDICTS)
+        reader = Reader(outside, DUPLICATES, VERDICTS)
         reader.until(lambda seen: len(seen.seen["verdicts"]) == 6)
         reader.close()
         with urlopen(f"http://127.0.0.1:{port}/v1/duplicates", (images / "0.png").read_bytes()) as answer:
             found = json.loads(answer.read())["response"]["duplicated"]
         assert "0 re-encoded.jpg" in {one["relative_path"] for one in found}
         assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(2)
-        groups = Reader(KafkaConfig(compose.outside), GROUPS)
+        groups = Reader(outside, GROUPS)
         groups.until(lambda seen: sizes_of_groups(seen) == [3, 3])
         groups.close()
+        assert {"images.new-value", "duplicates-value", "groups-value"} <= subjects_of(
+            compose.registry_url, running, tmp_path
+        )
+        assert "kafkasql-journal" in AdminClient(outside.client()).list_topics(timeout=DEADLINE_S).topics
+        for own in metrics:
+            with urlopen(f"http://127.0.0.1:{own}/metrics") as answer:
+                assert b"imagetools_records_in_total" in answer.read()
         for stage in stages.values():
             stage.terminate()
         for name, stage in stages.items():

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +75,22 @@ def test_every_panel_reads_the_data_source_that_a_person_chooses():
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Prometheus")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Prometheus")
+
+
+@needs_promtool
 @pytest.mark.parametrize("words", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")])
 def test_promtool_accepts_the_configuration_and_the_rules_fire_when_they_should(words):
-    run = subprocess.run(["promtool", *words], cwd=MONITORING, capture_output=True, text=True, check=False)
+    accepted(MONITORING, *words)
+
+
+@needs_promtool
+def test_promtool_accepts_what_the_compose_file_mounts(tmp_path):
+    for name in ("compose/prometheus.yml", "alerts.yml"):
+        shutil.copy(MONITORING / name, tmp_path)
+    accepted(tmp_path, "check", "config", "prometheus.yml")
+
+
+def accepted(folder: Path, *words: str) -> None:
+    run = subprocess.run(["promtool", *words], cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

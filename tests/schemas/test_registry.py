@@ -5,14 +5,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
+from confluent_kafka.schema_registry import Schema, SchemaRegistryError
 
 from imagetools.errors import ConfigError, MessageError, RegistryAway
 from imagetools.fingerprint.encoder import Encoder
@@ -21,7 +20,7 @@ from local_kafka.ports import free_ports
 from local_kafka.registry import LocalRegistry
 from schemas.codec import ConfluentCodec, codec, published_schemas
 from schemas.neighbor_records import Neighbor
-from schemas.records import Candidates, Duplicates, Embedding, ImageNew, Record, Reply, State, Verdict, VerdictOutcome
+from schemas.records import Candidates, Embedding, ImageNew, Record, State, Verdict, VerdictOutcome
 from streams.config import Config, KafkaConfig
 from streams.encoder_consumer import EncoderStage
 from streams.topics import DEAD_LETTERS, EMBEDDINGS, IMAGES_NEW, VERDICTS
@@ -33,18 +32,6 @@ RECORDS: tuple[Record, ...] = (
     Candidates(1, "a.jpg", (Neighbor("b.jpg", 0.5, identical=True),), "m:1:160"),
     Verdict(None, "a.jpg", VerdictOutcome.DEAD_LETTER, "broken"),
 )
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[LocalRegistry]:
-    with LocalRegistry.start() as started:
-        yield started
-
-
-@pytest.fixture
-def client(registry: LocalRegistry) -> Iterator[SchemaRegistryClient]:
-    with SchemaRegistryClient({"url": registry.url}) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
@@ -89,18 +76,6 @@ def test_a_message_of_an_older_schema_is_read_with_the_newer_ones_defaults(regis
     number = client.register_schema("older-value", Schema(json.dumps(older), "AVRO"))
     value = b"\0" + number.to_bytes(4) + b"\x0e\x0aa.jpg"
     assert codec(registry.url).decode("older", ImageNew, value) == ImageNew(7, "a.jpg", alert=True)
-
-
-COMPARED = [ImageNew, Embedding, Candidates, Duplicates, Verdict, Reply]
-
-
-@pytest.mark.parametrize("kind", COMPARED, ids=lambda kind: kind.__name__)
-def test_each_version_of_a_schema_is_compatible_with_the_one_before(registry, client, kind):
-    subject = f"versions-{kind.__name__}-value"
-    schemas = published_schemas(kind)
-    for schema in schemas:
-        client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
-    assert client.get_versions(subject) == list(range(1, len(schemas) + 1))
 
 
 def refused(registry: LocalRegistry, value: bytes) -> str:

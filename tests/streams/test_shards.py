@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tests.streams.test_search_stage import embedding, vectors
 
 PICTURES = vectors(12, seed=3)
 Sent = tuple[str, Candidates]
+T = TypeVar("T")
 CLEAR = 0.5
 """Neighbors below this score are anybody's: no two pictures are as near."""
 
@@ -69,9 +71,7 @@ def run(folder: Path, shard: Shard, log: Sequence[tuple[str, Embedding | None]])
     return sent  # type: ignore[return-value]
 
 
-def interleaved(
-    rng: random.Random, sent: Sequence[Sequence[tuple[str, Candidates]]]
-) -> Iterator[tuple[str, Candidates]]:
+def interleaved(rng: random.Random, sent: Sequence[Sequence[T]]) -> Iterator[T]:
     """The messages of all shards in one order, each shard's own kept; for a while one of them stands still."""
     waiting = [list(reversed(one)) for one in sent]
     while any(waiting):

@@ -28,7 +28,7 @@ FLIPS = 200
 FILES = {
     "index.json",
     "entries.npz",
-    "local.npz",
+    "local/numbers.npz",
     SUMS,
     "graph/hnsw",
 }

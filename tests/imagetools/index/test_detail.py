@@ -14,6 +14,7 @@ from imagetools.errors import IndexMismatch, SnapshotDamaged
 from imagetools.index.config import MAX_PER_NODE
 from imagetools.index.entry import Entry
 from imagetools.index.index import Index
+from imagetools.index.local_segment import joined
 from imagetools.index.search import Hit, Reason
 from imagetools.local_codes import LocalCodes
 from tests.imagetools.index.local_pictures import KEYPOINTS, both, codes_of, view_of
@@ -154,18 +155,44 @@ def test_a_snapshot_keeps_the_codes(index, tmp_path: Path):
     again.close()
 
 
+def test_a_snapshot_without_tables_is_read(index, tmp_path: Path):
+    """As the version before wrote it: the codes of all images, one after the other."""
+    saved = tmp_path / "saved"
+    for n in range(30):
+        index.add(str(n), VECTORS[n], order=n, codes=codes_of(n))
+    index.remove("3")
+    index.save(saved)
+    with np.load(saved / "local" / "numbers.npz") as table:
+        numbers = dict(table)
+    codes = joined(index.local.stored())
+    arrays = {name: getattr(codes, name) for name in ("codes", "shapes", "numbers", "ends")}
+    np.savez(saved / "local.npz", **arrays, nodes=numbers["nodes"], next_number=numbers["next_number"])
+    shutil.rmtree(saved / "local")
+    head = json.loads((saved / "index.json").read_text())
+    (saved / "index.json").write_text(json.dumps(head | {"format": 5}))
+    (saved / SUMS).unlink()
+    seal(saved)
+    again, _ = Index.load(saved)
+    for n in range(30):
+        assert by_detail(again, codes_of(n)) == by_detail(index, codes_of(n))
+    assert names(by_detail(again, codes_of(4))) == ["4"]
+    again.add("new", VECTORS[35], order=40, codes=codes_of(40))
+    assert names(by_detail(again, codes_of(40))) == ["new"]
+    again.close()
+
+
 def test_a_snapshot_from_before_local_codes_is_refused(index, tmp_path: Path):
     """The log may hold codes that the version which wrote it passed over."""
     saved = tmp_path / "saved"
     index.add("a", VECTORS[0], order=0, codes=codes_of(0))
     index.save(saved)
     # as version 3 wrote it
-    (saved / "local.npz").unlink()
+    shutil.rmtree(saved / "local")
     head = json.loads((saved / "index.json").read_text())
     (saved / "index.json").write_text(json.dumps(head | {"format": 3}))
     (saved / SUMS).unlink()
     seal(saved)
-    with pytest.raises(IndexMismatch, match="format 3, this version reads 5"):
+    with pytest.raises(IndexMismatch, match="format 3, this version reads 5 and 6"):
         Index.load(saved)
 
 
@@ -174,23 +201,24 @@ def test_a_damaged_snapshot_is_refused(index, tmp_path: Path):
     index.save(tmp_path / "saved")
     damaged = tmp_path / "damaged"
     shutil.copytree(tmp_path / "saved", damaged)
-    data = bytearray((damaged / "local.npz").read_bytes())
-    data[len(data) // 2] ^= 1
-    (damaged / "local.npz").write_bytes(data)
-    with pytest.raises(SnapshotDamaged, match=r"local\.npz is not what was saved"):
+    file = damaged / "local" / "00000-rows.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(SnapshotDamaged, match=r"local/00000-rows\.npy is not what was saved"):
         Index.load(damaged)
     missing = tmp_path / "missing"
     shutil.copytree(tmp_path / "saved", missing)
-    (missing / "local.npz").unlink()
-    with pytest.raises(SnapshotDamaged, match=r"local\.npz is missing"):
+    (missing / "local" / "00000-rows.npy").unlink()
+    with pytest.raises(SnapshotDamaged, match=r"local/00000-rows\.npy is missing"):
         Index.load(missing)
     later = tmp_path / "later"
     shutil.copytree(tmp_path / "saved", later)
     head = json.loads((later / "index.json").read_text())
-    (later / "index.json").write_text(json.dumps(head | {"format": 6}))
+    (later / "index.json").write_text(json.dumps(head | {"format": 7}))
     (later / SUMS).unlink()
     seal(later)
-    with pytest.raises(IndexMismatch, match="format 6, this version reads 5"):
+    with pytest.raises(IndexMismatch, match="format 7, this version reads 5 and 6"):
         Index.load(later)
 
 

@@ -356,3 +356,33 @@ def test_any_sequence_of_changes_agrees_with_a_dictionary(engine, steps):
                 assert len(exact) == len(set(exact)) == min(len(mine), MAX_PER_NODE)
         assert {e.relative_path for e in index.entries()} == committed.keys()
     index.close()
+
+
+BATCHES = st.lists(
+    st.lists(st.tuples(st.sampled_from(["add", "remove"]), st.integers(0, 7), st.integers(0, 5)), max_size=6),
+    max_size=6,
+)
+
+
+@pytest.mark.parametrize("engine", INDEX_ENGINES)
+@settings(max_examples=40, deadline=None)
+@given(batches=BATCHES)
+def test_looking_ahead_changes_nothing_but_the_time(engine, batches):
+    """Also where an equal fingerprint left, or came, in the same change."""
+    pool = random_vectors(6, d=16)
+    one, other = (Index(IndexConfig(engine=engine)) for _ in range(2))
+    for number, batch in enumerate(batches):
+        changes = one.change(), other.change()
+        changes[0].look_ahead([*pool, pool[0][:3], np.zeros(16, np.float32)])
+        for change in changes:
+            for step, name, shown in batch:
+                if step == "add":
+                    change.add(Entry(number, f"{name}.jpg"), pool[shown])
+                else:
+                    change.remove(f"{name}.jpg")
+            change.apply()
+        assert one.nb_nodes == other.nb_nodes
+        for query in pool:
+            assert one.search(query, 6) == other.search(query, 6)
+    one.close()
+    other.close()

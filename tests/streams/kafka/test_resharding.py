@@ -11,7 +11,7 @@ import pytest
 from cli.status import silent_shards
 from imagetools.errors import ConfigError
 from streams.config import Config, KafkaConfig
-from streams.kafka.admin import GroupOffsets, create_topics, shard_sets
+from streams.kafka.admin import GroupOffsets, create_topics, shard_groups
 from streams.kafka.lag import LagSampler
 from streams.kafka.resharding import reshard
 from streams.search_consumer import SearchStage, make
@@ -48,12 +48,12 @@ def test_one_three_and_two_shards_answer_one_after_the_other(kafka, tmp_path):
     announce(kafka, range(20, 40))
     assert reshard(kafka, 3) == 20
     three = replace(kafka, shard=Shard(0, 3))
-    assert {count: set(shards.values()) for count, shards in shard_sets(kafka).items()} == {3: {20}}
+    assert {(group.shard.count, group.offset) for group in shard_groups(kafka)} == {(3, 20)}
     run_until(three, tmp_path, reader, 20 + 3 * 20)
     # the topics are there, and a search of another number would repeat every alert
     create_topics(kafka)
-    assert list(shard_sets(kafka)) == [3]
-    with pytest.raises(ConfigError, match="reshard --to 1"):
+    assert shard_groups(kafka).counts == [3]
+    with pytest.raises(ConfigError, match="reshard 1"):
         make(config(kafka, tmp_path))
     announce(kafka, range(40, 60))
     assert reshard(kafka, 2) == 40
@@ -82,7 +82,7 @@ def test_shards_that_run_or_stand_at_different_places_do_not_move(kafka, tmp_pat
     group.close()
     with pytest.raises(ConfigError, match="0/2 at 1, 1/2 at 0"):
         reshard(kafka, 3)
-    assert list(shard_sets(kafka)) == [2]
+    assert shard_groups(kafka).counts == [2]
     reader.close()
 
 
