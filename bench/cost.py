@@ -1,9 +1,10 @@
 """The processor time of `imagetools find`, by stage and by step.
 
-    python -m bench.cost [--photos FOLDER] [--images N] [--megapixels M] [--model FILE]
+    python -m bench.cost [--photos FOLDER] [--images N] [--megapixels M] [--encoders N] [--model FILE]
 
 A first job on one photo measures the start-up of each process, which is subtracted. CPU seconds are those of all
-threads of a process, sampled every fifth of a second. A second measurement runs the stages' steps one after the other,
+threads of a process, sampled every fifth of a second, and so is the most resident memory. To measure on one core, put
+`taskset -c 0` before the command. A second measurement runs the stages' steps one after the other,
 in one thread, over some of the photos, and beside it what a second look at each file would add. With --megapixels the
 photos are enlarged first, with grain, to JPEGs of some .3 bytes a pixel, as cameras write them. For scale: a perceptual
 hash of the same files, with a thread for each core.
@@ -67,9 +68,13 @@ ROOM_BYTES = 10**10
 
 
 class Watch:
-    """Samples the CPU seconds of this process's children while the context lasts."""
+    """Samples the CPU seconds and the memory of this process's children while the context lasts.
+
+    peak  the most resident memory by stage, bytes
+    """
 
     def __init__(self) -> None:
+        self.peak: dict[str, int] = defaultdict(int)
         self._seen: dict[tuple[str, int], float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -93,23 +98,29 @@ class Watch:
     def _look(self) -> None:
         own = psutil.Process()
         while not self._ended.wait(SAMPLE_S):
+            resident: dict[str, int] = defaultdict(int)
             for process in own.children(recursive=True):
                 try:
                     words, (user, system) = process.cmdline(), process.cpu_times()[:2]
+                    taken = process.memory_info().rss
                 except psutil.Error:
                     continue
                 named = [stage for stage in STAGES if stage in words]
                 name = named[0] if named else "kafka" if words and "java" in Path(words[0]).name else ""
                 if name:
                     self._seen[name, process.pid] = user + system
+                    resident[name] += taken
+            for stage, together in resident.items():
+                self.peak[stage] = max(self.peak[stage], together)
 
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
 @click.option("--images", default=3000, show_default=True, type=click.IntRange(1), help="Photos to take, at most.")
 @click.option("--megapixels", type=click.FloatRange(0.1, 100), help="Enlarge the photos to this size first.")
+@click.option("--encoders", default=1, show_default=True, type=click.IntRange(1), help="Encoder processes.")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A model file.")
-def main(photos: Path | None, images: int, megapixels: float | None, model: Path | None) -> None:
+def main(photos: Path | None, images: int, megapixels: float | None, encoders: int, model: Path | None) -> None:
     """Time the whole job, its stages, their steps, and a perceptual hash."""
     # as the stages do
     keep_freed_memory()
@@ -130,37 +141,45 @@ def main(photos: Path | None, images: int, megapixels: float | None, model: Path
                     shutil.copyfile(source / path, folder / f"{number:05}{Path(path).suffix}")
                 else:
                     _enlarge(source / path, folder / f"{number:05}.jpg", megapixels)
-        _, start, starting = _run(one, environ)
-        found, took, spent = _run(many, environ)
+        _, start, watched = _run(one, environ, encoders)
+        starting = watched.seconds
+        features = Path(scratch) / "features"
+        found, took, watched = _run(many, {**environ, "FEATURES_DIR": str(features)}, encoders)
         console.print(
             f"{len(chosen):,} photos, {found.pairs:,} pairs found in {took:.1f} s, of which start-up {start:.1f}"
         )
-        steady = {name: max(0.0, seconds - starting.get(name, 0.0)) for name, seconds in spent.items()}
-        console.print(_by_stage(steady, took - start, len(chosen)))
+        steady = {name: max(0.0, seconds - starting.get(name, 0.0)) for name, seconds in watched.seconds.items()}
+        console.print(_by_stage(steady, watched.peak, took - start, len(chosen)))
+        kept = sum(file.stat().st_size for file in features.rglob("*") if file.is_file())
+        console.print(f"features on disk: {kept / 1e6:,.0f} MB, {kept / len(chosen) / 1000:,.0f} KB an image")
         console.print(_by_step(many, model))
         console.print(_hashed(many))
 
 
-def _run(folder: Path, environ: Mapping[str, str]) -> tuple[FindResults, float, dict[str, float]]:
-    """Run the job; return its findings, the seconds it took, and CPU seconds by process."""
+def _run(folder: Path, environ: Mapping[str, str], encoders: int) -> tuple[FindResults, float, Watch]:
+    """Run the job; return its findings, the seconds it took, and what its processes took."""
     began = time.monotonic()
     with Watch() as watch:
-        found = find(folder, None, environ=environ, console=Console(quiet=True))
-    return found, time.monotonic() - began, watch.seconds
+        found = find(folder, None, encoders=encoders, environ=environ, console=Console(quiet=True))
+    return found, time.monotonic() - began, watch
 
 
-def _by_stage(seconds: dict[str, float], took: float, images: int) -> Table:
+def _by_stage(seconds: Mapping[str, float], peak: Mapping[str, int], took: float, images: int) -> Table:
     cores = usable_cores()
     each = 1000 * took / images
-    table = Table("", "CPU ms an image", f"of {cores} cores", title="the whole job")
+    table = Table("", "CPU ms an image", f"of {cores} cores", "memory, MB", title="the whole job")
     for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{1000 * spent / images:.1f}", f"{spent / took / cores:.0%}")
+        table.add_row(name, f"{1000 * spent / images:.1f}", f"{spent / took / cores:.0%}", f"{peak[name] / 1e6:,.0f}")
     table.add_section()
     total = sum(seconds.values())
-    table.add_row("all", f"{1000 * total / images:.1f}", f"{total / took / cores:.0%}")
+    table.add_row(
+        "all", f"{1000 * total / images:.1f}", f"{total / took / cores:.0%}", f"{sum(peak.values()) / 1e6:,.0f}"
+    )
     first = max(STAGES, key=lambda stage: seconds.get(stage, 0.0))
     said = "within" if each <= LIMIT_MS else "above"
-    table.caption = f"{each:.1f} ms an image, {said} {LIMIT_MS:.0f}; the bottleneck is the {first}"
+    table.caption = (
+        f"{each:.1f} ms an image ({1000 / each:.0f} a second), {said} {LIMIT_MS:.0f}; the bottleneck is the {first}"
+    )
     return table
 
 

@@ -18,7 +18,6 @@ With --immaculate, that program judges the same folder by its method `sscd_disti
 import hashlib
 import itertools
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -42,6 +41,7 @@ from cli.demo_images import LOOKALIKES
 from cli.find import find
 from imagetools.edits import EDITS
 from imagetools.grouping.connected import ConnectedImages
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 
 SAMPLED = 10
@@ -96,7 +96,7 @@ def build(source: Path, photos: Sequence[str], others: Sequence[str], edits: Seq
         copy.save(to / name, quality=90)
         return File(name, kind, same[photo], frozenset(same[p] for p in (photo, second) if p))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(write, range(len(planned)), *zip(*planned, strict=True)))
 
 
@@ -157,7 +157,7 @@ def _find(images: Path, report: Path) -> float:
 def _hashes(images: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
     """Return the perceptual hash of each image, and the seconds for all."""
     root, began = ImageRoot(images), time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         hashes = dict(zip(names, pool.map(lambda name: imagehash.phash(root.open(name)), names), strict=True))
     return hashes, time.monotonic() - began
 

@@ -27,6 +27,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from bench.pairs import SERIES
 from cli.announce import Announcer
 from cli.sources import NamedImage
 from cli.supervisor import Supervisor
@@ -83,7 +84,7 @@ class PlainLoop:
         self._encoder = Encoder.load()
         self._index = Index()
         self._features: LRUCache[str, Features] = LRUCache(MAX_BYTES, getsizeof=lambda seen: seen.nbytes)
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._decoders = ThreadPoolExecutor(usable_cores())
         self._matchers = ThreadPoolExecutor(usable_cores())
         self._order = itertools.count()
         cv2.setNumThreads(1)
@@ -235,7 +236,7 @@ def main(photos: Path | None, images: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         folder = photos or (SHARED if SHARED.is_dir() else made_photos(home / "photos", WARM_UP + images + ALONE))
-        paths = list(find_images(folder))
+        paths = [path for path in find_images(folder) if not path.startswith(SERIES)]
         wanted = WARM_UP + images + ALONE
         paths = paths[:: max(1, len(paths) // wanted)][:wanted]
         warm, counted, single = paths[:WARM_UP], paths[WARM_UP : WARM_UP + images], paths[WARM_UP + images :]

@@ -1,11 +1,11 @@
 """The SHA-256 of image files, each read once."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from imagetools.errors import ImageError, ImageRootUnavailable
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 
 
@@ -28,7 +28,7 @@ class FileContents:
         on_read  called after each with how many are read, of how many
         """
         unknown = [path for path in dict.fromkeys(paths) if path not in self._known]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for done, (path, digest) in enumerate(zip(unknown, pool.map(self._read, unknown), strict=True), 1):
                 self._known[path] = digest
                 if on_read is not None:

@@ -1,6 +1,5 @@
 """What the report says of each file: facts, and a thumbnail."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from imagetools.folder import REPORT_FILES
 from imagetools.formats import open_image
 from imagetools.grouping.keep import Quality
 from imagetools.grouping.quality import measure, thumbnail
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from imagetools.paths import shown
 
@@ -54,7 +54,7 @@ def look_at_all(report: Path, images: ImageRoot, paths: Iterable[str]) -> dict[s
         # named by number: a path may be longer than a file's name, or have a meaning in a URL
         return look_at(images, path, report, f"{REPORT_FILES}/{number:06}.jpg")
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return dict(zip(listed, pool.map(look, range(len(listed)), listed), strict=True))
 
 

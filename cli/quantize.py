@@ -25,6 +25,7 @@ from imagetools.fingerprint.config import DEFAULT_INPUT_SIZE, DEFAULT_MODEL, Enc
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.fingerprint.networks import load_network
 from imagetools.folder import Tally, find_images
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from training.photos import MAX_HELD_OUT
 from training.quantizing import quantize as in_int8
@@ -168,7 +169,7 @@ def _read(
         except ImageError as exc:
             return exc
 
-    with ThreadPoolExecutor(os.cpu_count() or 1, "decode") as pool:
+    with ThreadPoolExecutor(usable_cores(), "decode") as pool:
         for start in range(0, len(paths), PIECE):
             piece = paths[start : start + PIECE]
             for path, one in zip(piece, pool.map(read, piece), strict=True):

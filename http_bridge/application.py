@@ -1,7 +1,6 @@
 """The aiohttp application: routes, middlewares, and what the handlers use."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +37,7 @@ from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
 from http_bridge.stage_client import STAGE_CLIENT, StageClient
 from http_bridge.topic_view import TOPIC_VIEW, TopicView
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 from streams.config import BridgeConfig
 from streams.kafka.clients import MAX_BACKOFF_MS
@@ -117,7 +117,7 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     # librdkafka's own log stays quiet: /readyz and the responses report errors
     quiet = {"log_level": "2", "reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
     kafka = replace(config.kafka, settings=quiet | dict(config.kafka.settings))
-    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "pictures")
+    pool = ThreadPoolExecutor(min(MAX_THREADS, usable_cores()), "pictures")
     image_tables = ImageTables()
     group_tables = GroupTables(
         lambda offset, answer: alerts.publish(group_event(offset, answer)),

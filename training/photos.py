@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from os import cpu_count
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from imagetools.errors import ImageError, ImageToolsError
 from imagetools.folder import Skipped, find_images
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 
 STORED_SIDE: Final = 192
@@ -94,7 +94,7 @@ def read_photos(
     pixels = np.lib.format.open_memmap(store / PIXELS, "w+", np.uint8, (len(paths), side, side, 3))
     kept: list[str] = []
     aspects: list[float] = []
-    with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
+    with ThreadPoolExecutor(usable_cores(), "decode") as pool:
         for done, (path, one) in enumerate(zip(paths, _ahead(pool, read, paths), strict=True), start=1):
             if isinstance(one, ImageError):
                 if on_skipped:

@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagetools.edits import EDITS
+from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 
 Vectors = npt.NDArray[np.float32]
@@ -105,7 +105,7 @@ def _describe(describers: Mapping[str, Describer], sources: Sequence[Any]) -> di
         image = source()
         return [describer.prepare(image) for describer in describers.values()]
 
-    with ThreadPoolExecutor(cpu_count() or 1, "decode") as pool:
+    with ThreadPoolExecutor(usable_cores(), "decode") as pool:
         for batch in _batches(sources):
             for name, pixels in zip(describers, zip(*pool.map(prepared, batch), strict=True), strict=True):
                 rows[name].append(describers[name].encode_prepared(pixels))

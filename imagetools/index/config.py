@@ -1,8 +1,9 @@
 """The index's settings, in a module that loads no library: the command line shows their defaults."""
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from imagetools.hardware import usable_cores
 
 MAX_PER_NODE: Final = 5
 """A search returns the earliest image of a node and at most four more: 5,000 copies of one image must not make 12.5
@@ -39,7 +40,7 @@ class IndexConfig:
     engine: str | None = None
     expansion: int = 64
     epsilon: float = 0.2
-    threads: int = min(8, os.cpu_count() or 1)
+    threads: int = field(default_factory=lambda: min(8, usable_cores()))
 
     def __post_init__(self) -> None:
         if self.distance_type not in DISTANCE_TYPES:
