@@ -29,8 +29,8 @@ def main() -> None:
 
 
 for _command in (
-    jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.watch, clients.status,
-    groups.groups, groups.decide, dead_letters.dead_letters,
+    jobs.find, jobs.demo, jobs.compare, processes.up, clients.produce, clients.dedupe, clients.watch, clients.status,
+    clients.index, groups.groups, groups.decide, dead_letters.dead_letters,
     processes.encoder, processes.search, processes.matcher, processes.grouping, processes.bridge, processes.reencode,
     models.train, models.quantize, cluster.kafka, cluster.topics, cluster.reshard,
 ):  # fmt: skip

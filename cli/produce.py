@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -15,14 +15,15 @@ from cli.encoder_progress import EncoderProgress
 from cli.job_progress import JobProgress
 from cli.pending_verdicts import PendingVerdicts
 from cli.sources import IMAGES_READER, NamedImage, Sources, root_of
+from cli.troubles import Troubles
 from imagetools.errors import ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
 from imagetools.paths import shown
-from schemas.records import StageState, State
+from schemas.records import StageState
 from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from streams.kafka.admin import require_topics
-from streams.states import StateFollower, absent, in_words, trouble
+from streams.states import StateFollower, absent
 from streams.topics import IMAGES_NEW
 
 MAX_REFUSALS = 5
@@ -39,7 +40,6 @@ EXIT_DEAD_LETTERS = 3
 
 NO_ENCODER = "no encoder runs: it waits in images.new until one does"
 
-SAY_AFTER_S = 1.0
 EVERY_S = 10.0
 
 
@@ -212,29 +212,6 @@ def _follow(progress: EncoderProgress, states: StateFollower, code: int) -> int:
         return EXIT_INTERRUPTED
     _say(f"the encoders have done {'it' if progress.done == 1 else f'all {progress.done:,}'}")
     return code
-
-
-@dataclass
-class Troubles:
-    """Prints what stops a stage, or is missing, when that begins."""
-
-    _told: list[str] = field(default_factory=list)
-    _began: float = field(default_factory=time.monotonic)
-
-    def tell(self, states: list[StageState]) -> None:
-        """Print what is new; nothing in the first second, in which a stage may still start."""
-        if time.monotonic() < self._began + SAY_AFTER_S:
-            return
-        lines = list(self._lines(states))
-        for line in lines:
-            if line not in self._told:
-                _say(line)
-        self._told = lines
-
-    def _lines(self, states: list[StageState]) -> Iterator[str]:
-        yield from (f"no {stage} runs" for stage in absent(states))
-        yield from (in_words(state) for state in trouble(states))
-        yield from (in_words(state) for state in states if state.state is State.STARTING and state.reason)
 
 
 @dataclass

@@ -136,3 +136,4 @@ class GroupingFact:
     decision: DecisionRecord | None = None
     look: SeenFile | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    silent: bool | None = None

@@ -121,6 +121,16 @@ class Duplicates:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Deduped:
+    """deduped: an image that was loaded silently has been searched for."""
+
+    relative_path: str
+    content: bytes
+    place: int
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
 class VerdictOutcome(StrEnum):
     """The outcome for one announced image."""
 
@@ -234,10 +244,14 @@ class StageState:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     restarts: int = 0
     images_dir: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 Request = EncodeRequest | SearchRequest | MatchRequest
-ImageRecord = ImageNew | Embedding | Candidates | Duplicates | Verdict | GroupRecord | DecisionRecord | GroupingFact
+ImageRecord = (
+    ImageNew | Embedding | Candidates | Duplicates | Verdict | GroupRecord | DecisionRecord | GroupingFact | Deduped
+)
 """A record about images, as the stages read and write them."""
 Record = ImageRecord | Request | Reply | StageState
 """Any record on the wire; the one list of them."""

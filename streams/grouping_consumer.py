@@ -182,7 +182,10 @@ class GroupingStage(Stage[ImageRecord]):
             case EMBEDDINGS.name if record is None:
                 state.remove(received.path, received.timestamp, announced_in(received))
             case EMBEDDINGS.name if isinstance(record, Embedding):
-                state.place(received.path, record.digest, received.timestamp, announced_in(received), record.metadata)
+                source = announced_in(received)
+                state.place(
+                    received.path, record.digest, received.timestamp, source, record.metadata, silent=not record.alert
+                )
             case DUPLICATES.name if isinstance(record, Duplicates):
                 self._take_alert(record)
             case DECISIONS.name if record is None:

@@ -21,12 +21,14 @@ class KnownImage:
     place      in the order of the embeddings log
     announced  timestamp of its embedding, milliseconds since 1970
     source     the partition of images.new that held its announcement; -1: not known
+    silent     whether it came silently at these bytes; None: not known
     """
 
     key: ImageKey
     place: int
     announced: int
     source: int
+    silent: bool | None = None
 
 
 def fact_id(kind: str, *parts: str) -> str:
@@ -49,7 +51,7 @@ def image_fact(known: KnownImage, look: SeenFile | None, metadata: Mapping[str, 
     """Return the fact that a path has an image."""
     return GroupingFact(
         known.key.path, FactKind.IMAGE, (content_of(known.key),), known.place, known.announced, known.source,
-        look=look, metadata=metadata,
+        look=look, metadata=metadata, silent=known.silent,
     )  # fmt: skip
 
 

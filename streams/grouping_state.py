@@ -71,9 +71,19 @@ class GroupingState:
     # changes
 
     def place(
-        self, path: str, content: bytes, announced: int, source: int, metadata: Mapping[str, str] = NO_METADATA
+        self,
+        path: str,
+        content: bytes,
+        announced: int,
+        source: int,
+        metadata: Mapping[str, str] = NO_METADATA,
+        *,
+        silent: bool | None = None,
     ) -> None:
-        """Take the bytes that a path has now, and its metadata. What another partition announced later stands."""
+        """Take the bytes that a path has now, and its metadata. What another partition announced later stands.
+
+        silent  whether it came silently; at the same bytes, the first time counts
+        """
         known = self.images.get(path)
         if known is not None and known.source != source and known.announced > announced:
             return
@@ -84,7 +94,9 @@ class GroupingState:
             self._touched[image] = None
             self._next_place += 1
             self._changes.append(Placed(*image, place))
-        self.images[path] = KnownImage(image, place, announced, source)
+        elif known is not None:
+            silent = known.silent
+        self.images[path] = KnownImage(image, place, announced, source, silent)
         if self.metadata.put(path, metadata):
             self._described.add(image)
         self._facts[path] = self._image_fact(path)
@@ -177,7 +189,7 @@ class GroupingState:
                 if (known := self.images.get(image.path)) is not None and known.place != fact.place:
                     # it went and came back in one batch
                     self._changes.append(Gone(image.path))
-                self.images[image.path] = KnownImage(image, fact.place, fact.announced, fact.source)
+                self.images[image.path] = KnownImage(image, fact.place, fact.announced, fact.source, fact.silent)
                 self._next_place = max(self._next_place, fact.place + 1)
                 self._changes.append(Placed(*image, fact.place))
                 self.metadata.put(image.path, fact.metadata)

@@ -49,6 +49,11 @@ class LogIndex:
         self.log_id = ""
         self._saving: PendingSnapshot | None = None
 
+    @property
+    def newest_snapshot(self) -> float:
+        """When the newest snapshot of this log was written, seconds since 1970; 0 where there is none."""
+        return self._snapshots.newest_time(self.log_id) if self.log_id else 0.0
+
     def apply(self, change: Change) -> None:
         """Apply a change to the index. The caller sets `offset`."""
         self._unsaved += len(change)

@@ -18,6 +18,7 @@ from schemas.neighbor_records import ShardAnswer, ShardImage
 from schemas.records import Embedding, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log, check_shards
+from streams.index_figures import index_figures
 from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
@@ -196,15 +197,8 @@ class SearchStage(Stage[Embedding]):
         self.log_index.close()
 
     def figures(self) -> Iterable[Figure]:
-        """Return the index's size and model."""
-        index = self.log_index.index
-        return (
-            Figure("index_images", "Images in the index.", len(index)),
-            Figure("index_fingerprints", "Distinct fingerprints in the index.", index.nb_nodes),
-            Figure("index_local_codes", "Local codes in the index.", len(index.local)),
-            Figure("index_offset", "The offset of the log that the index stands at.", self.log_index.offset or 0),
-            Figure("model", "The model of the fingerprints.", 1, labels=(("model", index.model or "none"),)),
-        )
+        """Return the index's size, place in the log, newest snapshot, engine and model."""
+        return index_figures(self.log_index, self._shard)
 
     # requests
 

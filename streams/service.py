@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 from threadpoolctl import threadpool_limits
 
 from imagetools.logs import configure
@@ -17,7 +18,7 @@ from streams.exit_codes import ending
 from streams.metrics_server import serving
 from streams.requests.server import RequestServer
 from streams.runner import Runner
-from streams.stage import Stage
+from streams.stage import Figure, Stage
 from streams.stage_health import StageHealth
 from streams.stage_metrics import StageMetrics
 from streams.states import StateReporter
@@ -47,7 +48,9 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
         config = config or Config.from_env()
         images_dir = _place_of_images(config) if kind.reads_images else ""
         metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)), prefix=config.kafka.prefix)
-        with StateReporter(config.kafka, kind.name, images_dir=images_dir) as reporter, _served(metrics, config):
+        figures = partial(_figures, metrics)
+        reporter = StateReporter(config.kafka, kind.name, images_dir=images_dir, figures=figures)
+        with reporter, _served(metrics, config):
             _run(make(config), config, reporter, metrics)
 
 
@@ -74,6 +77,15 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: St
 def _place_of_images(config: Config) -> str:
     """Return the place of images as other processes name it."""
     return str(config.images_dir.absolute() if isinstance(config.images_dir, Path) else config.images_dir)
+
+
+def _figures(metrics: StageMetrics) -> tuple[Figure, ...]:
+    """Return what the process says of itself with its state."""
+    return (
+        *metrics.figures,
+        Figure("partitions", "Partitions that this process owns; 0: it stands by.", metrics.health.owned),
+        Figure("resident_memory_bytes", "Memory of the process.", psutil.Process().memory_info().rss),
+    )
 
 
 def _longest_turn_s(kafka: KafkaConfig) -> float:

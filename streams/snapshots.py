@@ -78,6 +78,10 @@ class Snapshots:
             return index, offset
         return None
 
+    def newest_time(self, log_id: str) -> float:
+        """Return when the newest snapshot of a log was written, seconds since 1970; 0 where there is none."""
+        return max((_changed(folder) for _, folder in self._of(log_id)), default=0.0)
+
     def begin(self, index: Index, log_id: str, offset: int) -> "PendingSnapshot":
         """Begin to write a snapshot beside the work; changes of the index from now on are not in it."""
         return PendingSnapshot(self, index, log_id, offset)

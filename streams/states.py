@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from streams.config import KafkaConfig
 from streams.kafka.clients import states_producer
 from streams.kafka.errors import reason_of
 from streams.kafka.follower import ConsumedMessage, Follower
+from streams.stage import Figure
 from streams.topics import READS, STAGE_STATES
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,16 @@ class StateReporter(AbstractContextManager["StateReporter"]):
     now  the newest state
     """
 
-    def __init__(self, kafka: KafkaConfig, stage: str, *, images_dir: str = "") -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        stage: str,
+        *,
+        images_dir: str = "",
+        figures: Callable[[], Sequence[Figure]] = tuple,
+    ) -> None:
+        """figures: returns what is sent with each state; called from another thread."""
+        self._figures = figures
         host = socket.gethostname()
         process = kafka.member or f"{host}-{os.getpid()}"
         restarts = kafka.restarts
@@ -87,8 +97,14 @@ class StateReporter(AbstractContextManager["StateReporter"]):
     def _beat(self) -> None:
         while self._open:
             self._changed.clear()
-            self._sender.send(self.now)
+            self._sender.send(_with_figures(self.now, self._figures()))
             self._changed.wait(BEAT_S)
+
+
+def _with_figures(state: StageState, figures: Sequence[Figure]) -> StageState:
+    numbers = {figure.name: float(figure.value) for figure in figures if not figure.labels}
+    labels = {name: value for figure in figures for name, value in figure.labels if figure.value == 1}
+    return replace(state, figures=numbers, labels=labels)
 
 
 class StateSender:

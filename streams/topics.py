@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
 from schemas.records import (
     Candidates,
+    Deduped,
     Duplicates,
     Embedding,
     EncodeRequest,
@@ -93,9 +94,17 @@ GROUPING_STATE = Topic(
     GroupingFact,
     1,
     {**COMPACTED, "max.message.bytes": str(2 * 2**20)},
-    holds="What the grouping stage knows; nobody else reads it.",
+    holds="What the grouping stage knows; `dedupe` alone reads it, too.",
     key="the fact's id",
     tombstone="the fact holds no longer",
+)
+DEDUPED = Topic(
+    "deduped",
+    Deduped,
+    1,
+    COMPACTED,
+    holds="Which images that were loaded silently `dedupe` has searched for; nobody else reads it.",
+    tombstone="the image has gone or changed",
 )
 DEAD_LETTERS = Topic("dead-letters", None, 1, holds="Messages that were set aside, as they came.", key="as it came")
 
@@ -140,6 +149,7 @@ TOPICS = (
     GROUPS,
     DECISIONS,
     GROUPING_STATE,
+    DEDUPED,
     DEAD_LETTERS,
     ENCODE_REQUESTS,
     SEARCH_REQUESTS,
@@ -163,6 +173,7 @@ WRITES = {
     "matcher": (DUPLICATES, VERDICTS, DEAD_LETTERS, STAGE_STATES, REPLIES),
     "grouping": (GROUPS, GROUPING_STATE, DEAD_LETTERS, STAGE_STATES),
     "bridge": (IMAGES_NEW, DECISIONS, ENCODE_REQUESTS, SEARCH_REQUESTS, MATCH_REQUESTS),
+    "dedupe": (CANDIDATES, DEDUPED, SEARCH_REQUESTS),
 }
 """The topics that each process writes."""
 

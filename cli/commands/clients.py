@@ -1,4 +1,4 @@
-"""Commands that talk to a running service: produce, watch, status."""
+"""Commands that talk to a running service: produce, dedupe, watch, status, index."""
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
     "--no-alert",
     is_flag=True,
     help="Load an existing collection: these images cause no alert, and others none about them until they are indexed. "
-    "They are not compared with each other, so duplicates among them become no pairs and no groups; without this "
-    "option they do.",
+    "They are not compared with each other, so duplicates among them become no pairs and no groups until "
+    "`imagetools dedupe`.",
 )
 @click.option(
     "--remove",
@@ -112,6 +112,28 @@ def _read_metadata(given: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command()
+@click.option("--prefix", default="", help="Search only for images whose paths begin with this, such as shop/2024/.")
+@click.option("--dry-run", is_flag=True, help="Say how many images would be searched for, and send nothing.")
+@options.setting_options(settings.NB_NEIGHBORS, *options.KAFKA)
+def dedupe(environ: dict[str, str], prefix: str, dry_run: bool) -> None:
+    """Find the duplicates inside what was loaded silently, with `produce --no-alert`.
+
+    Each such image is searched for once and compared with those that came before it. Alerts, verdicts and groups follow
+    as for new images. Nothing is encoded again. Search, matcher and grouping have to run.
+
+    It can be interrupted and run again at any time: no pair is reported twice.
+    """
+    from cli.dedupe import DedupeOptions
+    from cli.dedupe import dedupe as run
+    from streams.config import Config
+
+    chosen = DedupeOptions(Config.from_env(environ).nb_neighbors, prefix, dry_run)
+    with connected(environ) as kafka:
+        code = run(kafka, chosen)
+    raise SystemExit(code)
+
+
+@click.command()
 @click.option("--json", "as_lines", is_flag=True, help="Print one line of JSON for each.")
 @click.option("--from-beginning", is_flag=True, help="Print past alerts, too.")
 @options.setting_options(*options.KAFKA)
@@ -135,3 +157,17 @@ def status(environ: dict[str, str]) -> None:
 
     with connected(environ) as kafka:
         show(kafka)
+
+
+@click.command()
+@click.option("--json", "as_lines", is_flag=True, help="Print one line of JSON for each search process.")
+@options.setting_options(*options.KAFKA)
+def index(environ: dict[str, str], as_lines: bool) -> None:
+    """Show the index of each search process: images, memory, place in the log, lag, newest snapshot, engine, model.
+
+    A fingerprint is shared if several images have it, such as copies of one file.
+    """
+    from cli.index import show_index
+
+    with connected(environ) as kafka:
+        show_index(kafka, as_lines=as_lines)

@@ -57,6 +57,11 @@ class Index:
         return self._state.nb_nodes
 
     @property
+    def nb_shared_nodes(self) -> int:
+        """How many of these several images have."""
+        return self._state.nb_shared_nodes
+
+    @property
     def local(self) -> LocalIndex:
         """The local codes, for those who count them; change them by `change` alone."""
         return self._state.local

@@ -76,6 +76,11 @@ class IndexState:
         """How many distinct fingerprints the images have."""
         return self._nb_nodes
 
+    @property
+    def nb_shared_nodes(self) -> int:
+        """How many of these several images have."""
+        return len(self._several)
+
     def entries(self) -> Iterator[Entry]:
         """Yield all images, in no order."""
         return map(self._images.entry, self._images)

@@ -83,7 +83,7 @@ def test_who_writes_a_topic_may_do_so_by_the_page_on_deployment(process):
     common = [line for line in page.splitlines() if line.startswith(several)]
     assert len(rows) == 1
     assert len(common) == 2
-    shared = {"grouping": common[:1], "bridge": []}.get(process, common)
+    shared = {"grouping": common[:1], "bridge": [], "dedupe": []}.get(process, common)
     written = {name for line in (*rows, *shared) for name in _written(line.split("|")[2])}
     assert written == {topic.name for topic in WRITES[process]}
 

@@ -34,6 +34,7 @@ from schemas.group_records import (
 from schemas.neighbor_records import Neighbor, NeighborReason
 from schemas.records import (
     Candidates,
+    Deduped,
     Duplicate,
     Duplicates,
     Embedding,
@@ -85,6 +86,9 @@ PUBLISHED = {
     "grouping_fact.v1.avsc": "c2b298676bd1647d2a9f352cea0e44794615e0856aba0185b47fcee7c9c3f2c1",
     "image_new.v2.avsc": "141445f388654e705f634c4e366c8e02cd5b69f2cf4ef7a7080d964cd88159cc",
     "embedding.v4.avsc": "e3649f514b1e98327c2afecfbfd7fb6c318ec8b769c64756ea90ec9232a17418",
+    "grouping_fact.v2.avsc": "d44e97c01c92dc6c54bdfbcc116eeeb1b242e2a02542989e38cf759565576489",
+    "deduped.v1.avsc": "9c0ce9bc25809711c938ffae69c4861a38c6b8e6d073a6db62c5ab8c2894cace",
+    "stage_state.v2.avsc": "f086e18a68abd72da6224ec014a60e7e7016224b3ad96895d84a67ed587f9f97",
 }
 """SHA-256 of each published schema. A line is added here when a schema is published; none is ever changed."""
 
@@ -129,6 +133,7 @@ RECORDS: tuple[Record, ...] = (
     Reply("c-1", "c", ReplyOutcome.SERVED, "", "m:1:160", FINGERPRINT, PARTS, codes=bytes(range(34))),
     Reply("c-3", "c", neighbors=(Neighbor("b.jpg", 0.5, identical=True),)),
     StageState("encoder", "encoder-0", "here", State.WAITING, "the folder is away", NOON, 2, "/data"),
+    StageState("search", "s-0", "here", State.RUNNING, since=NOON, figures={"images": 2.5}, labels={"model": "m"}),
     Reply(
         "c-4", "c", ReplyOutcome.REFUSED, "no", duplicated=(Duplicate("c.jpg", 1.0, points=((0.0, 0.25, 0.5, 1.0),)),)
     ),
@@ -152,6 +157,8 @@ RECORDS: tuple[Record, ...] = (
     GroupingFact("a.jpg", FactKind.IMAGE, (A,), 7, 1, 2, look=SeenFile(40, 30, 2000, "JPEG", 0.5), metadata=METADATA),
     GroupingFact("e1", FactKind.EDGE, (A, B), relation="crop", score=0.5, framed=(True, False), covered=True),
     GroupingFact("d1", FactKind.DECISION, place=3, decision=DECISION),
+    GroupingFact("a.jpg", FactKind.IMAGE, (A,), 7, 1, 2, silent=True),
+    Deduped("a.jpg", bytes(range(32)), 2**40, NOON),
 )
 named = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
