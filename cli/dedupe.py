@@ -15,7 +15,7 @@ from cli.troubles import Troubles
 from streams.config import KafkaConfig
 from streams.deduping import Deduper, DedupeWriter, neighbor_requests
 from streams.exit_codes import EXIT_INTERRUPTED
-from streams.kafka.admin import GroupOffsets, end_offsets, require_topics, shard_sets
+from streams.kafka.admin import GroupOffsets, end_offsets, require_topics, shard_groups
 from streams.kafka.clients import admin_client
 from streams.kafka.lag import LagSampler
 from streams.silent_images import Came, SilentImages, read_silent_images
@@ -83,8 +83,9 @@ def wait_for_followers(kafka: KafkaConfig, tell: Callable[[], None]) -> None:
 
 def _offsets(kafka: KafkaConfig, grouping: GroupOffsets) -> tuple[int, int]:
     """Return how far search and grouping are in the log."""
-    sets = [min(shards.values()) for count, shards in shard_sets(kafka).items() if len(shards) == count]
-    return max(sets, default=0), grouping.read().get(0, 0)
+    groups = shard_groups(kafka)
+    answering = groups.of(groups.answering or 1)
+    return min((group.offset for group in answering), default=0), grouping.read().get(0, 0)
 
 
 def _run(kafka: KafkaConfig, writer: DedupeWriter, images: SilentImages, options: DedupeOptions) -> int:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -11,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.status import silent_shards, standings
+from cli.status import further_shards, silent_shards, standings
 from schemas.records import StageState
 from streams.config import KafkaConfig
+from streams.kafka.admin import shard_groups
 from streams.kafka.lag import StageLag
 from streams.states import absent, in_words, read_states
 
@@ -21,11 +23,23 @@ SEARCH: Final = "search"
 UNKNOWN: Final = "-"
 
 
+class Duty(StrEnum):
+    """What a search process has to do.
+
+    ANSWERS    it owns its shard, and searches for new images
+    STANDS_BY  it takes over when the one that answers is gone
+    FOLLOWS    its shard is of another number than of those that answer
+    """
+
+    ANSWERS = "answers"
+    STANDS_BY = "stands by"
+    FOLLOWS = "follows"
+
+
 class IndexOf(msgspec.Struct, omit_defaults=False):
     """The index of one search process; what a process of an earlier version does not say is None.
 
     shard               its index and the number of shards
-    answers             whether it owns its shard; otherwise it stands by
     fingerprints        distinct ones
     shared_fingerprints those that several images have
     memory_bytes        resident, of the whole process
@@ -38,7 +52,7 @@ class IndexOf(msgspec.Struct, omit_defaults=False):
     process: str
     host: str
     state: str
-    answers: bool
+    duty: Duty
     images: int | None
     fingerprints: int | None
     shared_fingerprints: int | None
@@ -55,7 +69,7 @@ def show_index(kafka: KafkaConfig, *, as_lines: bool) -> None:
     lags = [lag for lag in standings(kafka) if lag.stage == SEARCH]
     states = read_states(kafka)
     searches = [state for state in states if state.stage == SEARCH]
-    found = indexes(searches, lags)
+    found = indexes(searches, lags, shard_groups(kafka).answering or 1)
     if as_lines:
         for one in found:
             sys.stdout.buffer.write(msgspec.json.encode(one) + b"\n")
@@ -64,43 +78,46 @@ def show_index(kafka: KafkaConfig, *, as_lines: bool) -> None:
     console = Console()
     console.print(_table(found))
     missing = [f"no {SEARCH} runs"] if SEARCH in absent(states) else []
-    missing += [line for _, line in silent_shards(lags)]
+    missing += [line for _, line in (*silent_shards(lags), *further_shards(kafka))]
     silent = [state for state in searches if not state.figures]
     missing += [f"{in_words(state)}; it says nothing of its index yet" for state in silent]
     for line in missing:
         console.print(Text(line, "yellow"), soft_wrap=True)
 
 
-def indexes(searches: Sequence[StageState], lags: Sequence[StageLag]) -> list[IndexOf]:
+def indexes(searches: Sequence[StageState], lags: Sequence[StageLag], count: int) -> list[IndexOf]:
     """Return the index of each process, by shard; one that answers before those that stand by.
 
-    lags  of the search, with its shards
+    lags   of the search, with its shards
+    count  of the shards that answer
     """
     by_shard = {shard.stage.removeprefix(f"{SEARCH} "): shard.lag for lag in lags for shard in lag.shards}
     whole = lags[0].lag if lags else 0
-    found = [_index_of(state, by_shard.get(state.labels.get("shard", ""), whole)) for state in searches]
-    owners = {one.shard: one for one in found if one.answers}
+    found = [_index_of(state, by_shard.get(state.labels.get("shard", ""), whole), count) for state in searches]
+    answering = {one.shard: one for one in found if one.duty is Duty.ANSWERS}
     for one in found:
-        owner = owners.get(one.shard)
-        if not one.answers and owner is not None and None not in (one.offset, owner.offset, one.lag):
-            # the group's lag is that of the process that answers
-            one.lag = (owner.lag or 0) + max(0, (owner.offset or 0) - (one.offset or 0))
-    return sorted(found, key=lambda one: (_order(one.shard), not one.answers, one.process))
+        if one.duty is not Duty.ANSWERS and one.offset is not None:
+            # the lag is that of the process that answers
+            ahead = answering.get(one.shard) or next(iter(answering.values()), None)
+            one.lag = None if ahead is None else (ahead.lag or 0) + max(0, (ahead.offset or 0) - one.offset)
+    return sorted(found, key=lambda one: (_order(one.shard), one.duty is not Duty.ANSWERS, one.process))
 
 
-def _index_of(state: StageState, lag: int) -> IndexOf:
+def _index_of(state: StageState, lag: int, count: int) -> IndexOf:
     figures, labels = state.figures, state.labels
+    shard = labels.get("shard")
+    duty = Duty.ANSWERS if figures.get("partitions", 0) > 0 else Duty.STANDS_BY
     snapshot = figures.get("index_snapshot_time_seconds", 0.0)
 
     def number(name: str) -> int | None:
         return int(figures[name]) if name in figures else None
 
     return IndexOf(
-        shard=labels.get("shard"),
+        shard=shard,
         process=state.process,
         host=state.host,
         state=state.state,
-        answers=figures.get("partitions", 0) > 0,
+        duty=Duty.FOLLOWS if shard and _order(shard)[0] != count else duty,
         images=number("index_images"),
         fingerprints=number("index_fingerprints"),
         shared_fingerprints=number("index_shared_fingerprints"),
@@ -125,14 +142,14 @@ def _table(found: Sequence[IndexOf]) -> Table:
         table.add_row(
             one.shard or UNKNOWN,
             one.process,
-            "answers" if one.answers else "stands by",
+            one.duty,
             *(UNKNOWN if n is None else f"{n:,}" for n in (one.images, one.fingerprints, one.shared_fingerprints)),
             UNKNOWN if one.memory_bytes is None else f"{one.memory_bytes / 2**20:,.0f} MB",
             *(UNKNOWN if n is None else f"{n:,}" for n in (one.offset, one.lag)),
             "none" if one.snapshot_age_s is None else f"{timedelta(seconds=round(one.snapshot_age_s))} ago",
             " ".join(filter(None, (one.engine, one.model))) or UNKNOWN,
         )
-    answering = [one for one in found if one.answers]
+    answering = [one for one in found if one.duty is Duty.ANSWERS]
     if len(answering) > 1:
         images = sum(one.images or 0 for one in answering)
         memory = sum(one.memory_bytes or 0 for one in answering)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner
 
-from cli.index import indexes
+from cli.index import Duty, indexes
 from cli.main import main
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -70,7 +70,7 @@ def test_a_search_and_its_spare_say_how_large_the_index_is_and_where_it_stands(k
             stack.enter_context(search(kafka, tmp_path, name))
         owner, spare = eventually(said)
         table = index(kafka)
-    assert (owner["answers"], spare["answers"]) == (True, False)
+    assert (owner["duty"], spare["duty"]) == ("answers", "stands by")
     assert {owner["process"], spare["process"]} == {"one", "two"}
     for one in (owner, spare):
         assert (one["shard"], one["fingerprints"], one["shared_fingerprints"]) == ("0/1", 6, 1)
@@ -94,18 +94,20 @@ def test_a_shard_has_its_own_lag_and_a_spare_also_what_it_is_behind_the_owner() 
         state("spare", {"partitions": 0, "index_offset": 90, "index_images": 4}, "1/2"),
         state("b", {"partitions": 1, "index_offset": 100, "index_images": 5}, "1/2"),
         state("a", {"partitions": 1, "index_offset": 137, "index_images": 6}, "0/2"),
+        state("new", {"partitions": 1, "index_offset": 30, "index_images": 1}, "0/3"),
         state("old", {}),
     ]
-    found = indexes(searches, lags)
-    assert [(one.process, one.shard, one.lag, one.images) for one in found] == [
-        ("old", None, None, None),
-        ("a", "0/2", 3, 6),
-        ("b", "1/2", 40, 5),
-        ("spare", "1/2", 50, 4),
+    found = indexes(searches, lags, 2)
+    assert [(one.process, one.shard, one.lag, one.images, one.duty) for one in found] == [
+        ("old", None, None, None, Duty.STANDS_BY),
+        ("a", "0/2", 3, 6, Duty.ANSWERS),
+        ("b", "1/2", 40, 5, Duty.ANSWERS),
+        ("spare", "1/2", 50, 4, Duty.STANDS_BY),
+        ("new", "0/3", 40 + 70, 1, Duty.FOLLOWS),
     ]
 
 
 def test_the_age_of_a_snapshot_is_that_of_its_time() -> None:
-    (one,) = indexes([state("a", {"index_snapshot_time_seconds": 1.0})], [])
+    (one,) = indexes([state("a", {"index_snapshot_time_seconds": 1.0})], [], 1)
     assert one.snapshot_age_s is not None
     assert np.isclose(one.snapshot_age_s, time.time() - 1, atol=5)
