@@ -12,12 +12,14 @@ from rich.console import Console
 
 from cli.announce import Announcer
 from cli.encoder_progress import EncoderProgress
+from cli.follow_bucket import follow_bucket
 from cli.job_progress import JobProgress
 from cli.pending_verdicts import PendingVerdicts
 from cli.sources import IMAGES_READER, NamedImage, Sources, root_of
 from cli.troubles import Troubles
-from imagetools.errors import ImageToolsError
+from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
+from imagetools.image_root import ImageRoot
 from imagetools.paths import shown
 from schemas.records import StageState
 from streams.config import KafkaConfig
@@ -101,6 +103,18 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
         if _announce(announcer, images, options, refused) and not options.remove and IMAGES_READER in absent(known):
             _say(NO_ENCODER)
         return refused.code
+
+
+def follow(
+    kafka: KafkaConfig, topic: str, given: str | None, private: bool, alert: bool, metadata: Mapping[str, str]
+) -> None:
+    """Announce what a bucket's notifications tell, until Ctrl-C. ConfigError where the bucket is not known."""
+    require_topics(kafka, IMAGES_NEW)
+    with closing(StateFollower(kafka)) as states:
+        root = root_of(given, states.now() if given else _with_encoder(states))
+    if root is None:
+        raise ConfigError("--from-topic: no encoder says where images are; name the bucket by IMAGES_DIR")
+    follow_bucket(kafka, topic, str(root), alert=alert, metadata=metadata, images=ImageRoot(root, private=private))
 
 
 def _with_encoder(states: StateFollower) -> list[StageState]:

@@ -27,7 +27,13 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 
 
 @click.command()
-@click.argument("source", metavar="DIR|STORE|FILE|-")
+@click.argument("source", metavar="DIR|STORE|FILE|-", required=False)
+@click.option(
+    "--from-topic",
+    metavar="TOPIC",
+    help="Follow a bucket's notifications on this topic, S3's events as JSON, until Ctrl-C: objects that are written "
+    "are announced, and objects that are deleted are announced as gone.",
+)
 @click.option(
     "--no-alert",
     is_flag=True,
@@ -56,7 +62,8 @@ def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
 @options.setting_options(options.SERVICE_IMAGES, *options.KAFKA)
 def produce(
     environ: dict[str, str],
-    source: str,
+    source: str | None,
+    from_topic: str | None,
     no_alert: bool,
     remove: bool,
     wait: bool,
@@ -74,9 +81,13 @@ def produce(
     Exit codes: 0 announced and, with --wait, decided; 2 something was refused; 3 with --wait: some could not be used;
     130 interrupted.
     """
-    from cli.produce import ProduceOptions
+    from cli.produce import ProduceOptions, follow
     from cli.produce import produce as run
 
+    if (source is None) == (from_topic is None):
+        raise click.UsageError("one source is needed: DIR, STORE, FILE, -, or --from-topic")
+    if from_topic is not None and (remove or wait or no_progress):
+        raise click.UsageError("--from-topic: events say what is gone, and nobody waits for their verdicts")
     if wait and remove:
         raise click.UsageError("--wait and --remove: a removal gets no verdict")
     if as_lines and not wait:
@@ -86,6 +97,10 @@ def produce(
     if no_progress and not no_alert:
         raise click.UsageError("--no-progress is for --no-alert: nothing else shows progress")
     images_dir, private = environ.get("IMAGES_DIR") or None, settings.IMAGES_PRIVATE.read(environ)
+    if source is None:
+        with connected(environ) as kafka:
+            follow(kafka, from_topic or "", images_dir, private, not no_alert, _read_metadata(metadata))
+        return
     chosen = ProduceOptions(
         source, images_dir, private, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
     )

@@ -62,6 +62,19 @@ def requests_consumer(kafka: KafkaConfig, stage: str) -> Consumer:
     return Consumer(settings)
 
 
+def events_consumer(kafka: KafkaConfig, topic: str) -> Consumer:
+    """Make a consumer of another program's events, in a group of ours; the caller commits."""
+    settings = _in_group(
+        kafka,
+        kafka.topic(f"produce.{topic}"),
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
+    )
+    return Consumer(settings)
+
+
 def group_offsets_client(kafka: KafkaConfig, stage: str) -> Consumer:
     """Make a client that reads and commits a group's offsets and never joins the group."""
     settings = kafka.client(group_id=kafka.group(stage), enable_auto_commit=False, isolation_level="read_committed")

@@ -1,0 +1,81 @@
+"""Commands over images in a store."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from tests.cli.test_produce import REFUSED, announced, encoder_of, produce
+from tests.cli.test_whole import pairs_in
+from tests.support.object_store import Bucket, ObjectServer
+from tests.support.processes import start
+from tests.support.streaming import group_pairs, write_groups
+
+
+@pytest.fixture
+def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    made = object_server.bucket()
+    for name, value in made.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("IMAGES_DIR", raising=False)
+    monkeypatch.setattr("cli.produce.STARTING_S", 0.5)
+    return made
+
+
+def test_a_store_is_announced_as_the_service_knows_it(kafka, bucket, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for key in ("a.png", "x/b.png", "x/y/c.png", "notes.txt"):
+        bucket.put_as(f"pre/{key}", b"the encoder looks at them")
+    root = f"{bucket.address}/pre"
+    with encoder_of(kafka, root):
+        assert "not looked at: 1 not an image\n3 images announced\n" in produce(kafka, root).output
+        produce(kafka, f"{root}/x/")
+        produce(kafka, f"{root}/x/b.png")
+        produce(kafka, "a.png")
+        produce(kafka, "-", lines=f"x/y/c.png\n{root}/a.png\n")
+        assert "there is no such object" in produce(kafka, "-", lines="none.png\n", code=REFUSED).output
+        for wrong in (bucket.address, f"{bucket.address}/prefix/a.png", "s3://other/pre"):
+            assert f"is not below {root}" in produce(kafka, wrong, code=REFUSED).output
+        (tmp_path / "here").mkdir()
+        assert "is a folder here, and the service's images are in s3://" in produce(kafka, "here", code=REFUSED).output
+        produce(kafka, "--remove", f"{root}/gone.png")
+    assert announced(kafka, 10) == ["a.png"] * 3 + ["gone.png"] + ["x/b.png"] * 3 + ["x/y/c.png"] * 3
+
+
+def test_an_address_is_refused_where_the_service_has_a_folder(kafka, bucket, tmp_path):
+    (tmp_path / "images").mkdir()
+    with encoder_of(kafka, tmp_path / "images"):
+        output = produce(kafka, f"{bucket.address}/a.png", code=REFUSED).output
+    assert f"the service's images are in the folder {tmp_path / 'images'}" in output
+
+
+def test_a_web_server_is_announced_by_a_list_alone(kafka, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGES_PRIVATE", "yes")
+    monkeypatch.setattr("cli.produce.STARTING_S", 0.5)
+    output = produce(kafka, "http://127.0.0.1:1/pre", code=REFUSED).output
+    assert "a web server has no list of its files; announce them by a list of paths" in output
+
+
+def test_find_reports_the_duplicates_of_a_store(kafka, bucket, tmp_path):
+    folder, report = tmp_path / "images", tmp_path / "report"
+    write_groups(folder, 3)
+    for file in folder.iterdir():
+        bucket.put_as(f"pre/{file.name}", file.read_bytes())
+    bucket.put_as("pre/broken.jpg", b"no image")
+    words = ["find", f"{bucket.address}/pre", "--report", report, "--broker", kafka.bootstrap]
+    assert f"Report: {report}" in start(*words, log=tmp_path / "log", environ=bucket.environ).ends(0)
+    assert set(pairs_in(report / "alerts.jsonl")) == group_pairs(3)
+    summary = json.loads((report / "summary.json").read_text())
+    assert (summary["complete"], summary["dead_letters"], summary["groups"]) == (True, 1, 3)
+    page = (report / "report.html").read_text()
+    assert f"Duplicates in {bucket.address}/pre" in page
+    assert 'href="report-files/000000.jpg"' in page
+    assert (report / "report-files" / "000000.jpg").stat().st_size > 0
+
+
+@pytest.mark.parametrize("address", ["ftp://a/b", "s3://", "s3://bucket/a?b"])
+def test_a_wrong_address_is_said_before_anything_starts(address):
+    found = CliRunner().invoke(main, ["find", address])
+    assert found.exit_code == REFUSED
+    assert f"{address}: " in found.output
