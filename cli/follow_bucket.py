@@ -217,7 +217,7 @@ class DeadLetters:
             self._topic,
             None if value is None else bytes(value)[:MAX_DEAD_LETTER_BYTES],
             message.key(),
-            headers=[*(message.headers() or ()), *headers],  # type: ignore[list-item]
+            headers=[*(message.headers() or ()), *headers],
         )
 
     def flush(self) -> None:

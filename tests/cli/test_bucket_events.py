@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from cli.bucket_events import OTHER_EVENT, BadEvent, BucketEvents, ObjectChange, PassedOver
 from imagetools.errors import ConfigError

@@ -42,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def encoder_of(kafka: KafkaConfig, root: Path, member: str = "encoder-0") -> Iterator[None]:
+def encoder_of(kafka: KafkaConfig, root: Path | str, member: str = "encoder-0") -> Iterator[None]:
     """What an encoder that runs says of itself."""
     kafka = replace(kafka, member=member)
     with StateReporter(kafka, "encoder", images_dir=str(root)) as reporter:
