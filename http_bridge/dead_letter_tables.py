@@ -9,8 +9,8 @@ from msgspec import Struct
 from streams.config import KafkaConfig
 from streams.kafka.follower import ConsumedMessage
 from streams.kafka.messages import headers
-from streams.kafka.replay import REPLAYED_LETTER, letter_of, reason_to_refuse
-from streams.topics import DEAD_LETTERS, IMAGES_NEW
+from streams.kafka.replay import letter_of, reason_to_refuse
+from streams.topics import DEAD_LETTERS, IMAGES_NEW, REPLAYED_LETTER
 
 TABLES = """
 CREATE TABLE letters (

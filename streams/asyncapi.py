@@ -14,7 +14,10 @@ from streams.topics import (
     DEAD_LETTERS,
     DUPLICATES,
     EMBEDDINGS,
+    IMAGES_NEW,
     READS,
+    REPLAYED,
+    REPLAYED_LETTER,
     REPLIES,
     TOPICS,
     VERDICTS,
@@ -88,7 +91,13 @@ def _headers(topic: Topic) -> Json:
         ANNOUNCED_IN: "the partition of images.new that held the announcement",
         ANNOUNCED_AT: "the announcement's timestamp, milliseconds since 1970",
     }
-    return _texts(announced) if topic in (EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS) else {}
+    replayed = {
+        REPLAYED: "how often a message that was a dead letter has been sent back",
+        REPLAYED_LETTER: "the name of that dead letter",
+    }
+    if topic is IMAGES_NEW:
+        return _texts(replayed)
+    return _texts(announced | replayed) if topic in (EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS) else {}
 
 
 def _texts(descriptions: dict[str, str], *, required: bool = False) -> Json:

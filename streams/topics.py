@@ -183,6 +183,12 @@ ANNOUNCED_IN = "announced-partition"
 ANNOUNCED_AT = "announced-at"
 """Header of all that follows from an announcement: its timestamp, milliseconds since 1970."""
 
+REPLAYED = "replayed"
+"""Header of a message that was a dead letter: how often it has been sent back."""
+
+REPLAYED_LETTER = "replayed-letter"
+"""Header of such a message: the name of the dead letter."""
+
 
 def requests_group(kafka: KafkaConfig, stage: str) -> str:
     """Return the group in which a stage's processes share its requests."""

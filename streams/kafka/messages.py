@@ -10,7 +10,7 @@ from schemas.codec import Codec, R
 from schemas.group_records import DecisionRecord, GroupingFact, GroupRecord
 from schemas.records import Candidates, Duplicates, Record
 from streams.stage import Headers, Received
-from streams.topics import ANNOUNCED_AT, ANNOUNCED_IN
+from streams.topics import ANNOUNCED_AT, ANNOUNCED_IN, REPLAYED, REPLAYED_LETTER
 
 MAX_KEY_BYTES = 4096
 
@@ -71,8 +71,8 @@ def path_of(record: Record) -> str:
             return record.relative_path  # type: ignore[union-attr]
 
 
-_OURS: Final = (ANNOUNCED_AT, ANNOUNCED_IN)
-"""Headers of the stages."""
+_OURS: Final = (ANNOUNCED_AT, ANNOUNCED_IN, REPLAYED, REPLAYED_LETTER)
+"""Headers of the stages and of replays."""
 
 
 def announced_headers(message: Message) -> dict[str, str]:

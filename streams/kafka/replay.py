@@ -18,13 +18,18 @@ from streams.kafka.follower import ConsumedMessage, Follower
 from streams.kafka.messages import Place, headers
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.stage import Headers
-from streams.topics import CANDIDATES, DEAD_LETTERS, DECISIONS, DUPLICATES, EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
-
-REPLAYED: Final = "replayed"
-"""Header of a replayed message: how often it has been replayed."""
-
-REPLAYED_LETTER: Final = "replayed-letter"
-"""Header of a replayed message: the name of the dead letter."""
+from streams.topics import (
+    CANDIDATES,
+    DEAD_LETTERS,
+    DECISIONS,
+    DUPLICATES,
+    EMBEDDINGS,
+    IMAGES_NEW,
+    REPLAYED,
+    REPLAYED_LETTER,
+    TOPICS,
+    Topic,
+)
 
 REPLAYABLE: Final = (IMAGES_NEW, CANDIDATES)
 """Topics of which a message can be sent back: an old one replaces nothing there."""

@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
-from streams.kafka.replay import REPLAYED, REPLAYED_LETTER
-from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW
+from streams.topics import CANDIDATES, EMBEDDINGS, IMAGES_NEW, REPLAYED, REPLAYED_LETTER
 from tests.cli.test_dead_letters import announcement, letters, set_aside
 from tests.support.bridging import Answer, Bridge, bridge, eventually
 from tests.support.browsing import opened
