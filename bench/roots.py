@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from bench.store import SAMPLES, SHARED
+from bench.pairs import SAMPLES, SHARED
 from imagetools.features.config import FeatureConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
