@@ -84,7 +84,7 @@ def _catch_up(kafka: KafkaConfig, count: int, answering: int, say: Callable[[str
             end = end_offsets(admin, log)[0]
             new = groups.of(count)
             if all(group.offset > probe and end - group.offset <= MAX_LAG for group in new):
-                say(f"All new shards have caught up: {_lags(new, end)}.")
+                say("All new shards have caught up.")
                 return
             running = processes(kafka, new)
             now = states.now()
@@ -98,7 +98,7 @@ def _standing(group: ShardGroup, running: Iterable[Shard], states: Iterable[Stag
     if group.shard not in running:
         return f"{name}: no process with SHARD={group.shard} runs yet"
     if group.offset > probe:
-        return f"{name}: {end - group.offset:,} messages behind"
+        return f"{name}: {end - group.offset:,} offsets behind"
     own = f"shard {group.shard}: "
     replays = (state.reason.removeprefix(own) for state in states if state.reason.startswith(own))
     return f"{name}: {next(replays, 'starting')}"
@@ -107,17 +107,18 @@ def _standing(group: ShardGroup, running: Iterable[Shard], states: Iterable[Stag
 def _finish(kafka: KafkaConfig, count: int, say: Callable[[str], None]) -> None:
     """Wait until the other shards have done their part and have stopped; remove their groups."""
     progress, dismissed = SlowProgress(say), False
-    while others := [group for group in shard_groups(kafka) if group.shard.count != count]:
+    while (groups := shard_groups(kafka)).counts != [count]:
+        others = [group for group in groups if group.shard.count != count]
         running = processes(kafka, others)
-        behind = [group.shard for group in others if group.role is Role.ANSWERS]
-        behind += [group.shard for group in shard_groups(kafka).of(count) if group.role is not Role.ANSWERS]
+        # old shards that still answer, and new ones that do not yet
+        behind = [group.shard for group in groups if (group.role is Role.ANSWERS) != (group.shard.count == count)]
         if behind:
-            progress.show(f"  search {_listed(behind)} has not come to the switch yet: leave it running")
+            progress.show(_still_to_come(behind, processes(kafka, groups)))
         elif not dismissed:
             write_mark(kafka, Mark(count))
             dismissed = True
         elif running:
-            progress.show(f"  search {_listed(running)} is not needed any more: stop it (`imagetools up` does so)")
+            progress.show(f"  not needed any more, stop it (`imagetools up` does so): search {_listed(running)}")
         else:
             remove(kafka, [group.shard for group in others])
             continue
@@ -125,8 +126,15 @@ def _finish(kafka: KafkaConfig, count: int, say: Callable[[str], None]) -> None:
     say(f"Done: {_names(count)} {_verb(count, 'answer')}, and no others are left.")
 
 
+def _still_to_come(behind: Iterable[Shard], running: Iterable[Shard]) -> str:
+    """Say which shards have not come to the switch, and what to do."""
+    here = set(running)
+    words = [f"{shard}" if shard in here else f"{shard}, of which no process runs: start it" for shard in behind]
+    return f"  not at the switch yet, leave it running: search {'; '.join(words)}"
+
+
 def _names(count: int) -> str:
-    return "One search without shards" if count == 1 else f"SHARD=0/{count} to SHARD={count - 1}/{count}"
+    return "SHARD=0/1" if count == 1 else f"SHARD=0/{count} to SHARD={count - 1}/{count}"
 
 
 def _verb(count: int, many: str, one: str = "") -> str:
@@ -135,7 +143,3 @@ def _verb(count: int, many: str, one: str = "") -> str:
 
 def _listed(shards: Iterable[Shard]) -> str:
     return ", ".join(map(str, shards))
-
-
-def _lags(groups: Iterable[ShardGroup], end: int) -> str:
-    return ", ".join(f"{group.shard} is {end - group.offset:,} messages behind" for group in groups)
