@@ -60,9 +60,15 @@ class SearchStage(Stage[Embedding]):
         """Find the candidates of each image; none for one that is gone."""
         self._turn.begin()
         change = self.log_index.index.change()
-        outcomes = self._slicer.map(lambda piece: [self._take(change, received) for received in piece], batch)
+        outcomes = self._slicer.map(lambda piece: self._take_all(change, piece), batch)
         self._pending = change
         return outcomes
+
+    def _take_all(self, change: Change, piece: Sequence[Received[Embedding]]) -> list[Outcome]:
+        # a search for neighbors finds an equal fingerprint, too; one that comes silently gets no search
+        silent = (one.record for one in piece if one.record and not one.record.alert and self._shard.holds(one.path))
+        change.look_ahead([record.fingerprint for record in silent])
+        return [self._take(change, received) for received in piece]
 
     def _take(self, change: Change, received: Received[Embedding]) -> Outcome:
         """Put a record into the change, and answer where it is this shard's turn."""
