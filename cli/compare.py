@@ -11,6 +11,7 @@ from rich.text import Text
 from cli.output_checks import check_picture
 from cli.picture import SIDE, pair_picture
 from imagetools.features.read import read_features
+from imagetools.image_root import ImageRoot
 from imagetools.matching.animation import PLACES
 from imagetools.matching.config import MatcherConfig
 from imagetools.matching.detail import Box
@@ -26,19 +27,26 @@ _SAME_PLACE: Final = 0.015
 """Shares of width and height that print the same, but for rounding."""
 
 
-def compare(a: Path, b: Path, picture: Path | None, config: MatcherConfig) -> None:
-    """Print the matcher's verdict on A and B; ImageError if one cannot be read."""
+def compare(
+    a: Path | str, b: Path | str, picture: Path | None, config: MatcherConfig, *, private: bool = False
+) -> None:
+    """Print the matcher's verdict on A and B, files or addresses in stores; ImageError if one cannot be read.
+
+    private  as in `ImageRoot`
+    ImageRootUnavailable where a store is away.
+    """
     if picture is not None:
         check_picture(picture, "--picture")
     # as in a stage, so that the verdict is the same
-    openers = _opener(a), _opener(b)
+    data = _read(a, private), _read(b, private)
+    openers = _opener(a, data[0]), _opener(b, data[1])
     found = verify(read_features(openers[0], config), read_features(openers[1], config), config, openers)
     console = Console()
     verdict = "duplicate" if found.duplicate else "no duplicate"
     console.print(Text(f"{verdict}: score {found.score:.3f}, threshold {config.threshold}", style="bold"))
     table = Table("evidence", "", show_header=False)
-    how = one_file(a, b)
-    same_bytes = not how and a.read_bytes() == b.read_bytes()
+    how = one_file(a, b) if isinstance(a, Path) and isinstance(b, Path) else ""
+    same_bytes = not how and data[0] == data[1]
     edit = "the same bytes" if same_bytes else found.edit
     rows = {
         "relation": relation_in_words(found.relation, "A", "B"),
@@ -64,9 +72,15 @@ def _frames(found: Verification) -> str:
     return "".join(f"; {PLACES[n]} frame of {name}" for name, n in zip("AB", found.frames, strict=True) if n)
 
 
-def _opener(path: Path) -> FileOpener:
-    data = path.read_bytes()
-    return FileOpener(lambda: data, shown(str(path)))
+def _read(place: Path | str, private: bool) -> bytes:
+    if isinstance(place, Path):
+        return place.read_bytes()
+    root, _, name = place.rpartition("/")
+    return ImageRoot(root, private=private).read(name)
+
+
+def _opener(place: Path | str, data: bytes) -> FileOpener:
+    return FileOpener(lambda: data, shown(str(place)))
 
 
 def _measures(found: Verification) -> dict[str, str]:

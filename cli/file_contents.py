@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from cli.file_looks import threads_for
 from imagetools.errors import ImageError, ImageRootUnavailable
-from imagetools.hardware import usable_cores
 from imagetools.image_root import ImageRoot
 
 
@@ -28,7 +28,7 @@ class FileContents:
         on_read  called after each with how many are read, of how many
         """
         unknown = [path for path in dict.fromkeys(paths) if path not in self._known]
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with ThreadPoolExecutor(threads_for(self._images)) as pool:
             for done, (path, digest) in enumerate(zip(unknown, pool.map(self._read, unknown), strict=True), 1):
                 self._known[path] = digest
                 if on_read is not None:

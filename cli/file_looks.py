@@ -54,8 +54,13 @@ def look_at_all(report: Path, images: ImageRoot, paths: Iterable[str]) -> dict[s
         # named by number: a path may be longer than a file's name, or have a meaning in a URL
         return look_at(images, path, report, f"{REPORT_FILES}/{number:06}.jpg")
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(threads_for(images)) as pool:
         return dict(zip(listed, pool.map(look, range(len(listed)), listed), strict=True))
+
+
+def threads_for(images: ImageRoot) -> int:
+    """Return how many threads read and look at files: for a store, more wait than compute."""
+    return usable_cores() if images.folder is not None else images.readers
 
 
 def look_at(images: ImageRoot, path: str, report: Path, thumbnail_path: str) -> FileLook:

@@ -116,7 +116,9 @@ class Images:
     async def modified(self, relative_paths: Sequence[str]) -> list[str | None]:
         """Return when each file was changed last, ISO 8601; None where this process cannot see it."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: [self._modified(path) for path in relative_paths])
+        # a store takes a while for each
+        times = (loop.run_in_executor(self._pool, self._modified, path) for path in relative_paths)
+        return await asyncio.gather(*times)
 
     async def digest(self, relative_path: str) -> bytes:
         """Return the SHA-256 of a file's bytes. ImageError, ImageRootUnavailable."""

@@ -74,13 +74,17 @@ def demo(folder: Path) -> None:
 
 
 @click.command()
-@click.argument("a", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("b", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("a", type=options.ImagesPlace(file_okay=True, dir_okay=False))
+@click.argument("b", type=options.ImagesPlace(file_okay=True, dir_okay=False))
 @click.option("--picture", type=options.OutputPath(dir_okay=False), help="Draw the pair and its matching points here.")
 @options.setting_options(*options.MATCHER)
-def compare(environ: dict[str, str], a: Path, b: Path, picture: Path | None) -> None:
-    """Decide whether images A and B show the same picture, and say why. Needs no Kafka."""
+def compare(environ: dict[str, str], a: Path | str, b: Path | str, picture: Path | None) -> None:
+    """Decide whether images A and B show the same picture, and say why. Needs no Kafka.
+
+    Each is a file, or an address in a store, such as s3://bucket/prefix/a.jpg.
+    """
     from cli.compare import compare as run
     from streams.config import Config
 
-    run(a, b, picture, Config.from_env(environ).matcher)
+    config = Config.from_env(environ)
+    run(a, b, picture, config.matcher, private=config.images_private)

@@ -74,10 +74,10 @@ class OutputPath(click.Path):
 
 
 class ImagesPlace(click.Path):
-    """A folder that is there, or the address of a store."""
+    """A folder, or a file, that is there; or an address in a store."""
 
-    def __init__(self) -> None:
-        super().__init__(exists=True, file_okay=False, path_type=Path)
+    def __init__(self, *, file_okay: bool = False, dir_okay: bool = True) -> None:
+        super().__init__(exists=True, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a Path, or an address as text."""

@@ -10,7 +10,7 @@ from tests.cli.test_produce import REFUSED, announced, encoder_of, produce
 from tests.cli.test_whole import pairs_in
 from tests.support.object_store import Bucket, ObjectServer
 from tests.support.processes import start
-from tests.support.streaming import group_pairs, write_groups
+from tests.support.streaming import group_pairs, scene, write_groups
 
 
 @pytest.fixture
@@ -79,3 +79,19 @@ def test_a_wrong_address_is_said_before_anything_starts(address):
     found = CliRunner().invoke(main, ["find", address])
     assert found.exit_code == REFUSED
     assert f"{address}: " in found.output
+
+
+def test_two_objects_are_compared_by_their_addresses(bucket, tmp_path):
+    for key, seed in (("a.png", 1), ("b.png", 1), ("other.png", 2)):
+        scene(seed).save(tmp_path / key)
+        bucket.put_as(f"pre/{key}", (tmp_path / key).read_bytes())
+    at = f"{bucket.address}/pre"
+
+    def compared(one: str, two: str, code: int = 0) -> str:
+        found = CliRunner().invoke(main, ["compare", one, two])
+        assert found.exit_code == code, found.output
+        return found.output
+
+    assert "the same bytes" in compared(f"{at}/a.png", f"{at}/b.png")
+    assert "no duplicate" in compared(f"{at}/a.png", str(tmp_path / "other.png"))
+    assert "there is no such object" in compared(f"{at}/a.png", f"{at}/none.png", REFUSED)
