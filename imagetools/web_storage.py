@@ -166,7 +166,8 @@ def _capped(name: str, answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:
 def _status_of(answer: urllib3.BaseHTTPResponse) -> FileStatus:
     tag, changed = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
     size = answer.headers.get("Content-Length")
-    return FileStatus(f"{tag}-{size}-{changed}" if tag or changed else None, _time(changed))
+    # a server may tell the size in answers to GET alone
+    return FileStatus(tag or (f"{size}-{changed}" if changed else None), _time(changed))
 
 
 def _time(text: str | None) -> datetime | None:

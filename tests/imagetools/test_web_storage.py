@@ -113,7 +113,7 @@ def images(server: WebServer) -> ImageRoot:
 def test_a_file_is_read_by_its_path_and_known_by_its_tag(images, server):
     data, state = images.read_with_state("a b/ü#1?.png")
     assert data == b"bytes of a%20b/%C3%BC%231%3F.png"
-    assert state == images.state("a b/ü#1?.png") == f'"1"-{len(data)}-Tue, 03 Nov 2026 10:00:00 GMT'
+    assert state == images.state("a b/ü#1?.png") == '"1"'
     assert images.status("a.png").modified == datetime(2026, 11, 3, 10, tzinfo=UTC)
     images.require()
 
