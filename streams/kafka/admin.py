@@ -99,6 +99,9 @@ def create_topics(
 def shard_groups(kafka: KafkaConfig) -> ShardGroups:
     """Return the groups that follow the log of embeddings as shards, those of all numbers."""
     admin = admin_client(kafka)
+    if not _retry(lambda: topic_exists(kafka, EMBEDDINGS)):
+        # a group outlives a topic that was deleted, its offsets there do not
+        return ShardGroups()
     whole = replace(kafka, shard=Shard())
     names = {one.group_id for one in admin.list_consumer_groups(request_timeout=TIMEOUT_S).result().valid}
     found = []
