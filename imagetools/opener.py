@@ -21,7 +21,7 @@ class KeptFrames:
         """Keep nothing yet."""
         self._max_bytes = max_bytes
         # the last one used comes last
-        self._kept: OrderedDict[tuple[FileOpener, Box], Sequence[Image.Image]] = OrderedDict()
+        self._kept: OrderedDict[_Key, Sequence[Image.Image]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -29,24 +29,27 @@ class KeptFrames:
         """Bytes of the frames that are kept."""
         return sum(_nbytes(frames) for frames in self._kept.values())
 
-    def get(self, opener: "FileOpener", box: Box) -> Sequence[Image.Image] | None:
-        """Return what an opener decoded to this box, where it is kept."""
+    def get(self, opener: "FileOpener", box: Box, *, first: bool = False) -> Sequence[Image.Image] | None:
+        """Return what an opener decoded to this box, where it is kept: all frames, or the first one alone."""
         with self._lock:
-            found = self._kept.get((opener, box))
+            found = self._kept.get((opener, box, first))
             if found is not None:
-                self._kept.move_to_end((opener, box))
+                self._kept.move_to_end((opener, box, first))
             return found
 
-    def put(self, opener: "FileOpener", box: Box, frames: Sequence[Image.Image]) -> None:
+    def put(self, opener: "FileOpener", box: Box, frames: Sequence[Image.Image], *, first: bool = False) -> None:
         """Keep the frames, and drop those unused for longest where there is no room."""
         with self._lock:
-            self._kept[opener, box] = frames
+            self._kept[opener, box, first] = frames
             while self.nbytes > self._max_bytes:
                 self._kept.popitem(last=False)
 
 
 def _nbytes(frames: Sequence[Image.Image]) -> int:
     return sum(frame.width * frame.height * len(frame.getbands()) for frame in frames)
+
+
+_Key = tuple["FileOpener", Box, bool]
 
 
 class FileOpener:
@@ -75,8 +78,15 @@ class FileOpener:
         self._decoding = threading.Lock()
 
     def __call__(self, box: Box | None = None) -> Image.Image:
-        """Return the picture, or the first frame, as `decode` does."""
-        return decode(self._read(), self._name, box=box, config=self._config)
+        """Return the picture, or the first frame, as `decode` does; one of a box is shared, and not to be changed."""
+        if box is None:
+            return decode(self._read(), self._name, config=self._config)
+        with self._decoding:
+            found = self._kept.get(self, box, first=True)
+            if found is None:
+                found = (decode(self._read(), self._name, box=box, config=self._config),)
+                self._kept.put(self, box, found, first=True)
+        return found[0]
 
     def frames(self, box: Box | None = None) -> tuple[Image.Image, ...]:
         """Return the frames that stand for the image, as `decode_frames` does."""

@@ -14,7 +14,7 @@ from imagetools.matching import agreement, geometry
 from imagetools.matching.alignment import Alignment
 from imagetools.matching.calibration import Evidence
 from imagetools.matching.geometry import Map
-from imagetools.matching.ink import compare_ink, smoothed
+from imagetools.matching.ink import MIN_INK, compare_ink, deviation, smoothed
 from imagetools.matching.planes import Grey, Mask
 from imagetools.matching.registration import shrunk
 
@@ -27,6 +27,8 @@ _MAX_OFFSET: Final = 0.015
 _MAX_ROUGH_OFFSET: Final = 0.02
 _MAX_ROUGH_RATIO: Final = 4.0
 _MAX_MARKED: Final = 0.03
+# A kept picture with ink on no more of it is of a sheet whose ink, in full, is on less than half of `_NEARLY_BLANK`
+_MAX_ROUGH_INK: Final = 0.02
 # Sheets that no map lays over each other have fewer keypoints; photos, which must not be searched for marks, have more
 _MAX_KEYPOINTS: Final = 64
 # The marks are turned and moved once more, by at most this part of their own longer side, and some pixels
@@ -53,6 +55,14 @@ def align_sheets(first: Features, second: Features) -> list[Alignment]:
     affine = geometry.whole_picture_map(0, (first.width, first.height), (second.width, second.height))
     compared = agreement.compare(affine, first.pyramid, second.pyramid)
     return [Alignment(affine, Evidence(whole=True, inliers=0, agreement=compared, gap=255.0), ())]
+
+
+def marked_otherwise(first: Features, second: Features) -> bool:
+    """Tell whether both are sheets that are nearly blank even in the kept pictures, with marks in different places."""
+    pictures = first.close, second.close
+    if max(first.count, second.count) > _MAX_KEYPOINTS or _marked_alike(*pictures):
+        return False
+    return all(_marks(picture).any() and _ink_share(picture) <= _MAX_ROUGH_INK for picture in pictures)
 
 
 def compare_sheets(first: Grey, second: Grey, side: int) -> float | None:
@@ -101,6 +111,10 @@ def _marked_alike(one: Grey, two: Grey) -> bool:
         return False
     middles = [_middle(marked) / max(marked.shape) for marked in marks]
     return bool(abs(middles[0] - middles[1]) <= _MAX_ROUGH_OFFSET)
+
+
+def _ink_share(picture: Grey) -> float:
+    return float((deviation(smoothed(picture)) >= MIN_INK).mean())
 
 
 def _marks(picture: Grey) -> Mask:

@@ -21,7 +21,7 @@ from imagetools.matching.difference_boxes import merge_boxes
 from imagetools.matching.motion import Motion
 from imagetools.matching.registration import shrunk
 from imagetools.matching.relation import Relation, relation_of
-from imagetools.matching.sheets import align_sheets
+from imagetools.matching.sheets import align_sheets, marked_otherwise
 from imagetools.opener import FileOpener
 
 ImageOpener = Callable[[tuple[int, int]], Image.Image]
@@ -168,6 +168,9 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
     possible = pair.alignment.evidence.whole or score >= _MIN_DETAIL_SCORE
     if openers is None or not possible or not (candidate.drawn and neighbor.drawn):
         return None
+    if marked_otherwise(candidate, neighbor):
+        # most nearly blank pages are alike as a whole; so most of them are not opened
+        return Detail("same template, other content", 0.0, (), pair.alignment.affine)
     opened = [opener((detail.SIDE, detail.SIDE)) for opener in openers]
     greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
     best = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat

@@ -205,3 +205,21 @@ def test_later_frames_are_decoded_once_for_a_box_and_kept_within_bounds():
     one.frame(1)(box)
     assert reads == 1
     assert FileOpener(read, "none", kept=KeptFrames(size - 1)).frame(1)(box).tobytes() == middle.tobytes()
+
+
+def test_a_still_is_decoded_once_for_a_box():
+    """A page is compared with dozens of others."""
+    data, reads = packed([frame(number) for number in range(3)], "GIF", duration=100), 0
+
+    def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        return data
+
+    opener = FileOpener(read, "one")
+    first, again, _ = opener((64, 48)), opener((64, 48)), opener((32, 24))
+    assert reads == 2
+    assert first is again
+    # the frames are not taken for the picture, nor the picture for the frames
+    assert len(opener.frames((64, 48))) == 3
+    assert opener.frame(2)((64, 48)).tobytes() != opener((64, 48)).tobytes()

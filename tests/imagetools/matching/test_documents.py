@@ -30,6 +30,22 @@ def _verify(one: Image.Image, two: Image.Image) -> Verification:
     return verify(extract(one, CONFIG), extract(two, CONFIG), CONFIG, (lambda box: one, lambda box: two))
 
 
+def test_nearly_blank_pages_with_marks_in_other_places_are_not_opened() -> None:
+    """Among ten thousand of them each is compared with dozens."""
+    pages = [Image.new("RGB", (800, 1100), "white") for _ in range(3)]
+    for page, place in zip(pages, ((200, 300), (600, 900), (204, 302)), strict=True):
+        ImageDraw.Draw(page).ellipse((*place, place[0] + 12, place[1] + 12), fill="black")
+    features = [extract(page, CONFIG) for page in pages]
+
+    def unopened(box: object) -> Image.Image:
+        raise AssertionError("was opened")
+
+    found = verify(features[0], features[1], CONFIG, (unopened, unopened))
+    assert (found.duplicate, found.gate) == (False, "same template, other content")
+    with pytest.raises(AssertionError, match="was opened"):
+        verify(features[0], features[2], CONFIG, (unopened, unopened))
+
+
 @pytest.mark.parametrize("kind", ALIKE)
 def test_one_template_with_other_content_is_no_duplicate(kind: str) -> None:
     one, two = document(kind, 2, 2), document(kind, 2, 3)
