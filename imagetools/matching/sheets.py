@@ -58,7 +58,10 @@ def align_sheets(first: Features, second: Features) -> list[Alignment]:
 
 
 def marked_otherwise(first: Features, second: Features) -> bool:
-    """Tell whether both are sheets that are nearly blank even in the kept pictures, with marks in different places."""
+    """Tell whether both are sheets that are nearly blank even in the kept pictures, with marks in different places.
+
+    As a whole most such pages are alike; they need not be opened to be told apart.
+    """
     pictures = first.close, second.close
     if max(first.count, second.count) > _MAX_KEYPOINTS or _marked_alike(*pictures):
         return False

@@ -157,6 +157,11 @@ class _Pair:
     from_candidate: bool
 
     @property
+    def in_order(self) -> tuple[Features, Features]:
+        """The picture that the map starts from, and the other: no verdict depends on which of them came first."""
+        return (self.candidate, self.neighbor) if self.from_candidate else (self.neighbor, self.candidate)
+
+    @property
     def to_candidate(self) -> geometry.Map:
         """The map from neighbor to candidate."""
         return geometry.inverse(self.alignment.affine) if self.from_candidate else self.alignment.affine
@@ -169,7 +174,6 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
     if openers is None or not possible or not (candidate.drawn and neighbor.drawn):
         return None
     if marked_otherwise(candidate, neighbor):
-        # most nearly blank pages are alike as a whole; so most of them are not opened
         return Detail("same template, other content", 0.0, (), pair.alignment.affine)
     opened = [opener((detail.SIDE, detail.SIDE)) for opener in openers]
     greys = [np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in opened]
@@ -196,15 +200,8 @@ def _compare_detail(pair: _Pair, score: float, openers: Openers) -> Detail | Non
 
 
 def _compare_colours(pair: _Pair) -> ColourChange:
-    # in one order, so that the verdict does not depend on which came first
-    first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
     affine = pair.alignment.affine if pair.alignment.flat is None else pair.alignment.flat
-    return compare_colours(affine, first, second, negative=pair.alignment.negative)
-
-
-def _look_closer(pair: _Pair, seen: Detail | None) -> CloserLook:
-    first, second = (pair.candidate, pair.neighbor) if pair.from_candidate else (pair.neighbor, pair.candidate)
-    return look_closer(pair.alignment, first, second, seen)
+    return compare_colours(affine, *pair.in_order, negative=pair.alignment.negative)
 
 
 def _change(pair: _Pair, closer: CloserLook) -> edit_description.Change:
@@ -247,7 +244,7 @@ def _verdict(pair: _Pair, score: float, config: MatcherConfig, seen: Detail | No
     duplicate = score >= config.threshold
     if duplicate:
         colours = _compare_colours(pair)
-        closer = _look_closer(pair, seen)
+        closer = look_closer(pair.alignment, *pair.in_order, seen)
         if left_out := _left_out(colours, closer.motion, config):
             duplicate, gate, relation = False, left_out, left_out
     if duplicate:
