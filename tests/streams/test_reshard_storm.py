@@ -5,7 +5,6 @@ Verdicts and alerts are those of one index, once. IMAGETOOLS_TEST_KILLS is how o
 
 import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -57,7 +56,6 @@ class Storm:
         self.sent = 0
         self.reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS, CANDIDATES)
         self.lives: list[Lives] = []
-        self.frozen: list[Lives] = []
         self.deadline = time.monotonic() + 200 * KILLS
 
     def begin(self, stage: str, name: str, kills: int, **more: str) -> Lives:
@@ -89,8 +87,6 @@ class Storm:
     def turn(self) -> None:
         assert time.monotonic() < self.deadline, [(one.log.name, one.point, one.plan) for one in self.lives]
         for one in self.lives:
-            if one in self.frozen and was_fenced(one):
-                one.process = None
             one.tend()
         self.reader.more(0.1)
 
@@ -109,16 +105,6 @@ def kill(command: Running) -> None:
     command.process.wait()
 
 
-def send_signal(lives: Lives, number: signal.Signals) -> None:
-    assert lives.process is not None
-    lives.process.send_signal(number)
-
-
-def was_fenced(lives: Lives) -> bool:
-    """Whether it ended since the broker had ended its transaction, frozen as it was; a service starts it again."""
-    return lives.process is not None and lives.process.poll() == 1 and "fenced" in lives.log.read_text()[-500:]
-
-
 @pytest.mark.timeout(300 * KILLS)
 def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there_once(kafka, tmp_path):
     storm = Storm(kafka, tmp_path, random.Random(17))
@@ -133,16 +119,15 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
         kill(first)
         new = storm.begin_shards(3)
         frozen = old[0]
-        storm.until(lambda: not frozen.plan and frozen.process is not None and frozen.process.poll() is None)
-        storm.frozen.append(frozen)
-        send_signal(frozen, signal.SIGSTOP)
+        storm.until(lambda: frozen.is_steady)
+        frozen.freeze()
         second = storm.command("second")
         storm.until(lambda: "Switched" in second.text)
         kill(second)
         since = time.monotonic()
         storm.send()
         storm.until(lambda: time.monotonic() > since + FROZEN_S, sending=False)
-        send_signal(frozen, signal.SIGCONT)
+        frozen.thaw()
         storm.end()
         last = storm.command("last")
         storm.until(lambda: all(group.mark.answering == 3 for group in shard_groups(kafka)), sending=False)
@@ -151,8 +136,6 @@ def test_two_shards_become_three_under_kills_and_each_verdict_and_alert_is_there
         assert last.ends(0).splitlines()[-1] == "Done: SHARD=0/3 to SHARD=2/3 answer, and no others are left."
         storm.reader.settled(2)
     finally:
-        for one in storm.frozen:
-            send_signal(one, signal.SIGCONT)
         codes += [one.stop() for one in storm.lives]
     assert codes == [0] * 6
     assert shard_groups(kafka).counts == [3]

@@ -1,4 +1,6 @@
-"""Four shards, each with a spare, and a matcher, killed again and again: the verdicts and alerts of one index, once.
+"""Four shards, each with a spare, and a matcher, killed again and again and frozen: the alerts of one index, once.
+
+An index whose process was killed is rebuilt from the log.
 
 IMAGETOOLS_TEST_KILLS is how often each process is killed, for a longer storm.
 """
@@ -24,9 +26,12 @@ from tests.support.streaming import Reader, group_pairs, pairs_of, send, write_g
 
 SHARDS = 4
 REPLICAS = 2
+FREEZES = 3
 KILLS = int(os.environ.get("IMAGETOOLS_TEST_KILLS", "1"))
 GROUPS = 50 * KILLS
 BURST = 20
+FROZEN_S = 4.0
+"""Longer than the session timeout: the spare has the log when a frozen process goes on."""
 
 
 def embeddings(paths: Sequence[str], first: int) -> list[tuple[str, Embedding]]:
@@ -68,13 +73,22 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
     lives = lives_of(kafka, tmp_path, rng)
     planned = [len(one.plan) for one in lives]
     reader = Reader(kafka, VERDICTS, DUPLICATES, DEAD_LETTERS)
-    sent = 0
+    sent, frozen, thaw_at = 0, list[Lives](), 0.0
     deadline = time.monotonic() + 300 * KILLS
     try:
         while len(reader.seen["verdicts"]) < len(records) or any(one.plan for one in lives):
             assert time.monotonic() < deadline, [(one.log.name, one.point, one.plan) for one in lives]
             for one in lives:
                 one.tend()
+            steady = [one for one in lives[:-1] if one.is_steady and not one.was_frozen]
+            if time.monotonic() > thaw_at and len(frozen) < FREEZES and steady:
+                for one in frozen:
+                    one.thaw()
+                frozen.append(rng.choice(steady))
+                frozen[-1].freeze()
+                thaw_at = time.monotonic() + FROZEN_S
+            elif frozen and time.monotonic() > thaw_at:
+                frozen[-1].thaw()
             # each life that is to be killed gets work of its own
             left = BURST * max(len(one.plan) for one in lives)
             if sent < len(records) - left:
@@ -86,6 +100,9 @@ def test_shards_and_matcher_killed_at_every_point_give_each_verdict_and_alert_on
         codes = [one.stop() for one in lives]
     assert codes == [0] * len(lives)
     assert [len(one.kills) for one in lives] == planned
+    assert frozen
+    replayed = [re.findall(r"(\d+) records replayed", one.log.read_text()) for one in lives[:-1]]
+    assert sum(int(count) > 0 for counts in replayed for count in counts) >= SHARDS, "rebuilt from the log"
     assert not reader.seen["dead-letters"]
     verdicts = reader.seen["verdicts"]
     assert sorted(one.request_id for one in verdicts) == sorted(record.request_id for _, record in records)
