@@ -12,6 +12,7 @@ from cli.status import silent_shards
 from imagetools.errors import ConfigError
 from streams.config import Config, KafkaConfig
 from streams.kafka.admin import GroupOffsets, create_topics, shard_groups
+from streams.kafka.clients import admin_client
 from streams.kafka.lag import LagSampler
 from streams.kafka.resharding import reshard
 from streams.search_consumer import SearchStage, make
@@ -99,3 +100,13 @@ def test_the_lag_of_each_shard_is_sampled_and_the_slowest_is_that_of_the_search(
     assert [(one.stage, one.members) for one in search.shards] == [("search 0/2", 1), ("search 1/2", 0)]
     ((_, line),) = silent_shards([search])
     assert line == "no search 1/2 runs: every image waits for it"
+
+
+def test_a_log_that_was_lost_is_made_again(kafka):
+    """Its groups outlive it on the broker for a while."""
+    name = kafka.topic(EMBEDDINGS.name)
+    admin = admin_client(kafka)
+    admin.delete_topics([name])[name].result(30)
+    assert list(shard_groups(kafka)) == []
+    assert create_topics(kafka) == [name]
+    assert [group.offset for group in shard_groups(kafka)] == [0]
