@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import cv2
 
 from imagetools.errors import ImageError, MissingImage
-from imagetools.features.cache import FeatureCache
+from imagetools.features.cache import MAX_BYTES, FeatureCache
 from imagetools.features.extract import Features
 from imagetools.features.read import read_features
 from imagetools.features.store import FeatureStore
@@ -54,6 +54,8 @@ from streams.service import serve
 from streams.stage import Figure, Outcome, Output
 from streams.standing_decisions import StandingDecisions
 from streams.topics import DUPLICATES, VERDICTS
+
+MAX_CACHED_BYTES = MAX_BYTES
 
 HANDFUL = 8
 """Pairs that a thread takes at a time."""
@@ -108,7 +110,9 @@ class MatcherStage(JoiningStage):
         self._scheduler = SliceScheduler(exclusive=False)
         self._extracting = BatchSlicer(self._scheduler, 8 * workers)
         self._comparing = BatchSlicer(self._scheduler, 64 * workers)
-        self._cache = FeatureCache(config, store=store, max_computing=self._computing, on_read=self._note)
+        self._cache = FeatureCache(
+            config, store=store, max_bytes=MAX_CACHED_BYTES, max_computing=self._computing, on_read=self._note
+        )
         # the pool is the parallelism: OpenCV's own threads inside it would only contend
         cv2.setNumThreads(1)
 
