@@ -1,6 +1,7 @@
 """Engines for the nearest fingerprints beside brute force, as a collection grows: recall, searches, adds and memory.
 
-    python -m bench.nearest [--images N ...] [--folder FOLDER] [--side fit|report] [--cache FILE]
+    python -m bench.nearest [--images N ...] [--folder FOLDER] [--side fit|report] [--engine NAME]
+                          [--cache FILE]
 
 Fingerprints are those of photos, and beyond their number mixtures: two photos' in a random proportion, and noise. The
 searches are for edited copies of photos. "Recall" is the share of the true ten nearest among the ten that were found;
@@ -174,8 +175,11 @@ def shares(found: Sequence[Sequence[int]], asked: Asked) -> tuple[str, str]:
 @click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of photos.")
 @click.option("--side", type=click.Choice(["fit", "report"]), default="report", show_default=True)
 @click.option("--count", default=91, show_default=True, help="Photos to edit, at most.")
+@click.option("--engine", "wanted", type=click.Choice(["USearch", "NGT", "hnswlib"]), help="By default, all of them.")
 @click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="A file to keep descriptions in.")
-def main(sizes: Sequence[int], folder: Path | None, side: str, count: int, cache: Path | None) -> None:
+def main(
+    sizes: Sequence[int], folder: Path | None, side: str, count: int, wanted: str | None, cache: Path | None
+) -> None:
     chosen = folder or (SHARED if SHARED.is_dir() else SAMPLES)
     sides = PhotoSides(chosen)
     gallery, copies = gather(
@@ -202,6 +206,8 @@ def main(sizes: Sequence[int], folder: Path | None, side: str, count: int, cache
         )  # fmt: skip
         table.add_row("brute force", *shares(nearest.tolist(), asked), f"{rate:,.0f}", "", f"{vectors[0].nbytes:,}")
         for engine in engines():
+            if not engine.name.startswith(wanted or ""):
+                continue
             measure(table, engine, vectors, asked)
         Console(width=130).print(table)
 

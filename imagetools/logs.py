@@ -3,6 +3,7 @@
 Messages contain file names, which may contain control sequences. A terminal that shows the log must not obey them.
 """
 
+import faulthandler
 import json
 import logging
 import sys
@@ -67,8 +68,12 @@ class JsonLine(OneLine):
 def configure(level: int = logging.INFO, *, json_lines: bool = False) -> None:
     """Log to standard error, one line a record; uncaught exceptions and warnings, too.
 
+    A process that a library kills (SIGSEGV, SIGABRT) says where each of its threads was.
+
     json_lines  each line is a JSON object
     """
+    # into the same descriptor: a redirected sys.stderr may have none
+    faulthandler.enable(file=2)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLine() if json_lines else OneLine(FORMAT))
     logging.basicConfig(level=level, handlers=[handler])

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from datetime import datetime
@@ -128,6 +129,14 @@ def test_a_stage_that_crashes_says_so_in_lines_that_are_safe():
     assert run.returncode == 1
     assert "Traceback" in run.stderr
     assert not set(run.stderr) & (CONTROLS - {"\n"})
+
+
+def test_a_process_that_a_library_kills_says_where_it_was():
+    code = "import faulthandler\nfrom imagetools import logs\nlogs.configure()\nfaulthandler._sigsegv()"
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in run.stderr
+    assert 'File "<string>", line 4' in run.stderr
 
 
 def test_commands_show_names_escaped_in_alerts_and_in_errors_of_ours_and_of_click(tmp_path):
