@@ -1,16 +1,23 @@
 """Commands over images in a store."""
 
 import json
+import signal
+import urllib.error
+import urllib.request
+from http import HTTPStatus
 
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from imagetools.decode import decode
+from local_kafka.ports import free_ports
+from streams.topics import DUPLICATES, VERDICTS
 from tests.cli.test_produce import REFUSED, announced, encoder_of, produce
 from tests.cli.test_whole import pairs_in
 from tests.support.object_store import Bucket, ObjectServer
 from tests.support.processes import start
-from tests.support.streaming import group_pairs, scene, write_groups
+from tests.support.streaming import Reader, group_pairs, pairs_of, scene, write_groups
 
 
 @pytest.fixture
@@ -72,6 +79,40 @@ def test_find_reports_the_duplicates_of_a_store(kafka, bucket, tmp_path):
     assert f"Duplicates in {bucket.address}/pre" in page
     assert 'href="report-files/000000.jpg"' in page
     assert (report / "report-files" / "000000.jpg").stat().st_size > 0
+
+
+def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, bucket, tmp_path):
+    write_groups(tmp_path / "images", 2)
+    for file in (tmp_path / "images").iterdir():
+        bucket.put_as(f"pre/{file.name}", file.read_bytes())
+    (http,) = free_ports(1)
+    on_kafka = ["--kafka-bootstrap-servers", kafka.bootstrap, "--topic-prefix", kafka.prefix]
+    words = ["--data", tmp_path / "data", "--images-dir", f"{bucket.address}/pre", "--server-port", str(http)]
+    up = start("up", *words, *on_kafka, log=tmp_path / "up", environ=bucket.environ)
+    up.said("Ctrl-C stops it")
+    assert f"images in {bucket.address}/pre" in up.text
+    wait = start("produce", f"{bucket.address}/pre", "--wait", *on_kafka, log=tmp_path / "wait", environ=bucket.environ)
+    wait.ends(0)
+    reader = Reader(kafka, DUPLICATES, VERDICTS).until(lambda r: len(r.seen["verdicts"]) == 6)
+    reader.close()
+    assert set(pairs_of(reader.seen["duplicates"])) == group_pairs(2)
+
+    def asked(path: str, body: object = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}{path}", data, timeout=30) as answer:
+            return bytes(answer.read())
+
+    encoded = json.loads(asked("/api-image-encoder", {"request_id": 7, "relative_path": "0.png"}))
+    assert (encoded["global_status"], len(encoded["response"]["fingerprint"])) == (1, 256)
+    pair = {"candidate": "0 resized.jpg", "neighbors": ["0.png", "1.png"]}
+    found = json.loads(asked("/api-instance-matching", pair))["response"]["duplicated"]
+    assert [one["relative_path"] for one in found] == ["0.png"]
+    assert decode(asked("/v1/pictures/0.png?side=64"), "picture").size == (64, 48)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        asked("/v1/pictures/none.png")
+    assert refused.value.code == HTTPStatus.NOT_FOUND
+    up.process.send_signal(signal.SIGINT)
+    up.ends(0)
 
 
 @pytest.mark.parametrize("address", ["ftp://a/b", "s3://", "s3://bucket/a?b"])
