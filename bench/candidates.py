@@ -33,8 +33,8 @@ from imagetools.index.search import Hit
 from schemas.records import Embedding, ImageNew
 from streams.config import Config
 from streams.encoder_consumer import EncoderStage
-from streams.log_index import codes_of, fingerprints_of, put_record
-from streams.search_outputs import more_neighbors
+from streams.search.log_index import codes_of, fingerprints_of, put_record
+from streams.search.outputs import more_neighbors
 from streams.stage import Received
 
 DISTRACTORS = SHARED.parent / "distractors"

@@ -35,7 +35,7 @@ from imagetools.index.index import Index
 from schemas.codec import SingleObjectCodec
 from schemas.records import Embedding
 from streams.config import Config
-from streams.log_index import codes_of
+from streams.search.log_index import codes_of
 from streams.search_consumer import SearchStage
 from streams.topics import EMBEDDINGS
 

@@ -35,9 +35,9 @@ from imagetools.overlays import logo
 from schemas.records import Embedding
 from streams.config import Config
 from streams.encoder_consumer import EncoderStage
-from streams.log_index import put_record
+from streams.search.log_index import put_record
+from streams.search.outputs import more_neighbors
 from streams.search_consumer import SearchStage
-from streams.search_outputs import more_neighbors
 from streams.stage import Received
 
 AT_ONCE = 256

@@ -21,7 +21,7 @@ from imagetools.grouping.records import Edge, ImageKey, Placed
 from imagetools.grouping.relations import Relation
 from schemas.codec import codec
 from schemas.group_records import FactKind, GroupingFact, ImageContent
-from streams.grouping_state import GroupingState
+from streams.grouping.state import GroupingState
 
 TOPIC = "grouping.state"
 

@@ -37,8 +37,8 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import verify
 from imagetools.overlays import OVERLAYS
 from schemas.records import Duplicate
+from streams.grouping.pair_marks import marks_of
 from streams.pair_evidence import evidence_of
-from streams.pair_marks import marks_of
 
 Copies = Mapping[str, Callable[[Image.Image, random.Random, Image.Image], Image.Image]]
 

@@ -18,12 +18,12 @@ from rich.table import Table
 
 from schemas.records import Candidates, Duplicate, Duplicates, Verdict, VerdictOutcome
 from streams.matcher_consumer import MatcherStage
-from streams.observer import BatchStep
 from streams.search_consumer import SearchStage
 from streams.stage import Outcome, Output, Received, Stage
-from streams.stage_health import StageHealth
-from streams.stage_metrics import StageMetrics
 from streams.topics import ANNOUNCED_AT, CANDIDATES, DUPLICATES, VERDICTS
+from streams.watching.health import StageHealth
+from streams.watching.metrics import StageMetrics
+from streams.watching.observer import BatchStep
 
 BATCHES = 2000
 TURNS = 20_000

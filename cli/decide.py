@@ -24,8 +24,8 @@ from schemas.codec import codec
 from schemas.group_records import DecisionRecord, ImageContent, decision_id
 from streams.config import KafkaConfig
 from streams.kafka.clients import announcing_producer
-from streams.states import read_states
 from streams.topics import DECISIONS
+from streams.watching.states import read_states
 
 TOLD: Final = 10
 """Problems that an error names."""

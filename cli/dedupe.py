@@ -13,14 +13,14 @@ from cli.job_progress import JobProgress
 from cli.slow_progress import SlowProgress
 from cli.troubles import Troubles
 from streams.config import KafkaConfig
-from streams.deduping import Deduper, DedupeWriter, neighbor_requests
+from streams.deduping.deduper import Deduper, DedupeWriter, neighbor_requests
+from streams.deduping.silent_images import Came, SilentImages, read_silent_images
 from streams.exit_codes import EXIT_INTERRUPTED
 from streams.kafka.admin import GroupOffsets, end_offsets, require_topics, shard_groups
 from streams.kafka.clients import admin_client
 from streams.kafka.lag import LagSampler
-from streams.silent_images import Came, SilentImages, read_silent_images
-from streams.states import StateFollower
 from streams.topics import DECISIONS, DEDUPED, EMBEDDINGS
+from streams.watching.states import StateFollower
 
 LOOK_S: Final = 0.5
 

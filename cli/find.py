@@ -36,8 +36,8 @@ from streams.kafka.admin import create_topics, delete_topics, reach
 from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
 from streams.kafka.pulse import Pulse
-from streams.states import StateStream
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, VERDICTS
+from streams.watching.states import StateStream
 
 POLL_S = 0.2
 

@@ -37,9 +37,9 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.paths import printable, shown
 from schemas.alert_json import alert_fields, similar_fields
 from schemas.records import Duplicates, Similar
-from streams.announced_files import AnnouncedFiles
+from streams.grouping.announced_files import AnnouncedFiles
+from streams.grouping.pair_comparer import PairComparer, relation_of_duplicate
 from streams.kafka.follower import ConsumedMessage
-from streams.pair_comparer import PairComparer, relation_of_duplicate
 
 
 @dataclass

@@ -11,7 +11,7 @@ from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.records import Compare, Edge, ImageKey
 from imagetools.grouping.relations import Relation
 from schemas.records import Duplicates
-from streams.pair_comparer import relation_of_duplicate
+from streams.grouping.pair_comparer import relation_of_duplicate
 
 
 class StoppableComparer:

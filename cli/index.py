@@ -17,7 +17,7 @@ from schemas.records import StageState
 from streams.config import KafkaConfig
 from streams.kafka.admin import shard_groups
 from streams.kafka.lag import StageLag
-from streams.states import absent, in_words, read_states
+from streams.watching.states import absent, in_words, read_states
 
 SEARCH: Final = "search"
 UNKNOWN: Final = "-"

@@ -25,8 +25,8 @@ from schemas.records import StageState
 from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from streams.kafka.admin import require_topics
-from streams.states import StateFollower, absent
 from streams.topics import IMAGES_NEW
+from streams.watching.states import StateFollower, absent
 
 MAX_REFUSALS = 5
 """Maximum number of lines about refused paths; the rest are counted."""

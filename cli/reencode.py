@@ -31,7 +31,7 @@ from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
 from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import Runner
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 from streams.topics import DECISIONS, EMBEDDINGS, IMAGES_NEW, TOPICS, Topic
 
 LOOK_S = 0.5

@@ -14,10 +14,10 @@ from streams.kafka.admin import end_offsets, shard_groups
 from streams.kafka.clients import admin_client
 from streams.kafka.resharding import prepare, processes, remove, without_marks, write_mark
 from streams.kafka.resharding import reshard as move_stopped
-from streams.shard_marks import Mark, Role, ShardGroup
-from streams.shards import Shard
-from streams.states import StateFollower
+from streams.sharding.marks import Mark, Role, ShardGroup
+from streams.sharding.shards import Shard
 from streams.topics import EMBEDDINGS
+from streams.watching.states import StateFollower
 
 LOOK_S = 0.5
 

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from cli.supervisor import Supervisor
 from streams.config import KafkaConfig
 from streams.kafka.admin import shard_groups
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.errors import with_remedy
 from streams.kafka.follower import Follower
 from streams.kafka.lag import LagSampler, StageLag
-from streams.shard_marks import Role
-from streams.states import absent, in_words, read_states
+from streams.sharding.marks import Role
 from streams.topics import DEAD_LETTERS
+from streams.watching.states import absent, in_words, read_states
 
 SAMPLE_S = 2.0
 LOOK_BACK = 1000

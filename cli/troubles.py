@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from schemas.records import StageState, State
-from streams.states import absent, in_words, trouble
+from streams.watching.states import absent, in_words, trouble
 
 SAY_AFTER_S: Final = 1.0
 

@@ -27,8 +27,8 @@ from streams.kafka.admin import create_topics, reach, shard_groups
 from streams.kafka.pulse import Pulse
 from streams.kafka.resharding import reshard
 from streams.kafka.topic_limits import raise_limits
-from streams.shards import Shard
-from streams.states import StateSender, StateStream
+from streams.sharding.shards import Shard
+from streams.watching.states import StateSender, StateStream
 
 CHECK_EVERY_S = 0.5
 

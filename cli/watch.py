@@ -16,8 +16,8 @@ from streams.config import KafkaConfig
 from streams.kafka.dead_letters import read_dead_letter
 from streams.kafka.follower import ConsumedMessage, Follower
 from streams.kafka.messages import announced_headers
-from streams.states import StageStates, in_words
 from streams.topics import DEAD_LETTERS, DUPLICATES, STAGE_STATES
+from streams.watching.states import StageStates, in_words
 
 
 def watch(kafka: KafkaConfig, *, as_lines: bool, from_beginning: bool) -> None:

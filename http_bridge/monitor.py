@@ -19,7 +19,7 @@ from streams.config import KafkaConfig
 from streams.kafka.admin import reach
 from streams.kafka.lag import LagSampler, StageLag
 from streams.requests.client import RequestClient
-from streams.states import StateFollower
+from streams.watching.states import StateFollower
 
 log = logging.getLogger(__name__)
 

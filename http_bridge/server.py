@@ -19,7 +19,7 @@ from imagetools.logs import configure
 from schemas.records import StageState, State
 from streams.config import BridgeConfig, KafkaConfig
 from streams.exit_codes import ending
-from streams.states import StateSender
+from streams.watching.states import StateSender
 
 log = logging.getLogger(__name__)
 

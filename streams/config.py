@@ -15,7 +15,7 @@ from imagetools.matching.config import MatcherConfig
 from streams import librdkafka
 from streams import settings as table
 from streams.settings import HOME
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 
 EMBEDDINGS_TOPIC: Final = table.EMBEDDINGS_TOPIC.default
 DEFAULT_BOOTSTRAP: Final = table.KAFKA_BOOTSTRAP_SERVERS.default

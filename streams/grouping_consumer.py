@@ -18,16 +18,16 @@ from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.group_records import DecisionRecord, GroupingFact, SeenFile
 from schemas.records import Duplicates, Embedding, ImageRecord
-from streams.announced_files import AnnouncedFiles
 from streams.config import Config, KafkaConfig
 from streams.feature_store import cache_figures, open_store
-from streams.file_look import look_at
-from streams.group_outputs import outputs_of
-from streams.grouping_state import GroupingState
+from streams.grouping.announced_files import AnnouncedFiles
+from streams.grouping.file_look import look_at
+from streams.grouping.outputs import outputs_of
+from streams.grouping.pair_comparer import PairComparer
+from streams.grouping.state import GroupingState
 from streams.kafka.log_reader import LogReader
 from streams.known_images import KnownImages
-from streams.log_index import announced_in
-from streams.pair_comparer import PairComparer
+from streams.search.log_index import announced_in
 from streams.service import serve
 from streams.stage import Figure, Outcome, Output, Received, Stage
 from streams.standing_decisions import check

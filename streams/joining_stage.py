@@ -9,7 +9,7 @@ from imagetools.errors import ImageToolsError, MessageError
 from schemas.records import Candidates, Verdict, VerdictOutcome
 from streams.config import KafkaConfig
 from streams.kafka.log_reader import LogReader
-from streams.shard_join import PartitionJoin, Whole
+from streams.sharding.join import PartitionJoin, Whole
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import CANDIDATES, VERDICTS
 

@@ -16,7 +16,7 @@ from imagetools.fingerprint.encoder import Described, Encoder, Prepared
 from imagetools.image_root import ImageRoot
 from schemas.records import Embedding
 from streams.encoding import ImageReader, readers_of, to_parts
-from streams.shard_marks import is_key
+from streams.sharding.marks import is_key
 from streams.stage import Outcome, Output, Received, Stage
 from streams.topics import EMBEDDINGS, Topic
 

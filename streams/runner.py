@@ -30,9 +30,9 @@ from streams.kafka.generation import Generation, generation_of
 from streams.kafka.messages import Place, headers, place_of, read_message
 from streams.kafka.partitions import Partitions
 from streams.kafka.transactional_producer import TransactionalProducer
-from streams.observer import BatchStep, Observer, OnState, ignore_state
 from streams.requests.server import RequestServerFactory
 from streams.stage import Outcome, Received, Stage
+from streams.watching.observer import BatchStep, Observer, OnState, ignore_state
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ Neighbors are near by fingerprint, or share local codes where the records have a
 The topic is the truth and the index a view of it at one offset. A record sees only those before it; searching changes
 nothing, and a batch reaches the index after its transaction has committed.
 
-A shard whose turn it is not follows the log without output (streams/shard_marks.py).
+A shard whose turn it is not follows the log without output (streams/sharding/marks.py).
 """
 
 import logging
@@ -18,15 +18,15 @@ from schemas.neighbor_records import ShardAnswer, ShardImage
 from schemas.records import Embedding, Reply, ReplyOutcome, Request, SearchRequest
 from streams.config import Config
 from streams.embeddings_log import check_log, check_shards
-from streams.index_figures import index_figures
-from streams.log_index import LogIndex, codes_of, fingerprints_of, put_record
 from streams.requests.protocol import reply_to
 from streams.requests.scheduling import BatchSlicer, SliceScheduler
-from streams.search_outputs import candidates, end_of_answers, found_in_shard, limits, more_neighbors, to_neighbors
+from streams.search.figures import index_figures
+from streams.search.log_index import LogIndex, codes_of, fingerprints_of, put_record
+from streams.search.outputs import candidates, end_of_answers, found_in_shard, limits, more_neighbors, to_neighbors
+from streams.search.stand_by import StandBy
 from streams.service import serve
-from streams.shard_marks import Mark, Role, Turn, mark_in
+from streams.sharding.marks import Mark, Role, Turn, mark_in
 from streams.stage import Figure, Outcome, Received, Stage
-from streams.stand_by import StandBy
 from streams.topics import EMBEDDINGS
 
 log = logging.getLogger(__name__)

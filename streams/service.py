@@ -15,14 +15,14 @@ from imagetools.logs import configure
 from schemas.records import State
 from streams.config import Config, KafkaConfig
 from streams.exit_codes import ending
-from streams.metrics_server import serving
 from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.stage import Figure, Stage
-from streams.stage_health import StageHealth
-from streams.stage_metrics import StageMetrics
-from streams.states import StateReporter
 from streams.topics import ANSWERS
+from streams.watching.health import StageHealth
+from streams.watching.metrics import StageMetrics
+from streams.watching.server import serving
+from streams.watching.states import StateReporter
 
 log = logging.getLogger(__name__)
 

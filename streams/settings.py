@@ -30,7 +30,7 @@ from imagetools.index.config import DISTANCE_TYPES, INDEX_ENGINES, IndexConfig
 from imagetools.matching.config import MatcherConfig
 from imagetools.places import parse_place
 from streams.parsing import brokers, one_of, port, seconds, share, some_of, topic_name, web_addresses, whole, yes_or_no
-from streams.shards import Shard, parse_shard
+from streams.sharding.shards import Shard, parse_shard
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.commands import options
-from streams.shards import MAX_SHARDS, Shard
+from streams.sharding.shards import MAX_SHARDS, Shard
 
 _data = click.option(
     "--data",

@@ -9,7 +9,7 @@ import click
 from cli.commands import options
 from streams import settings
 from streams.settings import Reader
-from streams.shards import MAX_SHARDS
+from streams.sharding.shards import MAX_SHARDS
 
 
 def shorten_spinning() -> None:

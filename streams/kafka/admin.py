@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from streams.config import KafkaConfig
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
-from streams.shard_marks import ShardGroup, ShardGroups
-from streams.shards import Shard, shards_named
+from streams.sharding.marks import ShardGroup, ShardGroups
+from streams.sharding.shards import Shard, shards_named
 from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import GroupOffsets, end_offsets, shard_groups
-from streams.shards import Shard, shards_named
+from streams.sharding.shards import Shard, shards_named
 from streams.topics import ALSO_READS, READS, Topic
 
 COUNT_TIMEOUT_S = 5.0

@@ -1,8 +1,8 @@
 """Moves the log of embeddings from one number of shards to another.
 
 While searches run, the new shards first follow the log without answering, and a mark in the log lets them answer
-instead of the old ones (streams/shard_marks.py). While none runs, the new ones begin where the old ones have stopped.
-Either way each image is answered for by one number of shards alone. What was interrupted can be run again.
+instead of the old ones (streams/sharding/marks.py). While none runs, the new ones begin where the old ones have
+stopped. Either way each image is answered for by one number of shards alone. What was interrupted can be run again.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ from imagetools.errors import ConfigError
 from streams.config import KafkaConfig
 from streams.kafka.admin import TIMEOUT_S, GroupOffsets, delete_groups, shard_groups
 from streams.kafka.clients import admin_client, transactional_producer
-from streams.shard_marks import Mark, Role, ShardGroup, ShardGroups, new_key
-from streams.shards import Shard
+from streams.sharding.marks import Mark, Role, ShardGroup, ShardGroups, new_key
+from streams.sharding.shards import Shard
 from streams.topics import EMBEDDINGS
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from schemas.neighbor_records import ShardAnswer
 from schemas.records import Reply, ReplyOutcome
-from streams.shard_answers import merge
-from streams.shards import Shard
+from streams.sharding.answers import merge
+from streams.sharding.shards import Shard
 
 
 class ShardReplies:

@@ -12,15 +12,16 @@ from click.testing import CliRunner
 
 from cli.main import main
 from schemas.records import Candidates, Embedding
-from streams import deduping, encoder_consumer, grouping_consumer, matcher_consumer, search_consumer
+from streams import encoder_consumer, grouping_consumer, matcher_consumer, search_consumer
 from streams.config import Config, KafkaConfig
-from streams.deduping import Deduper, DedupeReplaced, DedupeWriter, neighbor_requests
+from streams.deduping import deduper
+from streams.deduping.deduper import Deduper, DedupeReplaced, DedupeWriter, neighbor_requests
+from streams.deduping.silent_images import read_silent_images
 from streams.kafka.lag import LagSampler
 from streams.kafka.log_reader import LogReader
 from streams.kafka.resharding import reshard
 from streams.requests.server import RequestServer
-from streams.shards import Shard
-from streams.silent_images import read_silent_images
+from streams.sharding.shards import Shard
 from streams.stage import Output
 from streams.topics import CANDIDATES, DUPLICATES, EMBEDDINGS, GROUPS, VERDICTS
 from tests.support.bridging import eventually
@@ -84,7 +85,7 @@ def searched(said: str) -> int:
 
 
 def test_what_was_loaded_silently_gets_its_pairs_and_groups_once(kafka, tmp_path, monkeypatch):
-    monkeypatch.setattr(deduping, "BATCH", 1)
+    monkeypatch.setattr(deduper, "BATCH", 1)
     images = tmp_path / "images"
     write_groups(images, 2)
     scene(0).save(tmp_path / "late.webp", quality=80)

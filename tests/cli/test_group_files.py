@@ -22,8 +22,8 @@ from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot
 from imagetools.matching.config import MatcherConfig
 from schemas.records import Duplicate
-from streams.announced_files import AnnouncedFiles
-from streams.pair_comparer import PairComparer, relation_of_duplicate
+from streams.grouping.announced_files import AnnouncedFiles
+from streams.grouping.pair_comparer import PairComparer, relation_of_duplicate
 from tests.support.reporting import write_plain_report
 from tests.support.streaming import scene
 

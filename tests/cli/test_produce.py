@@ -19,8 +19,8 @@ from cli.main import main
 from local_kafka.ports import free_ports
 from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
-from streams.states import StateReporter, read_states
 from streams.topics import EMBEDDINGS, IMAGES_NEW
+from streams.watching.states import StateReporter, read_states
 from tests.support.bridging import answering, eventually, stages
 from tests.support.streaming import Reader, scene, send, write_groups
 

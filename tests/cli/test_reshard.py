@@ -16,8 +16,8 @@ from streams.embeddings_log import check_shards
 from streams.kafka.admin import GroupOffsets, shard_groups
 from streams.kafka.resharding import prepare, reshard, write_mark
 from streams.search_consumer import SearchStage
-from streams.shard_marks import Mark, Role
-from streams.shards import Shard
+from streams.sharding.marks import Mark, Role
+from streams.sharding.shards import Shard
 from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.streams.test_search_stage import embedding, has_candidates, vectors
 from tests.support.bridging import eventually

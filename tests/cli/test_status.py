@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from cli.main import main
 from schemas.records import Duplicate, Duplicates, StageState, State
 from streams.config import KafkaConfig
-from streams.states import StateReporter, StateSender, read_states
 from streams.topics import DEAD_LETTERS, DUPLICATES
+from streams.watching.states import StateReporter, StateSender, read_states
 from tests.support.bridging import eventually
 from tests.support.streaming import send, send_raw
 

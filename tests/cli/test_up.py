@@ -17,8 +17,8 @@ from schemas.records import ImageNew, State
 from streams.config import KafkaConfig
 from streams.kafka.admin import GroupOffsets, create_topics
 from streams.kafka.errors import no_offsets
-from streams.states import read_states
 from streams.topics import DUPLICATES, EMBEDDINGS, GROUPING_STATE, IMAGES_NEW, VERDICTS
+from streams.watching.states import read_states
 from tests.support.grouping_messages import embedding, image
 from tests.support.processes import Running, broken, kafka_of, start
 from tests.support.streaming import Reader, group_pairs, pairs_of, scene, send, write_groups

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.records import State
 from streams.config import KafkaConfig
-from streams.states import StateReporter, read_states
+from streams.watching.states import StateReporter, read_states
 from tests.support.bridging import (
     ENCODER,
     Service,

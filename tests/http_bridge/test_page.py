@@ -19,8 +19,8 @@ from local_kafka.broker import LocalKafka
 from schemas.records import Duplicate, Duplicates, State
 from streams.config import KafkaConfig
 from streams.kafka.admin import create_topics, delete_topics
-from streams.states import StateReporter
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
+from streams.watching.states import StateReporter
 from tests.support.bridging import Bridge, answering, bridge, stages
 from tests.support.browsing import opened
 from tests.support.streaming import Reader, scene, send, send_raw, write_groups

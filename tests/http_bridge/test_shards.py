@@ -10,8 +10,8 @@ from streams.config import Config, KafkaConfig
 from streams.kafka.admin import shard_groups
 from streams.kafka.resharding import prepare, reshard, write_mark
 from streams.search_consumer import SearchStage
-from streams.shard_marks import Mark
-from streams.shards import Shard, shard_of
+from streams.sharding.marks import Mark
+from streams.sharding.shards import Shard, shard_of
 from streams.topics import EMBEDDINGS, IMAGES_NEW
 from tests.streams.test_search_stage import embedding, vectors
 from tests.support.bridging import SEARCH, UPLOADS, answering, bridge, eventually, png

@@ -18,7 +18,7 @@ from kubernetes_validate.utils import ValidationError
 from cli.main import main
 from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.settings import SETTINGS, STAGES, Reader, read_by
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 from streams.topics import PARTITIONS, READS
 from tests.support.charts import (
     CHART,

@@ -37,7 +37,7 @@ from local_kafka.ports import free_ports
 from local_kafka.process import JavaProcess
 from local_kafka.programs import fetch, java
 from streams.config import BridgeConfig, Config, KafkaConfig
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 from streams.topics import DUPLICATES, GROUPS, VERDICTS
 from tests.support.streaming import Reader, group_pairs, pairs_of, write_groups
 

@@ -1,6 +1,6 @@
 """The alert rules and the dashboard: every expression is PromQL, and every alert has its entry in the runbook.
 
-tests/streams/test_watching.py checks that the metrics exist.
+tests/streams/watching/test_watching.py checks that the metrics exist.
 """
 
 import re

@@ -19,9 +19,9 @@ from schemas.codec import codec
 from schemas.group_records import GroupRecord, ImageContent
 from schemas.metadata import MAX_METADATA_BYTES
 from streams.config import KafkaConfig
-from streams.group_outputs import MAX_ORIGINS
+from streams.grouping.outputs import MAX_ORIGINS
+from streams.grouping.state import GroupingState
 from streams.grouping_consumer import GroupingStage
-from streams.grouping_state import GroupingState
 from streams.stage import Received
 from streams.topics import DECISIONS, DUPLICATES, EMBEDDINGS, GROUPS, MAX_GROUP_BYTES, Topic
 from tests.support.grouping_files import content_of, png, write

@@ -18,7 +18,7 @@ from schemas.records import Embedding
 from streams.config import KafkaConfig
 from streams.kafka.admin import shard_groups
 from streams.kafka.resharding import reshard
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 from streams.topics import CANDIDATES, DEAD_LETTERS, DUPLICATES, EMBEDDINGS, VERDICTS
 from tests.streams.test_exactly_once import POINTS, Lives, environ
 from tests.streams.test_search_stage import embedding, vectors

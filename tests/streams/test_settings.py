@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imagetools.errors import ConfigError
 from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.librdkafka import EXACTLY_ONCE
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 
 
 def read(**environ: str) -> Config:

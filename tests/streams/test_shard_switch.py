@@ -11,14 +11,14 @@ from schemas.neighbor_records import ShardAnswer
 from schemas.records import Candidates, Embedding
 from streams.config import Config, KafkaConfig
 from streams.search_consumer import SearchStage
-from streams.shard_join import PartitionJoin
-from streams.shard_marks import Mark, Role, ShardGroup, ShardGroups, Turn, is_key, mark_in, mark_noted, new_key
-from streams.shards import Shard, shard_of
+from streams.sharding.join import PartitionJoin
+from streams.sharding.marks import Mark, Role, ShardGroup, ShardGroups, Turn, is_key, mark_in, mark_noted, new_key
+from streams.sharding.shards import Shard, shard_of
 from streams.stage import Headers, Output, Received
 from streams.topics import ANNOUNCED_IN
+from tests.streams.sharding.test_shards import Matcher, announcements, clear, interleaved
+from tests.streams.sharding.test_shards import run as run_alone
 from tests.streams.test_search_stage import embedding, vectors
-from tests.streams.test_shards import Matcher, announcements, clear, interleaved
-from tests.streams.test_shards import run as run_alone
 
 PARTITIONS = 3
 Entry = tuple[str, Embedding | None, Headers]

@@ -12,10 +12,10 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.config import KafkaConfig
-from streams.metrics_server import serving
 from streams.stage import Stage
-from streams.stage_health import StageHealth
-from streams.stage_metrics import StageMetrics
+from streams.watching.health import StageHealth
+from streams.watching.metrics import StageMetrics
+from streams.watching.server import serving
 from tests.support.streaming import running
 
 Labels = frozenset[tuple[str, str]]

@@ -16,7 +16,7 @@ from streams.kafka.clients import admin_client
 from streams.kafka.lag import LagSampler
 from streams.kafka.resharding import reshard
 from streams.search_consumer import SearchStage, make
-from streams.shards import Shard
+from streams.sharding.shards import Shard
 from streams.topics import CANDIDATES, EMBEDDINGS
 from tests.streams.test_search_stage import embedding, has_candidates, vectors
 from tests.support.bridging import eventually

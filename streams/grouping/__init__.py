@@ -1,0 +1,1 @@
+"""What the grouping stage knows and says: images, pairs, facts on its topic, groups."""

@@ -1,0 +1,1 @@
+"""Shards of the search: which images each holds, whose turn it is to answer, and their answers as one."""

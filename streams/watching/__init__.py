@@ -1,0 +1,1 @@
+"""What a stage's process shows of itself: metrics, probes, its state on a topic."""
