@@ -6,6 +6,7 @@ is that of the encoder's process.
 
     python -m bench.roots
     python -m bench.roots --photos FOLDER --images 600 --delay 0.1
+    python -m bench.roots --job    # `imagetools find` as a whole, start-up included
 """
 
 import os
@@ -16,8 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from bench.pairs import SAMPLES, SHARED
+from cli.find import find
 from imagetools.features.config import FeatureConfig
 from imagetools.fingerprint.encoder import Encoder
 from imagetools.folder import find_images
@@ -54,7 +57,8 @@ def taken(stage: EncoderStage, batch: list[Received[ImageNew]]) -> tuple[float, 
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--images", default=320, show_default=True)
 @click.option("--delay", default=0.03, show_default=True, help="Seconds before each request to the slow store.")
-def main(photos: Path | None, images: int, delay: float) -> None:
+@click.option("--job", is_flag=True, help="Time `imagetools find` instead.")
+def main(photos: Path | None, images: int, delay: float, job: bool) -> None:
     keep_freed_memory()
     folder = photos or (SHARED if SHARED.is_dir() else SAMPLES)
     paths = list(islice(find_images(folder), images))
@@ -63,6 +67,9 @@ def main(photos: Path | None, images: int, delay: float) -> None:
         proxy.delay_s = delay
         for path in paths:
             bucket.put_as(path, (folder / path).read_bytes())
+        if job:
+            time_jobs(bucket, proxy.endpoint, f"store, {1000 * delay:.0f} ms away", len(paths))
+            return
         with found_at(server.endpoint, bucket) as near, found_at(proxy.endpoint, bucket) as far:
             roots = {"folder": ImageRoot(folder), "store": near, f"store, {1000 * delay:.0f} ms away": far}
             compare(roots, [Received(path, ImageNew(1, path), 0, n, 0) for n, path in enumerate(paths)])
@@ -86,6 +93,25 @@ def compare(roots: dict[str, ImageRoot], batch: list[Received[ImageNew]]) -> Non
             f"{name:24}{size / one_wall:>10.1f}{wall / one_wall:>8.2f}{1000 * one_cpu / size:>10.2f}"
             f"{one_cpu / cpu:>8.2f}{readers_of(roots[name]):>10}"
         )
+
+
+def time_jobs(bucket: Bucket, far: str, far_name: str, images: int) -> None:
+    """Print how long `find` takes over the bucket's files, the bucket, and the bucket at another endpoint."""
+    places = {
+        "folder": (bucket.folder, ""),
+        "store": (bucket.address, bucket.endpoint),
+        far_name: (bucket.address, far),
+    }
+    best = dict.fromkeys(places, float("inf"))
+    for _ in range(ROUNDS - 1):
+        for name, (place, endpoint) in places.items():
+            os.environ |= bucket.environ | {"AWS_ENDPOINT_URL": endpoint}
+            began = time.perf_counter()
+            find(place, None, console=Console(quiet=True))
+            best[name] = min(best[name], time.perf_counter() - began)
+    print(f"`imagetools find` over {images} images, start-up included, the best of {ROUNDS - 1}")
+    for name, took in best.items():
+        print(f"{name:24}{took:>8.1f} s{took / best['folder']:>8.2f}")
 
 
 if __name__ == "__main__":
