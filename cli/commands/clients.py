@@ -131,7 +131,7 @@ def _read_metadata(given: tuple[str, ...]) -> dict[str, str]:
 @click.option("--dry-run", is_flag=True, help="Say how many images would be searched for, and send nothing.")
 @options.setting_options(settings.NB_NEIGHBORS, *options.KAFKA)
 def dedupe(environ: dict[str, str], prefix: str, dry_run: bool) -> None:
-    """Find the duplicates inside what was loaded silently, with `produce --no-alert`.
+    """Find the duplicates inside what `produce --no-alert` has loaded.
 
     Each such image is searched for once and compared with those that came before it. Alerts, verdicts and groups follow
     as for new images. Nothing is encoded again. Search, matcher and grouping have to run.

@@ -107,7 +107,7 @@ def create(environ: dict[str, str], replication: int, shards: int | None) -> Non
 
 @click.command()
 @click.argument("count", required=False, type=click.IntRange(1, MAX_SHARDS))
-@click.option("--to", "count_to", hidden=True, type=click.IntRange(1, MAX_SHARDS))
+@click.option("--to", "count_to", hidden=True, type=click.IntRange(1, MAX_SHARDS), help="COUNT, as an option.")
 @options.setting_options(*options.KAFKA)
 def reshard(environ: dict[str, str], count: int | None, count_to: int | None) -> None:
     """Divide the index into COUNT shards, while the service runs.

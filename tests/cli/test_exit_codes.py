@@ -141,6 +141,8 @@ READ_BY = {
     "matcher": OF_STAGES | OF_KAFKA,
     "grouping": OF_STAGES | OF_KAFKA,
     "bridge": OF_KAFKA | OF_BRIDGE - {"BRIDGE_HOST"},
+    "dedupe": OF_STAGES | OF_KAFKA,
+    "index": OF_STAGES | OF_KAFKA,
     "reshard 2": OF_STAGES | OF_KAFKA,
     "groups": OF_STAGES | OF_KAFKA,
     "groups show a.png": OF_STAGES | OF_KAFKA,
