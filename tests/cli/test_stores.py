@@ -81,7 +81,7 @@ def test_find_reports_the_duplicates_of_a_store(kafka, bucket, tmp_path):
     assert (report / "report-files" / "000000.jpg").stat().st_size > 0
 
 
-def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, bucket, tmp_path):
+def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, bucket, tmp_path, request):
     write_groups(tmp_path / "images", 2)
     for file in (tmp_path / "images").iterdir():
         bucket.put_as(f"pre/{file.name}", file.read_bytes())
@@ -89,6 +89,9 @@ def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, b
     on_kafka = ["--kafka-bootstrap-servers", kafka.bootstrap, "--topic-prefix", kafka.prefix]
     words = ["--data", tmp_path / "data", "--images-dir", f"{bucket.address}/pre", "--server-port", str(http)]
     up = start("up", *words, *on_kafka, log=tmp_path / "up", environ=bucket.environ)
+    # it ends with the test, also with one that fails
+    request.addfinalizer(up.process.wait)
+    request.addfinalizer(lambda: up.process.send_signal(signal.SIGINT))
     up.said("Ctrl-C stops it")
     assert f"images in {bucket.address}/pre" in up.text
     wait = start("produce", f"{bucket.address}/pre", "--wait", *on_kafka, log=tmp_path / "wait", environ=bucket.environ)
@@ -103,7 +106,7 @@ def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, b
             return bytes(answer.read())
 
     encoded = json.loads(asked("/api-image-encoder", {"request_id": 7, "relative_path": "0.png"}))
-    assert (encoded["global_status"], len(encoded["response"]["fingerprint"])) == (1, 256)
+    assert (encoded["global_status"], len(encoded["response"]["fingerprint"])) == (1, 512)
     pair = {"candidate": "0 resized.jpg", "neighbors": ["0.png", "1.png"]}
     found = json.loads(asked("/api-instance-matching", pair))["response"]["duplicated"]
     assert [one["relative_path"] for one in found] == ["0.png"]
@@ -111,6 +114,7 @@ def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, b
     with pytest.raises(urllib.error.HTTPError) as refused:
         asked("/v1/pictures/none.png")
     assert refused.value.code == HTTPStatus.NOT_FOUND
+    refused.value.close()
     up.process.send_signal(signal.SIGINT)
     up.ends(0)
 
