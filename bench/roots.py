@@ -97,7 +97,7 @@ def compare(roots: dict[str, ImageRoot], batch: list[Received[ImageNew]]) -> Non
 
 def time_jobs(bucket: Bucket, far: str, far_name: str, images: int) -> None:
     """Print how long `find` takes over the bucket's files, the bucket, and the bucket at another endpoint."""
-    places = {
+    places: dict[str, tuple[Path | str, str]] = {
         "folder": (bucket.folder, ""),
         "store": (bucket.address, bucket.endpoint),
         far_name: (bucket.address, far),
