@@ -14,9 +14,9 @@ from typing import Any
 import click
 import numpy as np
 
-from cli.announce import Announcer
-from cli.sources import NamedImage
-from cli.supervisor import Supervisor
+from cli.announcing.announce import Announcer
+from cli.announcing.sources import NamedImage
+from cli.supervising.supervisor import Supervisor
 from imagetools.folder import find_images
 from imagetools.image_root import ImageRoot
 from imagetools.index.entry import Entry

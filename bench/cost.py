@@ -36,7 +36,7 @@ from rich.table import Table
 from bench.pairs import SAMPLES, SERIES, SHARED
 from cli.find import find
 from cli.find_results import FindResults
-from cli.stage_bars import STAGES
+from cli.supervising.stage_bars import STAGES
 from imagetools.decode import decode
 from imagetools.features.extract import extract
 from imagetools.features.store import FeatureStore

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.groups import log
-from cli.supervisor import Supervisor
+from cli.supervising.supervisor import Supervisor
 from imagetools.features.cache import FeatureCache
 from imagetools.grouping.records import Edge, Placed
 from imagetools.image_root import ImageRoot

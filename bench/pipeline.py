@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import SERIES
-from cli.announce import Announcer
-from cli.sources import NamedImage
-from cli.supervisor import Supervisor
+from cli.announcing.announce import Announcer
+from cli.announcing.sources import NamedImage
+from cli.supervising.supervisor import Supervisor
 from imagetools.decode import decode_frames
 from imagetools.features.cache import MAX_BYTES
 from imagetools.features.extract import Features

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pipeline import made_photos
-from cli.announce import Announcer
-from cli.sources import NamedImage
+from cli.announcing.announce import Announcer
+from cli.announcing.sources import NamedImage
 from imagetools.folder import find_images
 from local_kafka.broker import LocalKafka
 from local_kafka.ports import free_ports

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 import click
 from confluent_kafka import KafkaError, Message
 
-from cli.announce import FLUSH_S, NotDelivered
+from cli.announcing.announce import FLUSH_S, NotDelivered
+from cli.announcing.sources import root_of
 from cli.decision_file import WORDS, read_decisions
 from cli.decisions import PairDecision
 from cli.file_contents import FileContents
 from cli.group_log import GroupLog, decisions_between, read_groups
 from cli.groups import in_words
-from cli.sources import root_of
 from imagetools.errors import ImageToolsError
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from cli.file_looks import threads_for
+from cli.report.file_looks import threads_for
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.image_root import ImageRoot
 

@@ -13,16 +13,16 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
-from cli.announce import announce
+from cli.announcing.announce import announce
 from cli.decision_file import read_decisions
-from cli.find_report import FindJob
 from cli.find_results import FindResults
 from cli.output_checks import check_report
-from cli.stage_bars import StageBars
-from cli.stage_messages import StageMessages
-from cli.stage_progress import KafkaDied, StageProgress
+from cli.report.find_report import FindJob
 from cli.stop_signals import StopSignals
-from cli.supervisor import Supervisor
+from cli.supervising.stage_bars import StageBars
+from cli.supervising.stage_messages import StageMessages
+from cli.supervising.stage_progress import KafkaDied, StageProgress
+from cli.supervising.supervisor import Supervisor
 from imagetools.errors import ImageToolsError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.folder import Tally

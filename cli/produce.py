@@ -10,12 +10,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from cli.announce import Announcer
-from cli.encoder_progress import EncoderProgress
-from cli.follow_bucket import follow_bucket
+from cli.announcing.announce import Announcer
+from cli.announcing.encoder_progress import EncoderProgress
+from cli.announcing.follow_bucket import follow_bucket
+from cli.announcing.pending_verdicts import PendingVerdicts
+from cli.announcing.sources import IMAGES_READER, NamedImage, Sources, root_of
 from cli.job_progress import JobProgress
-from cli.pending_verdicts import PendingVerdicts
-from cli.sources import IMAGES_READER, NamedImage, Sources, root_of
 from cli.troubles import Troubles
 from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally

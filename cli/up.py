@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from cli.shard_processes import ShardProcesses
-from cli.stage_messages import StageMessages
-from cli.supervised_kafka import SupervisedKafka
-from cli.supervisor import Supervisor
+from cli.supervising.shard_processes import ShardProcesses
+from cli.supervising.stage_messages import StageMessages
+from cli.supervising.supervised_kafka import SupervisedKafka
+from cli.supervising.supervisor import Supervisor
 from http_bridge.ports import check
 from imagetools.errors import ConfigError, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file

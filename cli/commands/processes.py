@@ -103,7 +103,7 @@ def _stage(reader: Reader, help_text: str) -> click.Command:
 
 
 def _follow_stdin() -> None:
-    from cli.supervisor import stop_with_stdin
+    from cli.supervising.supervisor import stop_with_stdin
 
     stop_with_stdin()
 

@@ -15,9 +15,9 @@ from cli.cells import as_cell
 from cli.decision_file import BadDecisions, read_decisions
 from cli.decisions import Decided, decision_fields
 from cli.file_contents import FileContents
-from cli.find_report import FindJob
 from cli.find_results import FindResults
 from cli.main import main
+from cli.report.find_report import FindJob
 from imagetools.folder import Tally
 from imagetools.grouping.records import Choice
 from imagetools.image_root import ImageRoot

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import KafkaError, KafkaException
 
-import cli.announce
+import cli.announcing.announce
 from cli.main import main
-from cli.supervisor import StageFailed, StageRefused
+from cli.supervising.supervisor import StageFailed, StageRefused
 from imagetools.errors import ConfigError, ImageRootUnavailable, MissingImage, ModelError, PrerequisiteMissing
 from streams.exit_codes import ending, exit_code, is_fault
 from streams.kafka.errors import OffsetsLost
@@ -250,7 +250,7 @@ def test_a_model_that_is_none_ends_find_with_the_reason(folder, tmp_path):
 
 @pytest.mark.parametrize("text", ["nonsense", "a b", "::::", ",", "host:0", "host:port"])
 def test_an_address_that_cannot_be_one_is_refused_at_once(text, monkeypatch):
-    monkeypatch.setattr(cli.announce, "announcing_producer", None)
+    monkeypatch.setattr(cli.announcing.announce, "announcing_producer", None)
     result = CliRunner().invoke(main, ["produce", "-", "--kafka-bootstrap-servers", text])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from confluent_kafka import Message
 from rich.console import Console
 
-from cli.find_report import FindJob
 from cli.find_results import MAX_KEPT_SIMILAR, FindResults, Links, totals
 from cli.main import main
+from cli.report.find_report import FindJob
 from imagetools.errors import CannotWrite
 from imagetools.folder import Skipped, Tally
 from imagetools.paths import one_file

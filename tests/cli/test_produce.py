@@ -291,7 +291,7 @@ def test_wait_says_what_it_waits_for_and_how_many_are_open_when_it_is_interrupte
 
 
 def test_verdicts_of_others_are_not_ones_own(kafka, here):
-    from cli.pending_verdicts import ImageResult, PendingVerdicts  # noqa: PLC0415
+    from cli.announcing.pending_verdicts import ImageResult, PendingVerdicts  # noqa: PLC0415
     from schemas.records import Similar, Verdict, VerdictOutcome  # noqa: PLC0415
     from streams.topics import VERDICTS  # noqa: PLC0415
 

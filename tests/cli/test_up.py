@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from cli.announce import announce
+from cli.announcing.announce import announce
 from local_kafka.ports import free_ports
 from schemas.group_records import FactKind, GroupingFact
 from schemas.records import ImageNew, State

@@ -166,6 +166,13 @@ def test_the_streams_rooms_import_only_what_the_arrow_points_to():
             assert reached - {room} <= STREAM_ROOMS[room], module
 
 
+def test_the_command_lines_rooms_import_none_of_each_other():
+    rooms = {"cli.announcing", "cli.report", "cli.supervising"}
+    for module, imported in import_graph().items():
+        if (room := sub_room(module)) in rooms:
+            assert {sub_room(one) for one in imported if one.startswith("cli.")} <= {room, "cli"}, module
+
+
 def test_no_files_import_each_other_in_a_circle():
     try:
         TopologicalSorter(import_graph()).prepare()

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.announce import announce
+from cli.announcing.announce import announce
 from imagetools.features.store import FeatureStore
 from imagetools.matching.config import MatcherConfig
 from streams.config import KafkaConfig

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from cli.stage_messages import StageMessages
+from cli.supervising.stage_messages import StageMessages
 from local_kafka.broker import LocalKafka
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -143,7 +143,7 @@ def test_one_that_died_while_it_waited_goes_on_when_it_runs_again():
 
 def test_a_long_replay_says_how_far_it_is_now_and_then(monkeypatch):
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0, 13.0])
-    monkeypatch.setattr("cli.stage_messages.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("cli.supervising.stage_messages.time.monotonic", lambda: next(now))
     steps = [(State.STARTING, f"replaying, {percent} %") for percent in (0, 1, 40, 45, 80)]
     line = "search-0 brings its index to where it was: replaying, {} %"
     assert told(*steps) == [None, None, line.format(40), None, line.format(80)]

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.alike import SHOWN_SETS, alike_sets, paths_of
-from cli.file_looks import look_at_all
-from cli.found_groups import FoundGroup, describe_groups, evidence_by_pair, group_pairs
 from cli.output_checks import make_report_files
-from cli.report import ReportContents, write_report
+from cli.report.alike import SHOWN_SETS, alike_sets, paths_of
+from cli.report.file_looks import look_at_all
+from cli.report.found_groups import FoundGroup, describe_groups, evidence_by_pair, group_pairs
+from cli.report.pages import ReportContents, write_report
 from imagetools.grouping.records import Edge, ImageKey
 from imagetools.grouping.relations import Relation
 from imagetools.image_root import ImageRoot

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from cli.supervisor import BACKOFF_S, GIVE_UP, STEADY_S
+from cli.supervising.supervisor import BACKOFF_S, GIVE_UP, STEADY_S
 from local_kafka.broker import LocalKafka
 from local_kafka.node import BrokerUnavailable
 from streams.exit_codes import Failed

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from cli.store_sources import StorePaths
+from cli.announcing.store_sources import StorePaths
 from imagetools.errors import ConfigError, ImageToolsError, OutsideRoot
 from imagetools.folder import Skipped, find_images, format_not_read
 from imagetools.formats import IMAGE_SUFFIXES

@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from cli.announce import Announcer, announce
-from cli.encoder_progress import EncoderProgress
+from cli.announcing.announce import Announcer, announce
+from cli.announcing.encoder_progress import EncoderProgress
+from cli.announcing.sources import NamedImage
 from cli.job_progress import JobProgress
-from cli.sources import NamedImage
 from streams.config import KafkaConfig
 from streams.kafka.admin import GroupOffsets, end_offsets
 from streams.kafka.clients import admin_client
@@ -17,7 +17,7 @@ from streams.topics import IMAGES_NEW
 
 
 def test_only_announcements_of_this_run_count(kafka: KafkaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.encoder_progress.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.announcing.encoder_progress.LOOK_EVERY_S", 0.0)
     ours = [f"ours {n}.jpg" for n in range(20)]
     others = [f"others {n}.jpg" for n in range(30)]
     ends = []

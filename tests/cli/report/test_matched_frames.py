@@ -10,8 +10,8 @@ from rich.console import Console
 
 from bench import animations
 from cli.compare import compare
-from cli.find_report import FindJob
 from cli.find_results import FindResults
+from cli.report.find_report import FindJob
 from imagetools.features.read import read_features
 from imagetools.folder import REPORT_FILES, Tally
 from imagetools.image_root import ImageRoot
@@ -19,7 +19,7 @@ from imagetools.matching.config import MatcherConfig
 from imagetools.matching.verify import Verification, verify
 from schemas.records import Duplicate, Duplicates, Verdict, VerdictOutcome
 from streams.pair_evidence import evidence_of
-from tests.cli.test_report import Page
+from tests.cli.report.test_pages import Page
 from tests.support.pictures import SAMPLES, photo
 
 CONFIG = MatcherConfig()

@@ -12,20 +12,20 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.alerts import as_text
-from cli.alike import SHOWN_SETS, alike_sets, paths_of
 from cli.decisions import Decided, PairDecision, decision_fields
 from cli.file_contents import FileContents
-from cli.file_looks import look_at_all
 from cli.find_results import FindResults, Links, Totals, totals
-from cli.found_groups import Pair, count_groups, describe_groups, evidence_by_pair
-from cli.group_alerts import StoppableComparer, group_alerts
-from cli.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
 from cli.json_lines import json_line
-from cli.matched_frames import MatchedFrames, matched_frames, with_frames
 from cli.output_checks import make_report_files
-from cli.report import ReportContents, write_report
+from cli.report.alike import SHOWN_SETS, alike_sets, paths_of
+from cli.report.file_looks import look_at_all
+from cli.report.found_groups import Pair, count_groups, describe_groups, evidence_by_pair
+from cli.report.group_alerts import StoppableComparer, group_alerts
+from cli.report.group_files import EXTRAS, GROUPS_CSV, GROUPS_JSON, as_csv, extras, group_fields
+from cli.report.matched_frames import MatchedFrames, matched_frames, with_frames
+from cli.report.pages import ReportContents, write_report
+from cli.report.unreadable import as_lines, unreadable
 from cli.slow_progress import SlowProgress
-from cli.unreadable import as_lines, unreadable
 from imagetools.errors import CannotWrite, ConfigError
 from imagetools.features.cache import FeatureCache
 from imagetools.features.store import FeatureStore

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cli.file_looks import FileLook
-from cli.found_groups import FoundGroup, GroupedFile, Pair
-from cli.reported_pair import ReportedPair, Shown, reported_pair
+from cli.report.file_looks import FileLook
+from cli.report.found_groups import FoundGroup, GroupedFile, Pair
+from cli.report.reported_pair import ReportedPair, Shown, reported_pair
 from imagetools.grouping.relations import JOINING, Relation
 
 PAGE_GROUPS: Final = 50

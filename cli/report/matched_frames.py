@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from cli.file_looks import THUMBNAIL_SIDE
-from cli.found_groups import Pair
+from cli.report.file_looks import THUMBNAIL_SIDE
+from cli.report.found_groups import Pair
 from imagetools.errors import ImageError, ImageRootUnavailable
 from imagetools.features.cache import FeatureCache
 from imagetools.folder import REPORT_FILES

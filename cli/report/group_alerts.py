@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from cli.decisions import Decided
 from cli.file_contents import FileContents
-from cli.found_groups import group_pairs
+from cli.report.found_groups import group_pairs
 from cli.slow_progress import SlowProgress
 from imagetools.errors import ImageRootUnavailable
 from imagetools.grouping.grouping import Grouping

@@ -15,9 +15,9 @@ from itertools import groupby
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from cli.announce import Announcer, NotDelivered
-from cli.bucket_events import BadEvent, BucketEvents, ObjectChange, PassedOver
-from cli.sources import NamedImage
+from cli.announcing.announce import Announcer, NotDelivered
+from cli.announcing.bucket_events import BadEvent, BucketEvents, ObjectChange, PassedOver
+from cli.announcing.sources import NamedImage
 from cli.stop_signals import StopSignals
 from imagetools.errors import ImageError, ImageRootUnavailable, MissingImage
 from imagetools.image_root import ImageRoot

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from cli.alike import SHOWN_PAIRS, SHOWN_SETS
-from cli.group_cards import FIRST_PAIRS, MOST_PAIRS, PAGE_GROUPS
 from cli.picture import SIDE, pair_picture, side_by_side
+from cli.report.alike import SHOWN_PAIRS, SHOWN_SETS
+from cli.report.group_cards import FIRST_PAIRS, MOST_PAIRS, PAGE_GROUPS
 from imagetools.folder import REPORT_FILES
 from imagetools.image_root import ImageRoot
 from tests.support.reporting import write_plain_report

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.file_looks import FileLook
+from cli.report.file_looks import FileLook
 from imagetools.grouping.grouping import Grouping
 from imagetools.grouping.keep import KEEP_ORDER, FileFacts, suggest
 from imagetools.grouping.records import Compare, Decision, Edge, Group, ImageKey, Placed

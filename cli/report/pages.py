@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import jinja2
 
-from cli.alike import SHOWN_SETS, AlikeSet
-from cli.file_looks import FileLook
-from cli.found_groups import FoundGroup, Pair
-from cli.group_cards import FIRST_PAIRS, LISTED_FILES, GroupCard, make_cards, make_pages
 from cli.output_checks import make_report_files
-from cli.reported_pair import ReportedPair, Shown, reported_pair
-from cli.unreadable import Unreadable
+from cli.report.alike import SHOWN_SETS, AlikeSet
+from cli.report.file_looks import FileLook
+from cli.report.found_groups import FoundGroup, Pair
+from cli.report.group_cards import FIRST_PAIRS, LISTED_FILES, GroupCard, make_cards, make_pages
+from cli.report.reported_pair import ReportedPair, Shown, reported_pair
+from cli.report.unreadable import Unreadable
 from imagetools.folder import REPORT_DATA, REPORT_FILES, Tally
 from imagetools.matching.relation_words import relation_in_words
 from imagetools.paths import printable
@@ -159,4 +159,4 @@ def _template() -> jinja2.Template:
     environment.filters["relation"] = lambda relation: (
         relation_in_words(relation, "the right one", "the left one") if relation in _PARTS else ""
     )
-    return environment.from_string((resources.files("cli") / "report.html.j2").read_text("utf-8"))
+    return environment.from_string((resources.files("cli.report") / "report.html.j2").read_text("utf-8"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from cli.cells import as_cell
-from cli.found_groups import FoundGroup, GroupedFile
+from cli.report.found_groups import FoundGroup, GroupedFile
 from imagetools.grouping.records import Edge
 
 GROUPS_JSON: Final = "groups.jsonl"

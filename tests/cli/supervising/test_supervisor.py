@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.supervisor import StageFailed, StageRefused, Supervisor
+from cli.supervising.supervisor import StageFailed, StageRefused, Supervisor
 from imagetools.process_logs import MAX_COPIES, exit_reason, keep_copy
 from schemas.records import StageState, State
 from tests.support.processes import ENVIRON, broken, start

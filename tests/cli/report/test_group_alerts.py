@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from cli.file_contents import FileContents
-from cli.find_report import FindJob
 from cli.find_results import FindResults
-from cli.group_alerts import StoppableComparer
+from cli.report.find_report import FindJob
+from cli.report.group_alerts import StoppableComparer
 from cli.slow_progress import SlowProgress
 from imagetools.features.cache import FeatureCache
 from imagetools.features.store import FeatureStore

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, Message
 
-from cli.sources import NamedImage
+from cli.announcing.sources import NamedImage
 from imagetools.errors import ImageToolsError
 from schemas.codec import codec
 from schemas.records import ImageNew

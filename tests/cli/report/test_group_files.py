@@ -14,8 +14,8 @@ import pytest
 
 from bench import animations
 from bench.documents import document
-from cli.found_groups import FoundGroup
-from cli.group_files import as_csv, extras, group_fields
+from cli.report.found_groups import FoundGroup
+from cli.report.group_files import as_csv, extras, group_fields
 from imagetools.features.cache import FeatureCache
 from imagetools.grouping.records import Edge, ImageKey
 from imagetools.grouping.relations import Relation

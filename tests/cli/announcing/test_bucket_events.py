@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from cli.bucket_events import OTHER_EVENT, BadEvent, BucketEvents, ObjectChange, PassedOver
+from cli.announcing.bucket_events import OTHER_EVENT, BadEvent, BucketEvents, ObjectChange, PassedOver
 from imagetools.errors import ConfigError
 from streams.config import KafkaConfig
 from streams.topics import DEAD_LETTERS, IMAGES_NEW

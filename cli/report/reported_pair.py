@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cli.matched_frames import FrameLook
 from cli.picture import Box, Layout, side_by_side
+from cli.report.matched_frames import FrameLook
 
 _UNITS: Final = 1000
 """An image's longer side in the units of the lines."""

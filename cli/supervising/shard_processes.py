@@ -8,7 +8,7 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 
-from cli.supervisor import Supervisor
+from cli.supervising.supervisor import Supervisor
 from streams.config import KafkaConfig
 from streams.kafka.admin import shard_groups
 from streams.sharding.shards import Shard

@@ -1,0 +1,1 @@
+"""What `imagetools find` writes: groups, pages for people, files for programs."""

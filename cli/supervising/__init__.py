@@ -1,0 +1,1 @@
+"""The processes of `find` and `up`: started, restarted, stopped, and shown."""
