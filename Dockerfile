@@ -8,8 +8,8 @@ WORKDIR /src
 # PIP_EXTRA_INDEX_URL can name an index with PyTorch for CPUs, which makes the image several GB smaller.
 ARG PIP_EXTRA_INDEX_URL
 COPY pyproject.toml requirements.lock ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > requirements.txt \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['traces'], sep='\n')" > requirements.txt \
  && pip install --no-cache-dir --constraint requirements.lock --requirement requirements.txt
 COPY . .
 RUN pip install --no-cache-dir --no-deps .

@@ -16,6 +16,7 @@ from streams import librdkafka
 from streams import settings as table
 from streams.settings import HOME
 from streams.sharding.shards import Shard
+from streams.traces.config import TracesConfig
 
 EMBEDDINGS_TOPIC: Final = table.EMBEDDINGS_TOPIC.default
 DEFAULT_BOOTSTRAP: Final = table.KAFKA_BOOTSTRAP_SERVERS.default
@@ -121,6 +122,7 @@ class Config:
     metrics_port       of /metrics, /healthz and /readyz; None: they are not served
     metrics_host       the address that it is opened on
     log_format         text or json
+    traces             whether traces are sent
     matcher            threshold, the pairs that it leaves out, and the box that images are fitted to
     """
 
@@ -149,6 +151,7 @@ class Config:
     metrics_port: int | None = table.METRICS_PORT.default
     metrics_host: str = table.METRICS_HOST.default
     log_format: str = table.LOG_FORMAT.default
+    traces: TracesConfig = TracesConfig()
     matcher: MatcherConfig = MatcherConfig()
 
     @classmethod
@@ -184,6 +187,7 @@ class Config:
             metrics_port=table.METRICS_PORT.read(environ),
             metrics_host=table.METRICS_HOST.read(environ),
             log_format=table.LOG_FORMAT.read(environ),
+            traces=TracesConfig.from_env(environ),
             matcher=MatcherConfig(
                 threshold=table.THRESHOLD.read(environ),
                 alert_recoloured=table.ALERT_RECOLOURED.read(environ),
@@ -211,6 +215,7 @@ class BridgeConfig:
     bodies          how many may arrive at a time; one more ends the slowest with 408
     neighbors       of an image sent to POST /v1/duplicates, counted in distinct fingerprints
     log_format      text or json
+    traces          whether traces are sent
     """
 
     kafka: KafkaConfig = KafkaConfig()
@@ -227,6 +232,7 @@ class BridgeConfig:
     bodies: int = table.BRIDGE_BODIES.default
     neighbors: int = table.NB_NEIGHBORS.default
     log_format: str = table.LOG_FORMAT.default
+    traces: TracesConfig = TracesConfig()
 
     @property
     def on_loopback(self) -> bool:
@@ -261,6 +267,7 @@ class BridgeConfig:
             bodies=table.BRIDGE_BODIES.read(environ),
             neighbors=table.NB_NEIGHBORS.read(environ),
             log_format=table.LOG_FORMAT.read(environ),
+            traces=TracesConfig.from_env(environ),
         )
 
 

@@ -245,6 +245,21 @@ LOG_FORMAT = Setting(
     "LOG_FORMAT", one_of("text", "json"), "text", "How processes log: text, or json, one object a line.",
     (*STAGES, Reader.BRIDGE),
 )  # fmt: skip
+# OpenTelemetry's own variables; its library reads the others (docs/operations.md)
+OTEL_TRACES_EXPORTER: Setting[str | None] = Setting(
+    "OTEL_TRACES_EXPORTER", one_of("none", "otlp"), None, "Where traces go: none, or otlp, to a collector.", ALL,
+    without="none: no traces are sent", environment_only=True,
+)  # fmt: skip
+OTEL_SDK_DISABLED = Setting(
+    "OTEL_SDK_DISABLED", yes_or_no, False, "Whether no traces are sent all the same.", ALL, environment_only=True
+)
+OTEL_EXPORTER_OTLP_ENDPOINT: Setting[str | None] = Setting(
+    "OTEL_EXPORTER_OTLP_ENDPOINT", str, None, "The collector's address; it alone switches nothing on.", ALL,
+    without="http://localhost:4318", environment_only=True,
+)  # fmt: skip
+OTEL_EXPORTER_OTLP_PROTOCOL = Setting(
+    "OTEL_EXPORTER_OTLP_PROTOCOL", str, "http/protobuf", "How; there is no other way.", ALL, environment_only=True
+)
 
 SERVER_PORT: Setting[int | None] = Setting(
     "SERVER_PORT", port, None, "One port for all paths; POST / is then answered by no contract.", (Reader.BRIDGE,),

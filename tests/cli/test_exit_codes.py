@@ -113,6 +113,7 @@ WRONG = {
     "SCHEMA_REGISTRY_URL": "nonsense",
     "EMBEDDINGS_TOPIC": "a b",
     "MODELS_NAME": "none.th",
+    "OTEL_TRACES_EXPORTER": "zipkin",
     "SERVER_PORT": "99999",
     "BRIDGE_HOST": "256.1.1.1",
     "BRIDGE_TIMEOUT_S": "0",
@@ -121,6 +122,7 @@ WRONG = {
 """Each variable, and a value that cannot be."""
 
 OF_BRIDGE = {"SERVER_PORT", "BRIDGE_HOST", "BRIDGE_TIMEOUT_S", "BRIDGE_IN_FLIGHT"}
+OF_ALL = {"OTEL_TRACES_EXPORTER"}
 OF_KAFKA = {name for name in WRONG if name.startswith("KAFKA_")} | {
     "TOPIC_PREFIX", "SCHEMA_REGISTRY_URL", "EMBEDDINGS_TOPIC"
 }  # fmt: skip
@@ -140,7 +142,7 @@ READ_BY = {
     "search": OF_STAGES | OF_KAFKA,
     "matcher": OF_STAGES | OF_KAFKA,
     "grouping": OF_STAGES | OF_KAFKA,
-    "bridge": OF_KAFKA | OF_BRIDGE - {"BRIDGE_HOST"},
+    "bridge": OF_KAFKA | OF_ALL | OF_BRIDGE - {"BRIDGE_HOST"},
     "dedupe": OF_STAGES | OF_KAFKA,
     "index": OF_STAGES | OF_KAFKA,
     "reshard 2": OF_STAGES | OF_KAFKA,

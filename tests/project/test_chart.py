@@ -53,11 +53,14 @@ both = pytest.mark.parametrize("values", [LEAST, MOST], ids=["least", "most"])
 def test_the_settings_of_the_chart_are_those_of_the_table():
     """A new setting belongs into charts/imagetools/values.schema.json, or into one of the sets above."""
     schema = json.loads((CHART / "values.schema.json").read_text())
-    names, further = schema["$defs"]["settings"]["propertyNames"]["anyOf"]
+    names, further, of_traces = schema["$defs"]["settings"]["propertyNames"]["anyOf"]
     table = [setting.name for setting in SETTINGS]
     assert names["enum"] == [name for name in table if name not in BY_THE_CHART | NOT_IN_A_CHART]
     assert set(table) >= BY_THE_CHART | NOT_IN_A_CHART
     assert further["pattern"].startswith("^KAFKA_")
+    assert re.search(of_traces["pattern"], "OTEL_TRACES_SAMPLER_ARG")
+    # it may hold a key, which comes from a secret
+    assert not re.search(of_traces["pattern"], "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def test_the_charts_program_is_this_one():

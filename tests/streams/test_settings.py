@@ -14,6 +14,7 @@ from imagetools.errors import ConfigError
 from streams.config import BridgeConfig, Config, KafkaConfig
 from streams.librdkafka import EXACTLY_ONCE
 from streams.sharding.shards import Shard
+from streams.traces.config import TracesConfig
 
 
 def read(**environ: str) -> Config:
@@ -64,6 +65,10 @@ VARIABLES = [
     ("METRICS_PORT", "9200", lambda c: c.metrics_port, 9200),
     ("METRICS_HOST", "0.0.0.0", lambda c: c.metrics_host, "0.0.0.0"),
     ("LOG_FORMAT", "json", lambda c: c.log_format, "json"),
+    ("OTEL_TRACES_EXPORTER", "otlp", lambda c: c.traces.exporter, "otlp"),
+    ("OTEL_SDK_DISABLED", "true", lambda c: c.traces.disabled, True),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318", lambda c: c.traces.endpoint, "http://a:4318"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", lambda c: c.traces.protocol, "grpc"),
     ("THRESHOLD", "0.5", lambda c: c.matcher.threshold, 0.5),
     ("ALERT_RECOLOURED", "no", lambda c: c.matcher.alert_recoloured, False),
     ("ALERT_MOVED", "off", lambda c: c.matcher.alert_moved, False),
@@ -104,6 +109,7 @@ def test_an_empty_variable_counts_as_unset(name):
         ("SHARD", "4/4"), ("SHARD", "2"),
         ("KAFKA_GROUP_PROTOCOL", "modern"), ("KEEP_ORDER", "prettiest"), ("KEEP_ORDER", "whole,whole"),
         ("KEEP_ORDER", "whole,"), ("METRICS_PORT", "65536"), ("LOG_FORMAT", "xml"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_SDK_DISABLED", "maybe"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_variables_name(name, text):
@@ -193,6 +199,7 @@ BRIDGE_VARIABLES = [
     ("BRIDGE_BODY_TIMEOUT_S", "1.5", "body_timeout_s", 1.5),
     ("BRIDGE_BODIES", "4", "bodies", 4),
     ("LOG_FORMAT", "json", "log_format", "json"),
+    ("OTEL_TRACES_EXPORTER", "otlp", "traces", TracesConfig("otlp")),
     ("NB_NEIGHBORS", "50", "neighbors", 50),
     ("KAFKA_BOOTSTRAP_SERVERS", "a:1", "kafka", KafkaConfig("a:1")),
 ]
