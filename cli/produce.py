@@ -26,6 +26,7 @@ from streams.config import KafkaConfig
 from streams.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 from streams.kafka.admin import require_topics
 from streams.topics import IMAGES_NEW
+from streams.traces.base import NO_TRACES, Traces
 from streams.watching.states import StateFollower, absent
 
 MAX_REFUSALS = 5
@@ -69,10 +70,10 @@ class ProduceOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
+def produce(kafka: KafkaConfig, options: ProduceOptions, traces: Traces = NO_TRACES) -> int:
     """Announce the images; return the exit code. ImageToolsError if nothing can be announced."""
     require_topics(kafka, IMAGES_NEW)
-    announcer = Announcer(kafka)
+    announcer = Announcer(kafka, traces=traces)
     if not options.remove:
         # first: without its registry, what the encoders say of their folder cannot be read either
         announcer.check_registry()
@@ -106,7 +107,13 @@ def produce(kafka: KafkaConfig, options: ProduceOptions) -> int:
 
 
 def follow(
-    kafka: KafkaConfig, topic: str, given: str | None, private: bool, alert: bool, metadata: Mapping[str, str]
+    kafka: KafkaConfig,
+    topic: str,
+    given: str | None,
+    private: bool,
+    alert: bool,
+    metadata: Mapping[str, str],
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Announce what a bucket's notifications tell, until Ctrl-C. ConfigError where the bucket is not known."""
     require_topics(kafka, IMAGES_NEW)
@@ -114,7 +121,8 @@ def follow(
         root = root_of(given, states.now() if given else _with_encoder(states))
     if root is None:
         raise ConfigError("--from-topic: no encoder says where images are; name the bucket by IMAGES_DIR")
-    follow_bucket(kafka, topic, str(root), alert=alert, metadata=metadata, images=ImageRoot(root, private=private))
+    images = ImageRoot(root, private=private)
+    follow_bucket(kafka, topic, str(root), alert=alert, metadata=metadata, images=images, traces=traces)
 
 
 def _with_encoder(states: StateFollower) -> list[StageState]:

@@ -35,6 +35,7 @@ from http_bridge.metrics import METRICS, Metrics
 from http_bridge.monitor import MONITOR, Monitor
 from http_bridge.openapi import DOCUMENT
 from http_bridge.pages import Pages
+from http_bridge.request_traces import request_traces
 from http_bridge.stage_client import STAGE_CLIENT, StageClient
 from http_bridge.topic_view import TOPIC_VIEW, TopicView
 from imagetools.hardware import usable_cores
@@ -42,6 +43,7 @@ from imagetools.image_root import ImageRoot
 from streams.config import BridgeConfig
 from streams.kafka.clients import MAX_BACKOFF_MS
 from streams.requests.client import RequestClient
+from streams.traces.base import NO_TRACES, Traces
 
 MAX_THREADS = 4
 
@@ -53,18 +55,22 @@ ROOT_HANDLERS = web.AppKey("root_handlers", dict[int, Handler])
 PATH = "{path:(?s:.+)}"
 
 
-def application(config: BridgeConfig) -> web.Application:
-    """Build the application; it connects to Kafka when it starts, and reconnects whenever it must."""
+def application(config: BridgeConfig, traces: Traces = NO_TRACES) -> web.Application:
+    """Build the application; it connects to Kafka when it starts, and reconnects whenever it must.
+
+    traces  of requests, and of the messages that they send
+    """
     counted = Metrics()
     access = security.access_control(config.token, loopback=config.on_loopback)
-    app = web.Application(middlewares=[counted.count, security.handle_errors, access])
+    traced = [request_traces(traces)] if traces.on else []
+    app = web.Application(middlewares=[counted.count, security.handle_errors, access, *traced])
     app[METRICS] = counted
     app[ROOT_HANDLERS] = {}
     app[INCOMING_BODIES] = IncomingBodies(timeout_s=config.body_timeout_s, max_bodies=config.bodies)
     app[INCOMING_BODIES].register_metrics(counted.registry)
     app[DOCUMENT] = openapi.document(token=config.token is not None)
     app.on_response_prepare.append(security.add_headers)
-    app.cleanup_ctx.append(lambda app: _connections(app, config))
+    app.cleanup_ctx.append(lambda app: _connections(app, config, traces))
     app.on_shutdown.append(_end_streams)
     _add_routes(app.router, Pages(config.token))
     return app
@@ -112,7 +118,7 @@ async def _root(request: web.Request) -> web.StreamResponse:
     return await handler(request)
 
 
-async def _connections(app: web.Application, config: BridgeConfig) -> AsyncIterator[None]:
+async def _connections(app: web.Application, config: BridgeConfig, traces: Traces) -> AsyncIterator[None]:
     """Connect what the handlers use when the application starts, and close it when it ends."""
     # librdkafka's own log stays quiet: /readyz and the responses report errors
     quiet = {"log_level": "2", "reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
@@ -125,10 +131,10 @@ async def _connections(app: web.Application, config: BridgeConfig) -> AsyncItera
     )
     # first, since its folder may be refused
     view = TopicView(kafka, config.bridge_dir, [image_tables, group_tables, DeadLetterTables(kafka)])
-    client = RequestClient(kafka)
+    client = RequestClient(kafka, traces=traces)
     watched, alerts = Monitor(kafka, client), AlertFeed(kafka)
-    announced = Images(kafka, ImageRoot(config.images_dir, private=config.images_private), pool)
-    desk = DecisionDesk(kafka, view, group_tables, announced)
+    announced = Images(kafka, ImageRoot(config.images_dir, private=config.images_private), pool, traces=traces)
+    desk = DecisionDesk(kafka, view, group_tables, announced, traces=traces)
     app[STAGE_CLIENT] = StageClient(client, timeout_s=config.timeout_s, max_in_flight=config.in_flight)
     app[MONITOR], app[ALERT_FEED], app[IMAGES] = watched, alerts, announced
     app[UPLOADS], app[IMAGE_STATES] = Uploads(pool, config.neighbors), ImageStates(view, image_tables)

@@ -26,6 +26,7 @@ from streams.config import KafkaConfig
 from streams.kafka.async_producer import AsyncProducer
 from streams.kafka.clients import ANNOUNCING
 from streams.topics import DECISIONS
+from streams.traces.base import NO_TRACES, Traces
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +91,21 @@ class DecisionDesk:
     to the later one names those that it replaced.
     """
 
-    def __init__(self, kafka: KafkaConfig, view: TopicView, tables: GroupTables, images: Images) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        view: TopicView,
+        tables: GroupTables,
+        images: Images,
+        *,
+        traces: Traces = NO_TRACES,
+    ) -> None:
         self._topic = kafka.topic(DECISIONS.name)
         self._encode = codec(kafka.registry).encode
         self._view = view
         self._tables = tables
         self._images = images
-        self._producer = AsyncProducer(kafka, **ANNOUNCING)
+        self._producer = AsyncProducer(kafka, traces=traces, **ANNOUNCING)
         self._one_at_a_time = asyncio.Lock()
 
     async def decide(self, bodies: Sequence[DecisionBody], who: str) -> DecisionsMade:

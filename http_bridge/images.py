@@ -31,6 +31,7 @@ from streams.config import KafkaConfig
 from streams.kafka.async_producer import AsyncProducer
 from streams.kafka.clients import ANNOUNCING
 from streams.topics import IMAGES_NEW
+from streams.traces.base import NO_TRACES, Traces
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +83,14 @@ class AnnounceAnswer(Struct):
 class Images:
     """Announces and removes images on their topic, and renders pictures from their folder."""
 
-    def __init__(self, kafka: KafkaConfig, root: ImageRoot, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, kafka: KafkaConfig, root: ImageRoot, pool: ThreadPoolExecutor, *, traces: Traces = NO_TRACES
+    ) -> None:
         self._topic = kafka.topic(IMAGES_NEW.name)
         self._encode = codec(kafka.registry).encode
         self._root = root
         self._pool = pool
-        self._producer = AsyncProducer(kafka, **ANNOUNCING)
+        self._producer = AsyncProducer(kafka, traces=traces, **ANNOUNCING)
 
     async def require(self, relative_path: str) -> None:
         """Check that a path leads to a file. MissingImage, OutsideRoot, UnsupportedImage.

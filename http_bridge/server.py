@@ -19,6 +19,8 @@ from imagetools.logs import configure
 from schemas.records import StageState, State
 from streams.config import BridgeConfig, KafkaConfig
 from streams.exit_codes import ending
+from streams.traces.base import NO_TRACES, Traces
+from streams.traces.start import traced
 from streams.watching.states import StateSender
 
 log = logging.getLogger(__name__)
@@ -32,17 +34,23 @@ OPEN_TO_ALL = (
 )
 
 
-async def run(config: BridgeConfig, *, on_listening: Callable[[list[str]], None] = lambda _: None) -> None:
+async def run(
+    config: BridgeConfig,
+    *,
+    on_listening: Callable[[list[str]], None] = lambda _: None,
+    traces: Traces = NO_TRACES,
+) -> None:
     """Serve until cancelled, or until SIGTERM or SIGINT. ConfigError if a port cannot be opened.
 
     on_listening  receives the addresses, one for each port
+    traces        of the requests
     """
     check(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = application(config)
+    app = application(config, traces)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     listening: list[asyncio.Server] = []
     try:
@@ -73,7 +81,8 @@ def main(config: BridgeConfig | None = None) -> None:
     configure(json_lines=config is not None and config.log_format == "json")
     with ending():
         config = config or BridgeConfig.from_env()
-        asyncio.run(run(config, on_listening=partial(_tell, config.kafka)))
+        with traced(config.traces, "bridge", config.kafka.member) as traces:
+            asyncio.run(run(config, on_listening=partial(_tell, config.kafka), traces=traces))
 
 
 def _tell(kafka: KafkaConfig, addresses: list[str]) -> None:

@@ -12,6 +12,7 @@ from streams.topics import (
     ANSWERS,
     CANDIDATES,
     DEAD_LETTERS,
+    DECISIONS,
     DUPLICATES,
     EMBEDDINGS,
     IMAGES_NEW,
@@ -24,6 +25,7 @@ from streams.topics import (
     WRITES,
     Topic,
 )
+from streams.traces.base import TRACEPARENT, TRACESTATE
 
 Json = dict[str, Any]
 
@@ -85,8 +87,14 @@ def _messages(topic: Topic) -> Json:
 
 def _headers(topic: Topic) -> Json:
     """Return the headers that the service adds; those of a producer come before them."""
+    place = {
+        TRACEPARENT: "where traces are on, the span that the message comes from (W3C Trace Context), in place of the "
+        "announcement's own",
+        TRACESTATE: "what the announcement's trace says of itself to those who follow it",
+    }
     if topic is DEAD_LETTERS:
-        return _texts(dict.fromkeys(ORIGIN, "where the message stood, and why it was set aside"), required=True)
+        origin = dict.fromkeys(ORIGIN, "where the message stood, and why it was set aside")
+        return _texts(place | origin) | {"required": list(ORIGIN)}
     announced = {
         ANNOUNCED_IN: "the partition of images.new that held the announcement",
         ANNOUNCED_AT: "the announcement's timestamp, milliseconds since 1970",
@@ -96,14 +104,15 @@ def _headers(topic: Topic) -> Json:
         REPLAYED_LETTER: "the name of that dead letter",
     }
     if topic is IMAGES_NEW:
-        return _texts(replayed)
-    return _texts(announced | replayed) if topic in (EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS) else {}
+        return _texts(replayed | place)
+    if topic in (DECISIONS, *ANSWERS.values()):
+        return _texts(place)
+    return _texts(announced | replayed | place) if topic in (EMBEDDINGS, CANDIDATES, DUPLICATES, VERDICTS) else {}
 
 
-def _texts(descriptions: dict[str, str], *, required: bool = False) -> Json:
+def _texts(descriptions: dict[str, str]) -> Json:
     properties = {name: {"type": "string", "description": text} for name, text in descriptions.items()}
-    found: Json = {"type": "object", "properties": properties}
-    return found | ({"required": list(properties)} if required else {})
+    return {"type": "object", "properties": properties}
 
 
 def _operations() -> Json:

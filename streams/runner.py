@@ -18,20 +18,21 @@ from typing import Any, Generic, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from imagetools.errors import ImageRootUnavailable, ImageToolsError, MessageError, RegistryAway
+from imagetools.errors import ImageRootUnavailable, MessageError, RegistryAway
 from schemas.codec import R, codec
 from schemas.records import State
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.dead_letter_limit import DeadLetterLimit
-from streams.kafka.dead_letters import DeadLetterWriter
 from streams.kafka.errors import RECONNECTS, BrokerAway, ErrorLog, OffsetsLost, describe, no_offsets, no_topic
 from streams.kafka.generation import Generation, generation_of
-from streams.kafka.messages import Place, headers, place_of, read_message
+from streams.kafka.messages import Place, place_of, read_message
+from streams.kafka.outcome_sender import OutcomeSender
 from streams.kafka.partitions import Partitions
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.requests.server import RequestServerFactory
 from streams.stage import Outcome, Received, Stage
+from streams.traces.base import NO_TRACES, UNTRACED, BatchTrace, Traces
 from streams.watching.observer import BatchStep, Observer, OnState, ignore_state
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Runner(Generic[R]):
         request_server: RequestServerFactory | None = None,
         on_state: OnState = ignore_state,
         observer: Observer | None = None,
+        traces: Traces = NO_TRACES,
         producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
         """Make the clients; nothing joins the group or sends before `run`.
@@ -63,6 +65,7 @@ class Runner(Generic[R]):
                            argument is `stop`
         on_state           called whenever the runner's state changes
         observer           sees the work
+        traces             of the messages
         """
         self.stage: Stage[R] = stage
         self.kafka = kafka
@@ -70,12 +73,13 @@ class Runner(Generic[R]):
         self._inputs = {kafka.topic(topic.name): topic for topic in (stage.source, *stage.also)}
         self._on_state = on_state
         self._observer = observer or Observer()
+        self._traces = traces
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec = codec(kafka.registry)
         self._consumer = clients.stage_consumer(kafka, stage.name)
         self._partitions = Partitions(self._consumer, kafka, stage, self._on_rebalance)
         self._producer = TransactionalProducer(kafka, stage.name, self._codec, producer)
-        self._dead_letters = DeadLetterWriter(self._producer, stage, self._codec)
+        self._sender = OutcomeSender(self._producer, stage, self._codec)
         self._dead_letter_limit = DeadLetterLimit(kafka, stage, dead_letter_limit)
         self._client_errors = ErrorLog(stage.name)
         self._batch: list[Message] = []
@@ -122,24 +126,29 @@ class Runner(Generic[R]):
             self.stage.idle()
             return
         try:
-            self._process(generation, batch)
+            with self._traces.batch(batch, self.kafka.group(self.stage.name)) as trace:
+                self._process(generation, batch, trace)
         except (ImageRootUnavailable, RegistryAway, BrokerAway) as exc:
             self._pause(str(exc))
 
-    def _process(self, generation: Generation, batch: list[Message]) -> None:
+    def _process(self, generation: Generation, batch: list[Message], trace: BatchTrace) -> None:
         with self._observer.timed(BatchStep.READ):
             received = [self._read(message) for message in batch]
+        trace.step(BatchStep.RUN)
         with self._observer.timed(BatchStep.RUN):
             outcomes = self._run_stage(received)
         if reason := self._dead_letter_limit.reason_to_wait(batch, outcomes):
+            trace.postponed(reason)
             self._pause(reason)
             return
+        trace.step(BatchStep.COMMIT)
         with self._observer.timed(BatchStep.COMMIT):
-            committed = self._commit(generation, batch, received, outcomes)
+            committed = self._commit(generation, batch, received, outcomes, trace)
+        trace.ended(outcomes, committed=committed)
         if committed:
             self._backoff_s = MIN_BACKOFF_S
             self._dead_letter_limit.committed(outcomes)
-            self._dead_letters.log(batch, outcomes)
+            self._sender.log(batch, outcomes, trace)
             with self._observer.timed(BatchStep.APPLY):
                 self.stage.committed(int(batch[-1].offset() or 0) + 1)
             self._observer.committed(received, outcomes)
@@ -222,17 +231,13 @@ class Runner(Generic[R]):
         batch: Sequence[Message],
         received: Sequence[Received[R] | MessageError],
         outcomes: Sequence[Outcome],
+        trace: BatchTrace = UNTRACED,
     ) -> bool:
         """Send and commit the outcomes; False when the transaction was aborted and the batch must be polled again."""
         producer = self._producer
         producer.begin()
         try:
-            for message, one, outcome in zip(batch, received, outcomes, strict=True):
-                if isinstance(outcome, ImageToolsError):
-                    self._dead_letters.write(message, one, outcome)
-                else:
-                    for output in outcome:
-                        producer.send(output, headers(message) if self.stage.passes_headers else ())
+            self._sender.send(batch, received, outcomes, trace)
             ends = self._partitions.further | {place_of(message): (message.offset() or 0) + 1 for message in batch}
             producer.commit([self._end(place, offset) for place, offset in ends.items()], generation)
             self._partitions.committed(ends)

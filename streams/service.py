@@ -19,6 +19,8 @@ from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.stage import Figure, Stage
 from streams.topics import ANSWERS
+from streams.traces.base import Traces
+from streams.traces.start import traced
 from streams.watching.health import StageHealth
 from streams.watching.metrics import StageMetrics
 from streams.watching.server import serving
@@ -50,16 +52,16 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
         metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)), prefix=config.kafka.prefix)
         figures = partial(_figures, metrics)
         reporter = StateReporter(config.kafka, kind.name, images_dir=images_dir, figures=figures)
-        with reporter, _served(metrics, config):
-            _run(make(config), config, reporter, metrics)
+        with reporter, _served(metrics, config), traced(config.traces, kind.name, config.kafka.member) as traces:
+            _run(make(config), config, reporter, metrics, traces)
 
 
-def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: StageMetrics) -> None:
+def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: StageMetrics, traces: Traces) -> None:
     def report(state: State, reason: str = "") -> None:
         reporter.report(state, reason)
         metrics.health.state(state, reason)
 
-    request_server = partial(RequestServer, stage, config.kafka) if stage.name in ANSWERS else None
+    request_server = partial(RequestServer, stage, config.kafka, traces=traces) if stage.name in ANSWERS else None
     metrics.show(stage)
     runner = Runner(
         stage,
@@ -68,6 +70,7 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: St
         request_server=request_server,
         on_state=report,
         observer=metrics,
+        traces=traces,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())

@@ -1,6 +1,7 @@
 """Announce images on images.new."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from confluent_kafka import KafkaError, Message
 
@@ -11,6 +12,7 @@ from schemas.records import ImageNew
 from streams.config import KafkaConfig
 from streams.kafka.clients import announcing_producer
 from streams.topics import IMAGES_NEW
+from streams.traces.base import NO_TRACES, Sending, Traces
 
 FLUSH_S = 60.0
 
@@ -34,7 +36,9 @@ def _ignore_message(_message: Message) -> None:
 class Announcer:
     """Announces images. The first announcement takes half a second, in which the broker assigns a producer id."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, *, traces: Traces = NO_TRACES) -> None:
+        """traces: of the announcements."""
+        self._traces = traces
         self._topic = kafka.topic(IMAGES_NEW.name)
         self._encode = codec(kafka.registry).encode
         self._failed: list[str] = []
@@ -81,15 +85,19 @@ class Announcer:
         return count
 
     def _send(self, path: str, value: bytes | None) -> None:
+        key = path.encode()
+        sending = self._traces.sending(self._topic, key)
+        delivered = partial(self._delivered, sending)
         while True:
             try:
-                self._producer.produce(self._topic, value, path.encode(), on_delivery=self._delivered)
+                self._producer.produce(self._topic, value, key, on_delivery=delivered, headers=list(sending.headers))
                 break
             except BufferError:
                 self._producer.poll(0.1)
         self._producer.poll(0)
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, sending: Sending, error: KafkaError | None, message: Message) -> None:
+        sending.done(error.str() if error else "", (message.partition() or 0, message.offset() or 0))
         if error is not None:
             self._failed.append(f"{bytes(message.key() or b'').decode()}: {error.str()}")
         else:

@@ -25,6 +25,7 @@ from streams.config import KafkaConfig
 from streams.kafka.clients import announcing_producer, events_consumer
 from streams.kafka.dead_letters import MAX_DEAD_LETTER_BYTES, ORIGIN
 from streams.topics import DEAD_LETTERS
+from streams.traces.base import NO_TRACES, Traces
 
 STAGE = "produce"
 """Named in the dead letters of messages that are no events."""
@@ -74,6 +75,7 @@ def follow_bucket(
     alert: bool = True,
     metadata: Mapping[str, str] | None = None,
     images: ImageRoot | None = None,
+    traces: Traces = NO_TRACES,
 ) -> FollowedEvents:
     """Announce what the notifications on a topic tell, until Ctrl-C.
 
@@ -82,7 +84,7 @@ def follow_bucket(
     ConfigError where that is no bucket; NotDelivered, KafkaException.
     """
     events, store = BucketEvents(root), images or ImageRoot(root)
-    announcer, found = Announcer(kafka), FollowedEvents()
+    announcer, found = Announcer(kafka, traces=traces), FollowedEvents()
     announcer.check_registry()
     letters = DeadLetters(kafka)
     with StopSignals() as signals, closing(events_consumer(kafka, topic)) as consumer:

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from streams.config import KafkaConfig
+    from streams.traces.base import Traces
+
+
+@contextmanager
+def traced(environ: "Mapping[str, str]") -> "Iterator[Traces]":
+    """The traces of `produce`, where the settings ask for them."""
+    from streams.traces import start
+    from streams.traces.config import TracesConfig
+
+    with start.traced(TracesConfig.from_env(environ), "produce") as traces:
+        yield traces
 
 
 @contextmanager
@@ -98,14 +109,14 @@ def produce(
         raise click.UsageError("--no-progress is for --no-alert: nothing else shows progress")
     images_dir, private = environ.get("IMAGES_DIR") or None, settings.IMAGES_PRIVATE.read(environ)
     if source is None:
-        with connected(environ) as kafka:
-            follow(kafka, from_topic or "", images_dir, private, not no_alert, _read_metadata(metadata))
+        with connected(environ) as kafka, traced(environ) as traces:
+            follow(kafka, from_topic or "", images_dir, private, not no_alert, _read_metadata(metadata), traces)
         return
     chosen = ProduceOptions(
         source, images_dir, private, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
     )
-    with connected(environ) as kafka:
-        code = run(kafka, chosen)
+    with connected(environ) as kafka, traced(environ) as traces:
+        code = run(kafka, chosen, traces)
     raise SystemExit(code)
 
 

@@ -25,11 +25,15 @@ from streams.kafka.log_reader import LogReader
 from streams.kafka.transactional_producer import TransactionalProducer
 from streams.stage import Headers, Output, Received
 from streams.topics import ANNOUNCED_AT, ANNOUNCED_IN, CANDIDATES, DEDUPED, EMBEDDINGS
+from streams.traces.base import TRACEPARENT, TRACESTATE
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 """Images of one transaction."""
+
+OF_ITS_TIME: Final = (ANNOUNCED_AT, ANNOUNCED_IN, TRACEPARENT, TRACESTATE)
+"""Headers that belong to an announcement of long ago."""
 
 FENCED: Final = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
@@ -152,5 +156,5 @@ def neighbor_requests(kafka: KafkaConfig, nb_neighbors: int, on_wait: Callable[[
 
 
 def _of_producer(headers: Headers) -> Headers:
-    """Return the headers of the producer; the time since the announcement says nothing here."""
-    return tuple(header for header in headers if header[0] not in (ANNOUNCED_AT, ANNOUNCED_IN))
+    """Return the headers of the producer; the time since the announcement, and its trace, say nothing here."""
+    return tuple(header for header in headers if header[0] not in OF_ITS_TIME)

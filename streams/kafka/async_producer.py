@@ -10,6 +10,7 @@ from streams.config import KafkaConfig
 from streams.kafka.clients import MAX_BACKOFF_MS, OnError, prompt_producer
 from streams.kafka.errors import BrokerAway, not_taken
 from streams.stage import Headers
+from streams.traces.base import NO_TRACES, Traces
 
 DELIVERY_TIMEOUT_S = 3.0
 """After this long without delivery the broker counts as away."""
@@ -20,10 +21,13 @@ POLL_S = 0.1
 class AsyncProducer:
     """A producer and the thread that polls it. `send` belongs to one event loop."""
 
-    def __init__(self, kafka: KafkaConfig, *, on_error: OnError = lambda _: None, **settings: Any):
+    def __init__(
+        self, kafka: KafkaConfig, *, on_error: OnError = lambda _: None, traces: Traces = NO_TRACES, **settings: Any
+    ):
         """Start the thread.
 
         on_error  gets the client's connection errors, on another thread
+        traces    of the messages
         settings  more settings of librdkafka, with underscores for dots
         """
         self._producer = prompt_producer(
@@ -34,6 +38,7 @@ class AsyncProducer:
             allow_auto_create_topics=False,
             **settings,
         )
+        self._traces = traces
         self._open = True
         self._thread = threading.Thread(target=self._poll, name="async-producer")
         self._thread.start()
@@ -45,16 +50,20 @@ class AsyncProducer:
         """
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[int] = loop.create_future()
+        sending = self._traces.sending(topic, key)
 
         def delivered(error: KafkaError | None, message: Message) -> None:
+            sending.done(error.str() if error else "", (message.partition() or 0, message.offset() or 0))
             loop.call_soon_threadsafe(_settle, sent, error, message.offset() or 0)
 
         try:
-            self._producer.produce(topic, value, key, on_delivery=delivered, headers=list(headers))
+            self._producer.produce(topic, value, key, on_delivery=delivered, headers=[*headers, *sending.headers])
         except BufferError:
             sent.set_exception(BrokerAway("too many messages wait for Kafka"))
+            sending.done("too many messages wait for Kafka")
         except KafkaException as exc:
             sent.set_exception(BrokerAway(not_taken(exc.args[0])))
+            sending.done(exc.args[0].str())
         return sent
 
     def close(self) -> None:

@@ -12,8 +12,9 @@ from schemas.codec import Codec
 from schemas.records import Verdict, VerdictOutcome
 from streams.kafka.messages import coordinates, headers, path_of
 from streams.kafka.transactional_producer import TransactionalProducer
-from streams.stage import Outcome, Output, Received, Stage
+from streams.stage import Headers, Outcome, Output, Received, Stage
 from streams.topics import DEAD_LETTERS, VERDICTS
+from streams.traces.base import BatchTrace
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,14 @@ class DeadLetterWriter:
         self._stage = stage
         self._codec = codec
 
-    def write(self, message: Message, received: Received[Any] | MessageError, reason: ImageToolsError) -> None:
+    def write(
+        self, message: Message, received: Received[Any] | MessageError, reason: ImageToolsError, passed: Headers
+    ) -> None:
         """Send a message to the topic dead-letters, and a verdict if the stage gives any and the image is known.
 
-        Key, value and headers stay as they came, but for a value that the stage replaces, and one over
-        MAX_DEAD_LETTER_BYTES, which is cut.
+        Key and value stay as they came, but for a value that the stage replaces, and one over MAX_DEAD_LETTER_BYTES,
+        which is cut.
+        passed  the message's headers, with its place in a trace, if any
         """
         text = str(reason)[:MAX_REASON_CHARS]
         name = type(reason).__name__
@@ -47,25 +51,25 @@ class DeadLetterWriter:
             DEAD_LETTERS.name,
             None if key is None else bytes(key),
             None if value is None else bytes(value)[:MAX_DEAD_LETTER_BYTES],
-            (*headers(message), *why),
+            (*passed, *why),
         )
         if not self._stage.gives_verdicts:
             return
         request_id, path = self._announcement(message, received)
         if path is not None:
             verdict = Verdict(request_id, path, VerdictOutcome.DEAD_LETTER, f"{name}: {text}")
-            self._producer.send(Output(VERDICTS, path, verdict), headers(message))
+            self._producer.send(Output(VERDICTS, path, verdict), passed)
 
     def _value(self, message: Message, received: Received[Any] | MessageError) -> bytes | None:
         own = self._stage.letter(received) if isinstance(received, Received) else None
         return message.value() if own is None else self._codec.encode(message.topic() or "", own)
 
-    def log(self, batch: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
+    def log(self, batch: Sequence[Message], outcomes: Sequence[Outcome], trace: BatchTrace) -> None:
         """Log the dead letters of a batch."""
-        for message, outcome in zip(batch, outcomes, strict=True):
+        for number, (message, outcome) in enumerate(zip(batch, outcomes, strict=True)):
             if isinstance(outcome, ImageToolsError):
                 place = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
-                extra = coordinates(message) | {"error_type": type(outcome).__name__}
+                extra = coordinates(message) | {"error_type": type(outcome).__name__} | trace.log_fields(number)
                 log.warning("%s: dead letter (%s): %s", self._stage.name, place, outcome, extra=extra)
 
     def _announcement(self, message: Message, received: Received[Any] | MessageError) -> tuple[int | None, str | None]:

@@ -29,6 +29,7 @@ from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.requests.shard_replies import ShardReplies
 from streams.topics import REPLIES
+from streams.traces.base import NO_TRACES, Traces
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class RequestClient:
     instance  the client's own name, new for every process
     """
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, *, traces: Traces = NO_TRACES) -> None:
         """Connect in the background; while Kafka is away, `request` raises BrokerAway."""
         self.instance = uuid.uuid4().hex
         self._kafka = kafka
@@ -74,7 +75,7 @@ class RequestClient:
         self._waiting: dict[bytes, Callable[[Reply], object]] = {}
         self._position: _ReplyPosition | None = None
         self._trouble = "not connected yet"
-        self._producer = AsyncProducer(kafka, on_error=self._note, acks="1")
+        self._producer = AsyncProducer(kafka, on_error=self._note, traces=traces, acks="1")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="replies")
         self._thread.start()

@@ -19,7 +19,8 @@ from streams.kafka import clients
 from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
-from streams.topics import ANSWERS, REPLIES
+from streams.topics import ANSWERS, REPLIES, requests_group
+from streams.traces.base import NO_TRACES, Traces
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class RequestServer(AbstractContextManager["RequestServer"]):
     `answer` is logged and sent to the client: no request may end a stage that thousands of images wait for.
     """
 
-    def __init__(self, stage: Stage[Any], kafka: KafkaConfig, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, stage: Stage[Any], kafka: KafkaConfig, stop: Callable[[], None], *, traces: Traces = NO_TRACES
+    ) -> None:
         """stop: called from a thread when the server cannot go on."""
         self._stage = stage
         self._kafka = kafka
@@ -51,7 +54,9 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         self._topic = kafka.topic(self._requests.name)
         self._replies = kafka.topic(REPLIES.name)
         self._codec = codec(kafka.registry)
-        self._queue: queue.Queue[Request] = queue.Queue(MAX_QUEUED)
+        self._traces = traces
+        self._group = requests_group(kafka, stage.name) if stage.owns_requests() is None else ""
+        self._queue: queue.Queue[tuple[Message, Request]] = queue.Queue(MAX_QUEUED)
         self._open = True
         self._failure: BaseException | None = None
         self._last_error = ""
@@ -105,7 +110,7 @@ class RequestServer(AbstractContextManager["RequestServer"]):
             if message.error() is not None:
                 self._note(message.error())
             elif (request := self._read(message)) is not None:
-                self._enqueue(request)
+                self._enqueue(message, request)
 
     def _assign(self, owned: bool) -> None:
         """Read all partitions without a group, or none: a group could assign them to a process with no index."""
@@ -145,10 +150,10 @@ class RequestServer(AbstractContextManager["RequestServer"]):
             return None
         return request
 
-    def _enqueue(self, request: Request) -> None:
+    def _enqueue(self, message: Message, request: Request) -> None:
         while self._open:
             try:
-                self._queue.put(request, timeout=POLL_S)
+                self._queue.put((message, request), timeout=POLL_S)
                 return
             except queue.Full:
                 continue
@@ -157,12 +162,18 @@ class RequestServer(AbstractContextManager["RequestServer"]):
 
     def _serve(self) -> None:
         while self._open:
-            batch = [request for request in self._next_batch() if not is_late(request)]
-            if batch:
-                for request, reply in zip(batch, self._answer(batch), strict=True):
+            batch = [(message, request) for message, request in self._next_batch() if not is_late(request)]
+            if not batch:
+                continue
+            requests = [request for _, request in batch]
+            with self._traces.batch([message for message, _ in batch], self._group) as trace:
+                trace.step("run")
+                replies = self._answer(requests)
+                for request, reply in zip(requests, replies, strict=True):
                     self._send(request.envelope, reply)
+                trace.answered(replies)
 
-    def _next_batch(self) -> Iterator[Request]:
+    def _next_batch(self) -> Iterator[tuple[Message, Request]]:
         """Take the queued requests, at most a batch; wait BATCH_WAIT_S for the first."""
         try:
             yield self._queue.get(timeout=BATCH_WAIT_S)
