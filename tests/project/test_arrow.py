@@ -41,12 +41,13 @@ STREAM_BASE = {"streams.config", "streams.topics", "streams.stage"}
 
 STREAM_ROOMS = {
     "streams.sharding": set(),
+    "streams.traces": {"streams.settings"},
     "streams.grouping": {"streams.pair_evidence", "streams.standing_decisions"},
-    "streams.kafka": {"streams.sharding"},
+    "streams.kafka": {"streams.sharding", "streams.traces"},
     "streams.watching": {"streams.kafka"},
     "streams.search": {"streams.kafka", "streams.sharding"},
-    "streams.requests": {"streams.kafka", "streams.sharding"},
-    "streams.deduping": {"streams.kafka", "streams.requests", "streams.grouping"},
+    "streams.requests": {"streams.kafka", "streams.sharding", "streams.traces"},
+    "streams.deduping": {"streams.kafka", "streams.requests", "streams.grouping", "streams.traces"},
 }
 """Which other rooms, and which more files at the top, each room of streams may import."""
 
@@ -275,6 +276,18 @@ def test_decoding_loads_neither_torch_nor_opencv_nor_ngt():
     loaded = loaded_by("import imagetools.decode")
     assert "PIL" in loaded
     assert not loaded & {"torch", "cv2", "ngtpy", "usearch", "numpy"}
+
+
+def test_without_traces_nothing_of_opentelemetry_is_loaded():
+    loaded = loaded_by(
+        "import http_bridge.server, cli.produce, streams.encoder_consumer, streams.search_consumer, "
+        "streams.matcher_consumer, streams.grouping_consumer, streams.traces.start; "
+        "from streams.traces.config import TracesConfig; "
+        "from streams.config import BridgeConfig, Config; Config.from_env({}), BridgeConfig.from_env({}); "
+        "streams.traces.start.traced(TracesConfig(), 'encoder').__enter__()"
+    )
+    assert {"aiohttp", "confluent_kafka"} <= loaded
+    assert "opentelemetry" not in loaded
 
 
 def test_help_loads_nothing_heavy():

@@ -21,6 +21,7 @@ from streams.config import Config, KafkaConfig
 from streams.exit_codes import EXIT_REFUSED
 from streams.requests.server import RequestServer
 from streams.stage import Stage
+from streams.traces.base import NO_TRACES, Traces
 from tests.support.streaming import running
 
 ENCODER, SEARCH, MATCHER = "/api-image-encoder", "/api-contextual-search", "/api-instance-matching"
@@ -163,13 +164,12 @@ def stages(kafka: KafkaConfig, images: Path, index: Path) -> list[Stage[Any]]:
 
 
 @contextmanager
-def answering(kafka: KafkaConfig, *stages: Stage[Any]) -> Iterator[None]:
+def answering(kafka: KafkaConfig, *stages: Stage[Any], traces: Traces = NO_TRACES) -> Iterator[None]:
     """Run the stages, each in a thread with its request server."""
     with ExitStack() as stack:
         for stage in stages:
-            stack.enter_context(
-                running(stage, kafka=kafka, request_server=functools.partial(RequestServer, stage, kafka))
-            )
+            server = functools.partial(RequestServer, stage, kafka, traces=traces)
+            stack.enter_context(running(stage, kafka=kafka, request_server=server, traces=traces))
         yield
 
 
