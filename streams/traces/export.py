@@ -138,4 +138,5 @@ def _close(provider: TracerProvider, exporter: SteadyExporter, library: LibraryL
     closing = threading.Thread(target=provider.shutdown, name="close-traces", daemon=True)
     closing.start()
     closing.join(CLOSE_S)
-    logging.getLogger(LIBRARY).removeHandler(library)
+    if not closing.is_alive():
+        logging.getLogger(LIBRARY).removeHandler(library)
