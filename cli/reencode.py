@@ -27,6 +27,7 @@ from streams.kafka.admin import (
     shard_groups,
     switch_mark,
 )
+from streams.kafka.authorization import require_rights
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
 from streams.reencoding import ReencoderStage, second_log, stage_name
@@ -48,6 +49,7 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     """
     kafka = reach(config.kafka)
     topic = _checked(kafka, target)
+    require_rights(kafka, "reencode", target=target)
     second = replace(kafka, embeddings=target)
     encoder = load_encoder(config)
     if encoder.model == log_model(kafka):

@@ -20,6 +20,7 @@ from http_bridge.responses import json_response
 from http_bridge.topic_view import TOPIC_VIEW, TopicView
 from imagetools.errors import PrerequisiteMissing
 from streams.config import KafkaConfig
+from streams.kafka.authorization import PermissionMissing, explained
 from streams.kafka.replay import (
     BATCH,
     LettersNotRead,
@@ -98,10 +99,11 @@ class DeadLetterDesk:
 
     def _replay(self, places: Sequence[tuple[int, int]]) -> Replayed:
         try:
-            return self._replay_once(places)
+            with explained(self._kafka, "dead-letters replay"):
+                return self._replay_once(places)
         except NoSuchLetter as exc:
             raise HttpError(404, f"letters: {exc}") from exc
-        except (PrerequisiteMissing, LettersNotRead) as exc:
+        except (PrerequisiteMissing, LettersNotRead, PermissionMissing) as exc:
             raise HttpError(503, str(exc), RETRY_AFTER) from exc
         except KafkaException as exc:
             if exc.args[0].code() in FENCED:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from aiohttp import web
+from confluent_kafka import KafkaException
 
 from http_bridge.application import ROOT_HANDLERS, application
 from http_bridge.connections import drop_stalled, factory
@@ -19,6 +20,7 @@ from imagetools.logs import configure
 from schemas.records import StageState, State
 from streams.config import BridgeConfig, KafkaConfig
 from streams.exit_codes import ending
+from streams.kafka.authorization import require_rights
 from streams.traces.base import NO_TRACES, Traces
 from streams.traces.start import traced
 from streams.watching.states import StateSender
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_S = 5.0
 """How long open requests may take to finish when the bridge stops."""
+
+RETRY_S = 2.0
+"""Between looks whether Kafka answers."""
 
 OPEN_TO_ALL = (
     "BRIDGE_HOST is %s and BRIDGE_TOKEN is not set: anyone who can reach this machine over the network can see, "
@@ -40,7 +45,9 @@ async def run(
     on_listening: Callable[[list[str]], None] = lambda _: None,
     traces: Traces = NO_TRACES,
 ) -> None:
-    """Serve until cancelled, or until SIGTERM or SIGINT. ConfigError if a port cannot be opened.
+    """Serve until cancelled, or until SIGTERM or SIGINT.
+
+    ConfigError if a port cannot be opened, PermissionMissing if the cluster does not let the bridge do its work.
 
     on_listening  receives the addresses, one for each port
     traces        of the requests
@@ -68,12 +75,33 @@ async def run(
             log.warning(OPEN_TO_ALL, config.host)
         dropping = asyncio.create_task(drop_stalled(runner))
         on_listening([replace(config, port=_port_of(server)).address for server in listening])
-        await stop.wait()
+        await _until(stop, asyncio.create_task(_check_rights(config.kafka)))
         dropping.cancel()
     finally:
         for server in listening:
             server.close()
         await runner.cleanup()
+
+
+async def _until(stop: asyncio.Event, checking: "asyncio.Task[None]") -> None:
+    """Wait for the event. PermissionMissing, as soon as the check finds out."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, checking}, return_when=asyncio.FIRST_COMPLETED)
+    if checking.done():
+        checking.result()
+    await stopped
+    checking.cancel()
+
+
+async def _check_rights(kafka: KafkaConfig) -> None:
+    """Return when Kafka answers and lets the bridge do its work. PermissionMissing."""
+    while True:
+        try:
+            await asyncio.to_thread(require_rights, kafka, "bridge")
+            return
+        except KafkaException:
+            # /readyz says that it is away
+            await asyncio.sleep(RETRY_S)
 
 
 def main(config: BridgeConfig | None = None) -> None:

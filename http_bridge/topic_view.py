@@ -17,9 +17,12 @@ from http_bridge.errors import HttpError, kafka_trouble
 from http_bridge.view_file import ViewFile, ViewPart
 from imagetools.errors import PrerequisiteMissing, RegistryAway
 from streams.config import KafkaConfig
-from streams.kafka.admin import end_offsets, log_id, reach, retention_ms
+from streams.kafka.admin import end_offsets, reach
+from streams.kafka.authorization import REFUSALS
 from streams.kafka.clients import admin_client
+from streams.kafka.errors import reason_of
 from streams.kafka.follower import Follower
+from streams.kafka.topic_facts import log_id, retention_ms
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class TopicView:
         self._topics = list({topic.name: topic for part in parts for topic in part.topics}.values())
         self._file = ViewFile(folder, parts)
         self._trouble = "the topics have not been read yet"
+        self._kept_because = ""
         self._background = Background("reading the topics", self._follow)
 
     @property
@@ -134,7 +138,12 @@ class TopicView:
             retention = retention_ms(admin, names)
         except KafkaException as exc:
             # reading topic settings may not be permitted: keep everything
-            log.debug("the topics' retention is not known: %s", exc)
+            words = f"what the topics have forgotten is kept, since their retention is not known: {reason_of(exc)}"
+            if exc.args[0].code() in REFUSALS:
+                words += "; DescribeConfigs on " + ", ".join(names) + " is missing"
+            if words != self._kept_because:
+                log.warning("%s", words)
+            self._kept_because = words
             return
         if retention is not None:
             self.delete_before(int(time.time() * 1000) - retention)

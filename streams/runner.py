@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Generic, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -23,6 +24,7 @@ from schemas.codec import R, codec
 from schemas.records import State
 from streams.config import KafkaConfig
 from streams.kafka import clients
+from streams.kafka.authorization import REFUSALS
 from streams.kafka.dead_letter_limit import DeadLetterLimit
 from streams.kafka.errors import RECONNECTS, BrokerAway, ErrorLog, OffsetsLost, describe, no_offsets, no_topic
 from streams.kafka.generation import Generation, generation_of
@@ -76,9 +78,10 @@ class Runner(Generic[R]):
         self._traces = traces
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec = codec(kafka.registry)
-        self._consumer = clients.stage_consumer(kafka, stage.name)
+        self._consumer = clients.stage_consumer(kafka, stage.name, lambda _: self._producer.doubt())
         self._partitions = Partitions(self._consumer, kafka, stage, self._on_rebalance)
-        self._producer = TransactionalProducer(kafka, stage.name, self._codec, producer)
+        away = partial(on_state, State.WAITING)
+        self._producer = TransactionalProducer(kafka, stage.name, self._codec, producer, away)
         self._sender = OutcomeSender(self._producer, stage, self._codec)
         self._dead_letter_limit = DeadLetterLimit(kafka, stage, dead_letter_limit)
         self._client_errors = ErrorLog(stage.name)
@@ -197,9 +200,7 @@ class Runner(Generic[R]):
                 raise OffsetsLost(f"{lost} ({error.str()})")
             case KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._client_errors.note(no_topic(topic))
-            case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.GROUP_AUTHORIZATION_FAILED:
-                raise KafkaException(error)
-            case _ if error.fatal():
+            case _ if error.fatal() or error.code() in REFUSALS:
                 raise KafkaException(error)
             case _:
                 self._client_errors.note(error.str())
@@ -249,6 +250,8 @@ class Runner(Generic[R]):
                 raise
             log.warning("%s: transaction aborted: %s", self.stage.name, exc.args[0].str())
             producer.abort()
+            if exc.args[0].code() in REFUSALS:
+                raise
             return False
         return True
 
@@ -287,7 +290,7 @@ class Runner(Generic[R]):
     def _report_state(self, *, member: bool) -> None:
         if self._paused_until is not None:
             return
-        if error := self._client_errors.current:
+        if error := self._client_errors.current or self._producer.trouble:
             self._on_state(State.WAITING, error)
         elif self._partitions.restoring:
             self._on_state(State.STARTING, self._partitions.progress)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from confluent_kafka import KafkaException
 from threadpoolctl import threadpool_limits
 
 from imagetools.logs import configure
 from schemas.records import State
 from streams.config import Config, KafkaConfig
 from streams.exit_codes import ending
+from streams.kafka.authorization import explained, require_rights
+from streams.kafka.errors import describe
 from streams.requests.server import RequestServer
 from streams.runner import Runner
 from streams.stage import Figure, Stage
@@ -52,7 +55,13 @@ def serve(kind: type[Stage[Any]], make: Callable[[Config], Stage[Any]], config: 
         metrics = StageMetrics(kind, StageHealth(_longest_turn_s(config.kafka)), prefix=config.kafka.prefix)
         figures = partial(_figures, metrics)
         reporter = StateReporter(config.kafka, kind.name, images_dir=images_dir, figures=figures)
-        with reporter, _served(metrics, config), traced(config.traces, kind.name, config.kafka.member) as traces:
+        with (
+            reporter,
+            _served(metrics, config),
+            traced(config.traces, kind.name, config.kafka.member) as traces,
+            explained(config.kafka, kind.name),
+        ):
+            _check_rights(config.kafka, kind.name)
             _run(make(config), config, reporter, metrics, traces)
 
 
@@ -75,6 +84,14 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: St
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
     runner.run()
+
+
+def _check_rights(kafka: KafkaConfig, stage: str) -> None:
+    """Raise PermissionMissing at once for a right that may be needed much later, as that to write a dead letter."""
+    try:
+        require_rights(kafka, stage)
+    except KafkaException as exc:
+        log.warning("%s: rights are not known yet: %s", stage, describe(kafka, exc.args[0]))
 
 
 def _place_of_images(config: Config) -> str:

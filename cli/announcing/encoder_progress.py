@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException, Message
 from cli.job_progress import JobProgress
 from streams.config import KafkaConfig
 from streams.kafka.admin import GroupOffsets
+from streams.kafka.authorization import REFUSALS
 
 LOOK_EVERY_S: Final = 1.0
 ANSWER_S: Final = 2.0
@@ -46,8 +47,10 @@ class EncoderProgress:
         self._due = time.monotonic() + LOOK_EVERY_S
         try:
             committed = self._group.read(ANSWER_S)
-        except KafkaException:
-            # whoever watches the connection says so
+        except KafkaException as exc:
+            if exc.args[0].code() in REFUSALS:
+                raise
+            # the watch over the connection says so
             return
         self.done = sum(bisect_left(ours, committed.get(n, 0)) for n, ours in self._offsets.items())
         self._progress.show(self.done, self.announced)

@@ -26,15 +26,22 @@ def traced(environ: "Mapping[str, str]") -> "Iterator[Traces]":
 
 
 @contextmanager
-def connected(environ: "Mapping[str, str]") -> "Iterator[KafkaConfig]":
-    """A Kafka that answers; says so when it stops answering."""
+def connected(environ: "Mapping[str, str]", *names: str, **placeholders: str) -> "Iterator[KafkaConfig]":
+    """A Kafka that answers and grants what the command needs; says so when it stops answering.
+
+    names, placeholders  as `streams.permissions.rights_of` takes them
+    PermissionMissing.
+    """
     from streams.config import Config
     from streams.kafka.admin import reach
+    from streams.kafka.authorization import explained, require_rights
     from streams.kafka.pulse import Pulse
 
     kafka = reach(Config.from_env(environ).kafka)
-    with Pulse(kafka, lambda text: click.echo(text, err=True)):
-        yield kafka
+    with explained(kafka, *names, **placeholders):
+        require_rights(kafka, *names, **placeholders)
+        with Pulse(kafka, lambda text: click.echo(text, err=True)):
+            yield kafka
 
 
 @click.command()
@@ -109,13 +116,16 @@ def produce(
         raise click.UsageError("--no-progress is for --no-alert: nothing else shows progress")
     images_dir, private = environ.get("IMAGES_DIR") or None, settings.IMAGES_PRIVATE.read(environ)
     if source is None:
-        with connected(environ) as kafka, traced(environ) as traces:
+        needed = ("produce", "produce --from-topic")
+        with connected(environ, *needed, topic=from_topic or "") as kafka, traced(environ) as traces:
             follow(kafka, from_topic or "", images_dir, private, not no_alert, _read_metadata(metadata), traces)
         return
     chosen = ProduceOptions(
         source, images_dir, private, no_alert, remove, wait, as_lines, not no_progress, _read_metadata(metadata)
     )
-    with connected(environ) as kafka, traced(environ) as traces:
+    wants = ["produce", *(["produce --wait"] if wait else [])]
+    wants += ["produce --no-alert"] if no_alert and not no_progress else []
+    with connected(environ, *wants) as kafka, traced(environ) as traces:
         code = run(kafka, chosen, traces)
     raise SystemExit(code)
 
@@ -154,7 +164,7 @@ def dedupe(environ: dict[str, str], prefix: str, dry_run: bool) -> None:
     from streams.config import Config
 
     chosen = DedupeOptions(Config.from_env(environ).nb_neighbors, prefix, dry_run)
-    with connected(environ) as kafka:
+    with connected(environ, "dedupe") as kafka:
         code = run(kafka, chosen)
     raise SystemExit(code)
 
@@ -171,7 +181,7 @@ def watch(environ: dict[str, str], as_lines: bool, from_beginning: bool) -> None
     """
     from cli.watch import watch as run
 
-    with connected(environ) as kafka:
+    with connected(environ, "watch") as kafka:
         run(kafka, as_lines=as_lines, from_beginning=from_beginning)
 
 
@@ -181,7 +191,7 @@ def status(environ: dict[str, str]) -> None:
     """Show the lag of each stage, what its processes do or wait for, and the newest dead letters."""
     from cli.status import show
 
-    with connected(environ) as kafka:
+    with connected(environ, "status") as kafka:
         show(kafka)
 
 
@@ -195,5 +205,5 @@ def index(environ: dict[str, str], as_lines: bool) -> None:
     """
     from cli.index import show_index
 
-    with connected(environ) as kafka:
+    with connected(environ, "index") as kafka:
         show_index(kafka, as_lines=as_lines)

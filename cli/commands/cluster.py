@@ -88,14 +88,17 @@ def create(environ: dict[str, str], replication: int, shards: int | None) -> Non
     from imagetools.errors import ConfigError
     from streams.config import Config
     from streams.kafka.admin import create_topics, reach, shard_groups
+    from streams.kafka.authorization import explained, require_rights
     from streams.kafka.topic_limits import raise_limits
 
     kafka = reach(Config.from_env(environ).kafka)
+    require_rights(kafka, "topics create")
     present = shard_groups(kafka).answering
     if shards is not None and present not in (None, shards):
         raise ConfigError(f"the index has {present} shards: `imagetools reshard {shards}` changes that")
     kafka = replace(kafka, shard=Shard(0, shards or present or 1))
-    created = create_topics(kafka, replication=replication)
+    with explained(kafka, "topics create"):
+        created = create_topics(kafka, replication=replication)
     for name in created:
         click.echo(name)
     raised = raise_limits(kafka, created)
@@ -133,6 +136,7 @@ def reshard(environ: dict[str, str], count: int | None, count_to: int | None) ->
     from cli.reshard import reshard as run
     from streams.config import Config
     from streams.kafka.admin import reach
+    from streams.kafka.authorization import explained, require_rights
     from streams.kafka.errors import with_remedy
 
     wanted = count or count_to
@@ -141,6 +145,8 @@ def reshard(environ: dict[str, str], count: int | None, count_to: int | None) ->
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kafka = reach(Config.from_env(environ).kafka)
     try:
-        run(kafka, wanted)
+        with explained(kafka, "reshard"):
+            require_rights(kafka, "reshard")
+            run(kafka, wanted)
     except KafkaException as exc:
         raise with_remedy(kafka, exc) from exc

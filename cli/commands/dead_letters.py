@@ -81,7 +81,7 @@ def list_(
     """List dead letters, the newest last. Each begins with its offset, which names it."""
     from cli.dead_letters import LetterFilter, show_letters
 
-    with connected(environ) as kafka:
+    with connected(environ, "dead-letters list") as kafka:
         was_sent = None if sent_back is None else sent_back == "yes"
         show_letters(kafka, LetterFilter(error_type, stage, since), sent_back=was_sent, as_json=as_json)
 
@@ -93,7 +93,7 @@ def show(environ: dict[str, str], letter: tuple[int, int]) -> None:
     """Show a dead letter with its headers, key and value."""
     from cli.dead_letters import show_letter
 
-    with connected(environ) as kafka:
+    with connected(environ, "dead-letters show") as kafka:
         show_letter(kafka, letter)
 
 
@@ -125,6 +125,6 @@ def replay(
     wanted = LetterFilter(error_type, stage, since)
     if bool(letters) == (wanted != LetterFilter()):
         raise click.UsageError("name letters by their offsets, or choose them with --type, --stage and --since")
-    with connected(environ) as kafka:
+    with connected(environ, "dead-letters replay") as kafka:
         code = run(kafka, choose(kafka, letters, wanted), dry_run=dry_run, yes=yes)
     raise SystemExit(code)

@@ -33,7 +33,7 @@ def groups(ctx: click.Context, environ: dict[str, str], state: str, as_json: boo
         return
     if as_json and as_csv:
         raise click.UsageError("--json and --csv: one of them")
-    with connected(environ) as kafka:
+    with connected(environ, "groups") as kafka:
         show_groups(kafka, state, "json" if as_json else "csv" if as_csv else "text")
 
 
@@ -45,7 +45,7 @@ def show(environ: dict[str, str], group: str, as_json: bool) -> None:
     """Show the group with this id, or the one that holds this image: its images, and what people said of them."""
     from cli.groups import show_group
 
-    with connected(environ) as kafka:
+    with connected(environ, "groups") as kafka:
         show_group(kafka, group, as_json=as_json)
 
 
@@ -89,7 +89,7 @@ def decide(
     if file is not None:
         if left is not None or keep:
             raise click.UsageError("--from: the file names the images")
-        with connected(environ) as kafka:
+        with connected(environ, "decide") as kafka:
             decide_from(kafka, file, speaker, service)
         return
     if left is None or right is None or word is None:
@@ -100,5 +100,5 @@ def decide(
         raise click.UsageError("both images are the same path")
     if keep and (word != "duplicate" or not set(keep) <= {left, right}):
         raise click.UsageError("--keep names one of the two images, with duplicate")
-    with connected(environ) as kafka:
+    with connected(environ, "decide") as kafka:
         decide_pair(kafka, left, right, word, speaker, service)

@@ -161,13 +161,17 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
 
     from cli.reencode import reencode as run
     from streams.config import Config
+    from streams.kafka.authorization import explained
     from streams.kafka.errors import with_remedy
     from streams.kafka.pulse import Pulse
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = Config.from_env(environ)
     try:
-        with Pulse(config.kafka, lambda text: click.echo(text, err=True)):
+        with (
+            Pulse(config.kafka, lambda text: click.echo(text, err=True)),
+            explained(config.kafka, "reencode", target=target),
+        ):
             run(config, target, switch=switch)
     except KafkaException as exc:
         raise with_remedy(config.kafka, exc) from exc

@@ -6,12 +6,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.config import KafkaConfig
+from streams.kafka.authorization import REFUSALS, refusal
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
+from streams.kafka.topic_facts import group_names
+from streams.permissions import Operation, Resource, Right
 from streams.sharding.marks import ShardGroup, ShardGroups
 from streams.sharding.shards import Shard, shards_named
 from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
@@ -20,9 +23,6 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 4.0
 TIMEOUT_S = 30.0
-SHORT_TIMEOUT_S = 5.0
-"""For calls of a process that must be able to stop meanwhile."""
-
 RETRY_S = 0.02
 
 
@@ -98,12 +98,11 @@ def create_topics(
 
 def shard_groups(kafka: KafkaConfig) -> ShardGroups:
     """Return the groups that follow the log of embeddings as shards, those of all numbers."""
-    admin = admin_client(kafka)
     if not _retry(lambda: topic_exists(kafka, EMBEDDINGS)):
         # a group outlives a topic that was deleted, its offsets there do not
         return ShardGroups()
     whole = replace(kafka, shard=Shard())
-    names = {one.group_id for one in admin.list_consumer_groups(request_timeout=TIMEOUT_S).result().valid}
+    names = group_names(kafka)
     found = []
     for shard in shards_named(whole.group("search"), names):
         group = GroupOffsets(replace(kafka, shard=shard), "search")
@@ -142,18 +141,25 @@ def _begin_in_second_log(admin: AdminClient, kafka: KafkaConfig, stage: str) -> 
 
 
 def _create_missing(admin: AdminClient, kafka: KafkaConfig, wanted: Iterable[Topic], replication: int) -> list[str]:
+    # where other people make the topics, this user may not
+    present = admin.list_topics(timeout=TIMEOUT_S).topics
     definitions = [
         NewTopic(kafka.topic(t.name), num_partitions=t.partitions, replication_factor=replication, config=t.config)
         for t in wanted
+        if kafka.topic(t.name) not in present
     ]
-    made = []
-    for name, future in admin.create_topics(definitions, request_timeout=TIMEOUT_S).items():
+    made, refused = [], []
+    for name, future in (admin.create_topics(definitions, request_timeout=TIMEOUT_S) if definitions else {}).items():
         try:
             future.result()
             made.append(name)
         except KafkaException as exc:
-            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if exc.args[0].code() in REFUSALS:
+                refused.append(Right(Operation.CREATE, Resource.TOPIC, name))
+            elif exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    if refused:
+        raise refusal(kafka, *refused)
     return made
 
 
@@ -267,24 +273,11 @@ def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> di
     topic     its name on the cluster
     earliest  return the first offsets instead
     """
-    described = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)[topic].result()
+    # each time, so that the client learns of leaders that have moved: it would go on asking a broker that is gone
+    found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
     spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked = {TopicPartition(topic, number): spec for number in (part.id for part in described.partitions)}
+    asked = {TopicPartition(topic, number): spec for number in found.partitions}
     answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
     return {part.partition: future.result().offset for part, future in answers.items()}
-
-
-def log_id(admin: AdminClient, topic: str) -> str:
-    """Return the topic's id: a topic that was deleted and made again has another."""
-    described = admin.describe_topics(TopicCollection([topic]), request_timeout=SHORT_TIMEOUT_S)
-    identity = described[topic].result().topic_id
-    # the id's own text has slashes, which a folder's name cannot have
-    return f"{identity.get_most_significant_bits():x}{identity.get_least_significant_bits():x}"
-
-
-def retention_ms(admin: AdminClient, topics: Iterable[str]) -> int | None:
-    """Return the longest retention among the topics; None when one keeps its messages for ever."""
-    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
-    answers = admin.describe_configs(asked, request_timeout=SHORT_TIMEOUT_S).values()
-    kept = [int(answer.result()["retention.ms"].value) for answer in answers]
-    return None if min(kept) < 0 else max(kept)

@@ -34,14 +34,18 @@ OnError = Callable[[KafkaError], None]
 
 def admin_client(kafka: KafkaConfig) -> AdminClient:
     """Make a client for topics, groups and offsets."""
-    return AdminClient(kafka.client())
+    # a look must not make a topic
+    return AdminClient(kafka.client(allow_auto_create_topics=False))
 
 
 # consumers in a group
 
 
-def stage_consumer(kafka: KafkaConfig, stage: str) -> Consumer:
-    """Make the consumer of a stage's input, in the stage's group; offsets are committed by the transaction."""
+def stage_consumer(kafka: KafkaConfig, stage: str, on_error: OnError | None = None) -> Consumer:
+    """Make the consumer of a stage's input, in the stage's group; offsets are committed by the transaction.
+
+    on_error  gets connection errors, during a poll
+    """
     settings = _in_group(
         kafka,
         kafka.group(stage),
@@ -50,14 +54,21 @@ def stage_consumer(kafka: KafkaConfig, stage: str) -> Consumer:
         isolation_level="read_committed",
         auto_offset_reset=kafka.start_from or "error",
     )
-    return Consumer(settings)
+    return Consumer(settings | ({"error_cb": on_error} if on_error else {}))
 
 
-def requests_consumer(kafka: KafkaConfig, stage: str) -> Consumer:
-    """Make the consumer of a stage's requests, in the group that the stage's processes share."""
+def requests_consumer(kafka: KafkaConfig, stage: str, *, shared: bool) -> Consumer:
+    """Make the consumer of a stage's requests.
+
+    shared  in the group that the stage's processes share; otherwise it is assigned partitions and commits nothing
+    """
     # a process that starts answers the requests that already wait, except those past their deadline
     settings = _in_group(
-        kafka, requests_group(kafka, stage), auto_offset_reset="earliest", allow_auto_create_topics=False
+        kafka,
+        requests_group(kafka, stage),
+        enable_auto_commit=shared,
+        auto_offset_reset="earliest",
+        allow_auto_create_topics=False,
     )
     return Consumer(settings)
 

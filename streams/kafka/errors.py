@@ -48,6 +48,14 @@ NOT_READY = {
 """What was just created is not ready yet."""
 
 
+def of_unused_group(error: KafkaError) -> bool:
+    """Whether an error of a consumer without a group is only about the group whose name it bears.
+
+    librdkafka looks up the coordinator of every group.id, which a cluster with ACLs refuses; nothing depends on it.
+    """
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def no_answer(kafka: KafkaConfig) -> str:
     """Say that the cluster cannot be reached."""
     return f"no Kafka answers at {kafka.bootstrap}"

@@ -13,7 +13,7 @@ from schemas.codec import codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import end_offsets
-from streams.kafka.errors import RECONNECTS, with_remedy
+from streams.kafka.errors import RECONNECTS, of_unused_group, with_remedy
 from streams.kafka.messages import coordinates
 from streams.topics import Topic
 
@@ -106,6 +106,8 @@ class Follower:
     def _check(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._not_at_end.discard((message.topic() or "", message.partition() or 0))
+        elif of_unused_group(error):
+            return
         elif error.fatal() or not (error.retriable() or (self._patient and error.code() in RECONNECTS)):
             raise KafkaException(error)
 

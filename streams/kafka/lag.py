@@ -9,6 +9,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.admin import GroupOffsets, end_offsets, shard_groups
+from streams.kafka.authorization import REFUSALS
+from streams.kafka.errors import of_unused_group
+from streams.kafka.topic_facts import group_names
 from streams.sharding.shards import Shard, shards_named
 from streams.topics import ALSO_READS, READS, Topic
 
@@ -69,9 +72,7 @@ class LagSampler:
             group.close()
 
     def _sample_search(self) -> StageLag:
-        names = {
-            one.group_id for one in self._admin.list_consumer_groups(request_timeout=COUNT_TIMEOUT_S).result().valid
-        }
+        names = group_names(self._kafka)
         whole = replace(self._kafka, shard=Shard())
         counts = {shard.count for shard in shards_named(whole.group("search"), names)}
         count = max(counts, default=1)
@@ -132,6 +133,8 @@ class LagSampler:
                     found += 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left -= 1
+                elif error.code() in REFUSALS and not of_unused_group(error):
+                    raise KafkaException(error)
         self._counter.unassign()
         return found
 

@@ -10,8 +10,11 @@ from imagetools.errors import MessageError
 from schemas.codec import R, codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
-from streams.kafka.admin import end_offsets, log_id
+from streams.kafka.admin import end_offsets
+from streams.kafka.authorization import REFUSALS
+from streams.kafka.errors import of_unused_group
 from streams.kafka.messages import coordinates, read_message
+from streams.kafka.topic_facts import log_id
 from streams.stage import Received
 
 log = logging.getLogger(__name__)
@@ -72,7 +75,9 @@ class LogReader(Generic[R]):
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return True
-        if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED and (error.retriable() or not error.fatal()):
+        if of_unused_group(error):
+            return False
+        if error.code() not in REFUSALS and (error.retriable() or not error.fatal()):
             log.warning("replay: %s", error.str())
             return False
         raise KafkaException(error)

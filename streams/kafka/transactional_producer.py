@@ -10,12 +10,15 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from schemas.codec import Codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
-from streams.kafka.stuck_calls import StuckCalls
+from streams.kafka.stuck_calls import StuckCalls, ignore_trouble
 from streams.stage import Headers, Output
 
 log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
+ATTEMPT_S = 10.0
+"""For one attempt to begin; there are more for as long as Kafka is away."""
+
 POLL_S = 0.1
 
 BY_KEY = -1
@@ -35,8 +38,10 @@ class TransactionalProducer:
         stage: str,
         codec: Codec,
         make: Callable[[dict[str, Any]], Producer] = Producer,
+        on_trouble: Callable[[str], None] = ignore_trouble,
     ) -> None:
-        """make: the class of the client."""
+        """make: the class of the client; on_trouble: called on another thread with why Kafka takes nothing."""
+        self._on_trouble = on_trouble
         self._kafka = kafka
         self._codec = codec
         self._producer = clients.transactional_producer(kafka, stage, make)
@@ -44,8 +49,18 @@ class TransactionalProducer:
 
     def start(self) -> None:
         """Abort what a predecessor with the same transactional id left open, and fence it."""
-        self._watch = StuckCalls(self._kafka)
-        self._producer.init_transactions(INIT_TIMEOUT_S)
+        self._watch = StuckCalls(self._kafka, on_trouble=self._on_trouble)
+        self._until_done(lambda: self._producer.init_transactions(ATTEMPT_S))
+
+    @property
+    def trouble(self) -> str:
+        """Why Kafka takes nothing; empty when it does, as far as is known."""
+        return self._watch.trouble if isinstance(self._watch, StuckCalls) else ""
+
+    def doubt(self) -> None:
+        """Look whether Kafka answers: another client of this process has lost a broker."""
+        if isinstance(self._watch, StuckCalls):
+            self._watch.doubt()
 
     def begin(self) -> None:
         """Begin a transaction."""

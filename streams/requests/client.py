@@ -24,7 +24,7 @@ from schemas.records import Envelope, Reply, Request
 from streams.config import KafkaConfig
 from streams.kafka import clients
 from streams.kafka.async_producer import AsyncProducer
-from streams.kafka.errors import BrokerAway, describe
+from streams.kafka.errors import BrokerAway, describe, of_unused_group
 from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_TOPICS
 from streams.requests.shard_replies import ShardReplies
@@ -179,6 +179,8 @@ class RequestClient:
     def _receive(self, message: Message) -> None:
         error = message.error()
         if error is not None:
+            if of_unused_group(error):
+                return
             if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._position = None
             self._note(error)

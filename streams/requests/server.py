@@ -16,6 +16,8 @@ from schemas.codec import codec
 from schemas.records import Envelope, Reply, ReplyOutcome, Request
 from streams.config import KafkaConfig
 from streams.kafka import clients
+from streams.kafka.authorization import REFUSALS
+from streams.kafka.errors import of_unused_group
 from streams.kafka.messages import coordinates
 from streams.requests.protocol import MAX_MESSAGE_BYTES, REQUEST_RETENTION_MS, is_late, reply_to, shrink
 from streams.stage import Stage
@@ -48,6 +50,7 @@ class RequestServer(AbstractContextManager["RequestServer"]):
     ) -> None:
         """stop: called from a thread when the server cannot go on."""
         self._stage = stage
+        self._shared = stage.owns_requests() is None
         self._kafka = kafka
         self._stop = stop
         self._requests = ANSWERS[stage.name]
@@ -67,7 +70,7 @@ class RequestServer(AbstractContextManager["RequestServer"]):
         ]
 
     def __enter__(self) -> "RequestServer":
-        self._consumer = clients.requests_consumer(self._kafka, self._stage.name)
+        self._consumer = clients.requests_consumer(self._kafka, self._stage.name, shared=self._shared)
         self._producer = clients.prompt_producer(self._kafka, acks="1")
         for thread in self._threads:
             thread.start()
@@ -95,12 +98,11 @@ class RequestServer(AbstractContextManager["RequestServer"]):
     # receiving
 
     def _receive(self) -> None:
-        shared = self._stage.owns_requests() is None
-        if shared:
+        if self._shared:
             self._consumer.subscribe([self._topic])
         assigned = False
         while self._open:
-            if not shared and assigned != (owned := bool(self._stage.owns_requests())):
+            if not self._shared and assigned != (owned := bool(self._stage.owns_requests())):
                 assigned = owned
                 self._assign(assigned)
             message = self._consumer.poll(POLL_S)
@@ -128,10 +130,10 @@ class RequestServer(AbstractContextManager["RequestServer"]):
             self._consumer.assign([TopicPartition(self._topic, number) for number in numbers])
 
     def _note(self, error: KafkaError | None) -> None:
-        """Log each Kafka error once; a fatal one is raised."""
-        if error is None:
+        """Log each Kafka error once; a fatal one is raised, and a refusal."""
+        if error is None or (not self._shared and of_unused_group(error)):
             return
-        if error.fatal():
+        if error.fatal() or error.code() in REFUSALS:
             raise KafkaException(error)
         if (text := error.str()) != self._last_error:
             self._last_error = text
@@ -197,7 +199,16 @@ class RequestServer(AbstractContextManager["RequestServer"]):
             value = self._codec.encode(self._replies, reply)
             if len(value) > MAX_MESSAGE_BYTES:
                 value = self._codec.encode(self._replies, shrink(reply))
-            self._producer.produce(self._replies, value, envelope.correlation_id.encode(), envelope.partition)
+            key = envelope.correlation_id.encode()
+            self._producer.produce(self._replies, value, key, envelope.partition, on_delivery=self._delivered)
         except (BufferError, KafkaException, RegistryAway) as exc:
             # the broker or the registry is away, or the envelope's partition does not exist
             log.warning("%s: a reply was dropped: %s", self._stage.name, exc)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        """Say why a reply was not taken. KafkaException, on the thread that polls, for a refusal."""
+        if error is None:
+            return
+        if error.code() in REFUSALS:
+            raise KafkaException(error)
+        log.warning("%s: a reply was not taken: %s", self._stage.name, error.str())

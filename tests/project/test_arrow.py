@@ -43,7 +43,7 @@ STREAM_ROOMS = {
     "streams.sharding": set(),
     "streams.traces": {"streams.settings"},
     "streams.grouping": {"streams.pair_evidence", "streams.standing_decisions"},
-    "streams.kafka": {"streams.sharding", "streams.traces"},
+    "streams.kafka": {"streams.permissions", "streams.sharding", "streams.traces"},
     "streams.watching": {"streams.kafka"},
     "streams.search": {"streams.kafka", "streams.sharding"},
     "streams.requests": {"streams.kafka", "streams.sharding", "streams.traces"},

@@ -25,7 +25,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_both_groups_of_a_stage_share_the_classic_settings(made: list[dict[str, Any]]) -> None:
     clients.stage_consumer(KafkaConfig(), "encoder")
-    clients.requests_consumer(KafkaConfig(), "encoder")
+    clients.requests_consumer(KafkaConfig(), "encoder", shared=True)
     for settings in made:
         assert settings | CLASSIC == settings
     assert [settings["group.id"] for settings in made] == ["encoder", "encoder.requests"]

@@ -13,7 +13,7 @@ from tests.support.bridging import eventually
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOK_S", "SUSPECT_S", "STUCK_S"):
+    for name in ("LOOK_S", "SUSPECT_S", "ANSWER_S", "STUCK_S"):
         monkeypatch.setattr(stuck_calls, name, 0.2)
 
 
