@@ -93,7 +93,9 @@ def send_raw(
 class Reader:
     """Everything that a reader of committed records sees on some topics, from their beginning."""
 
-    def __init__(self, kafka: KafkaConfig, *topics: Topic, isolation_level: str = "read_committed") -> None:
+    def __init__(
+        self, kafka: KafkaConfig, *topics: Topic, isolation_level: str = "read_committed", group: str = "reader"
+    ) -> None:
         from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
         self._topics = {kafka.topic(topic.name): topic for topic in topics}
@@ -102,7 +104,7 @@ class Reader:
         self.messages: dict[str, list[Any]] = {topic.name: [] for topic in topics}
         self._consumer = Consumer(
             kafka.client(
-                group_id="reader",
+                group_id=group,
                 enable_auto_commit=False,
                 isolation_level=isolation_level,
                 auto_offset_reset="earliest",
