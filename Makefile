@@ -3,19 +3,21 @@
 VENV := .venv
 PYTHON_HERE := $(VENV)/bin/python
 READY := $(VENV)/ready
+PROMETHEUS := $(CURDIR)/$(VENV)/prometheus
 BENCHES := $(patsubst bench/%.py,%,$(shell grep -l __main__ bench/*.py 2>/dev/null))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench update clean
+.PHONY: help demo test test-long check bench update clean
 
 help:
-	@echo 'make demo   plant copies among sample photos, find them through a real Kafka, and score it'
-	@echo 'make test   make check, then the tests, on a real Kafka'
-	@echo 'make check  ruff, mypy, and deptry: every import is declared'
-	@echo 'make bench  every number of the README and of docs/'
-	@echo 'make update renew requirements.lock: the newest versions that pyproject.toml allows'
-	@echo 'make clean  remove the environment and all outputs'
+	@echo 'make demo      plant copies among sample photos, find them through a real Kafka, and score it'
+	@echo 'make test      make check, then the tests, on a real Kafka'
+	@echo 'make test-long three brokers with ACLs, every right taken away once, and 20 minutes of kills'
+	@echo 'make check     ruff, mypy, and deptry: every import is declared'
+	@echo 'make bench     every number of the README and of docs/'
+	@echo 'make update    renew requirements.lock: the newest versions that pyproject.toml allows'
+	@echo 'make clean     remove the environment and all outputs'
 
 demo: $(READY)
 	@$(VENV)/bin/imagetools demo
@@ -23,6 +25,13 @@ demo: $(READY)
 # pytest comes last, so that its summary is the last line
 test: check
 	@scripts/test
+
+# Prometheus, where it is not installed, is built with Go. One process: the long run needs the machine for itself.
+test-long: $(VENV)/ready-for-test
+	@command -v prometheus >/dev/null || [ -x $(PROMETHEUS)/prometheus ] || ! command -v go >/dev/null \
+		|| scripts/prometheus $(PROMETHEUS)
+	@PATH="$$PATH:$(PROMETHEUS)" $(PYTHON_HERE) -m pytest tests/project/test_monitoring.py
+	@PATH="$$PATH:$(PROMETHEUS)" $(PYTHON_HERE) -m pytest -m long
 
 check: $(VENV)/ready-for-test
 	@$(PYTHON_HERE) -m ruff check .
