@@ -21,6 +21,8 @@ from streams.watching.states import absent, in_words, read_states
 
 SEARCH: Final = "search"
 UNKNOWN: Final = "-"
+WIDE: Final = 130
+"""Columns that a line for each process needs."""
 
 
 class Duty(StrEnum):
@@ -76,7 +78,7 @@ def show_index(kafka: KafkaConfig, *, as_lines: bool) -> None:
         sys.stdout.buffer.flush()
         return
     console = Console()
-    console.print(_table(found))
+    console.print(_table(found, console.width))
     missing = [f"no {SEARCH} runs"] if SEARCH in absent(states) else []
     missing += [line for _, line in (*silent_shards(lags), *further_shards(kafka))]
     silent = [state for state in searches if not state.figures]
@@ -135,24 +137,48 @@ def _order(shard: str | None) -> tuple[int, int]:
     return (int(count), int(index)) if count else (0, 0)
 
 
-def _table(found: Sequence[IndexOf]) -> Table:
-    table = Table("shard", "process", "", "images", "fingerprints", "shared", "memory", "offset", "lag", "snapshot")
-    table.add_column("engine and model", overflow="fold")
-    for one in found:
-        table.add_row(
-            one.shard or UNKNOWN,
-            one.process,
-            one.duty,
-            *(UNKNOWN if n is None else f"{n:,}" for n in (one.images, one.fingerprints, one.shared_fingerprints)),
-            UNKNOWN if one.memory_bytes is None else f"{one.memory_bytes / 2**20:,.0f} MB",
-            *(UNKNOWN if n is None else f"{n:,}" for n in (one.offset, one.lag)),
-            "none" if one.snapshot_age_s is None else f"{timedelta(seconds=round(one.snapshot_age_s))} ago",
-            " ".join(filter(None, (one.engine, one.model))) or UNKNOWN,
-        )
+def _table(found: Sequence[IndexOf], width: int) -> Table:
+    """Return a line for each process, or where the terminal is too narrow, a line for each cell."""
+    names = (
+        "shard", "process", "", "images", "fingerprints", "shared", "memory", "offset", "lag", "snapshot",
+        "engine and model",
+    )  # fmt: skip
+    rows = [_cells(one) for one in found]
+    if width < WIDE:
+        table = Table.grid(padding=(0, 2))
+        for cells in rows:
+            table.add_row(f"{cells[0]}  {cells[1]}", cells[2], style="bold")
+            for name, cell in zip(names[3:], cells[3:], strict=True):
+                table.add_row(f"  {name}", cell)
+    else:
+        table = Table(*names[:-1])
+        table.add_column(names[-1], overflow="fold")
+        for cells in rows:
+            table.add_row(*cells)
     answering = [one for one in found if one.duty is Duty.ANSWERS]
     if len(answering) > 1:
-        images = sum(one.images or 0 for one in answering)
-        memory = sum(one.memory_bytes or 0 for one in answering)
-        table.add_section()
-        table.add_row("all", "", "", f"{images:,}", "", "", f"{memory / 2**20:,.0f} MB")
+        images = f"{sum(one.images or 0 for one in answering):,}"
+        memory = _megabytes(sum(one.memory_bytes or 0 for one in answering))
+        if width < WIDE:
+            table.add_row("all shards", f"{images} images, {memory}", style="bold")
+        else:
+            table.add_section()
+            table.add_row("all", "", "", images, "", "", memory)
     return table
+
+
+def _cells(one: IndexOf) -> list[str]:
+    return [
+        one.shard or UNKNOWN,
+        one.process,
+        one.duty,
+        *(UNKNOWN if n is None else f"{n:,}" for n in (one.images, one.fingerprints, one.shared_fingerprints)),
+        UNKNOWN if one.memory_bytes is None else _megabytes(one.memory_bytes),
+        *(UNKNOWN if n is None else f"{n:,}" for n in (one.offset, one.lag)),
+        "none" if one.snapshot_age_s is None else f"{timedelta(seconds=round(one.snapshot_age_s))} ago",
+        " ".join(filter(None, (one.engine, one.model))) or UNKNOWN,
+    ]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MB"

@@ -92,7 +92,8 @@ def dead_letters(kafka: KafkaConfig) -> list[tuple[str, str]]:
         while not follower.caught_up and time.monotonic() < deadline:
             letters += [read_dead_letter(seen.message) for seen in follower.read(0.1)]
         whole = follower.whole_log
-    lines = [("yellow" if letters else "", f"dead letters: {'' if whole else 'more than '}{len(letters):,}")]
+    more = "; `imagetools dead-letters list` marks those that were sent back since" if letters else ""
+    lines = [("yellow" if letters else "", f"dead letters: {'' if whole else 'more than '}{len(letters):,}{more}")]
     for letter in letters[: -NEWEST - 1 : -1]:
         when = _local(datetime.fromisoformat(letter["time"]))
         name = shown(letter["relative_path"])

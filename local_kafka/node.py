@@ -1,5 +1,6 @@
 """The single node: its version, its settings and its data folder."""
 
+import json
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -81,8 +82,9 @@ def configure(folder: Path, ports: list[int], properties: Mapping[str, str]) -> 
         "log.dirs": str(folder / "data"),
         **properties,
     }
-    text = "".join(f"{name}={value}\n" for name, value in settings.items())
-    (folder / "server.properties").write_text(text.replace("\\", "\\\\"))
+    # Java takes what JSON escapes: it reads properties as Latin-1
+    text = "".join(f"{name}={json.dumps(value)[1:-1]}\n" for name, value in settings.items())
+    (folder / "server.properties").write_text(text, "ascii")
 
 
 def format_data(folder: Path, class_path: str, scratch: Path | None) -> None:

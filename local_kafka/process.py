@@ -104,6 +104,8 @@ class JavaProcess:
             [sys.executable, "-I", "-S", str(GUARD), *options, "--", str(java()), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # in the C locale Java finds no file whose name has other characters than ASCII's
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
         assert self._guard.stdout is not None

@@ -88,7 +88,7 @@ class Runner(Generic[R]):
         self._batch: list[Message] = []
         self._rebalanced = False
         self._paused_until: float | None = None
-        self._backoff_s = MIN_BACKOFF_S
+        self._backoff_s, self._waiting = MIN_BACKOFF_S, False
         self._running = True
 
     def stop(self) -> None:
@@ -149,7 +149,7 @@ class Runner(Generic[R]):
             committed = self._commit(generation, batch, received, outcomes, trace)
         trace.ended(outcomes, committed=committed)
         if committed:
-            self._backoff_s = MIN_BACKOFF_S
+            self._backoff_s, self._waiting = MIN_BACKOFF_S, False
             self._dead_letter_limit.committed(outcomes)
             self._sender.log(batch, outcomes, trace)
             with self._observer.timed(BatchStep.APPLY):
@@ -185,7 +185,7 @@ class Runner(Generic[R]):
 
     def _on_rebalance(self, lost: Collection[Place]) -> None:
         """Note that `_poll`'s batch spans a rebalance, and drop the messages of partitions that were taken away."""
-        self._rebalanced = True
+        self._rebalanced, self._waiting = True, False
         self._observer.rebalanced()
         self._batch = [message for message in self._batch if place_of(message) not in lost]
 
@@ -274,7 +274,7 @@ class Runner(Generic[R]):
         self.stage.aborted()
         self._partitions.pause()
         self._paused_until = time.monotonic() + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+        self._backoff_s, self._waiting = min(2 * self._backoff_s, MAX_BACKOFF_S), True
 
     def _resume_if_due(self) -> None:
         if self._paused_until is not None and time.monotonic() >= self._paused_until:
@@ -292,6 +292,8 @@ class Runner(Generic[R]):
             return
         if error := self._client_errors.current or self._producer.trouble:
             self._on_state(State.WAITING, error)
+        elif self._waiting:
+            return  # what was waited for is tried again: nothing is known to go on yet
         elif self._partitions.restoring:
             self._on_state(State.STARTING, self._partitions.progress)
         elif member:

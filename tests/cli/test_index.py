@@ -70,6 +70,9 @@ def test_a_search_and_its_spare_say_how_large_the_index_is_and_where_it_stands(k
             stack.enter_context(search(kafka, tmp_path, name))
         owner, spare = eventually(said)
         table = index(kafka)
+        monkeypatch.setenv("COLUMNS", "60")
+        narrow = index(kafka).split("\n")
+    assert [line.split() for line in narrow if "images" in line] == [["images", "7"]] * 2
     assert (owner["duty"], spare["duty"]) == ("answers", "stands by")
     assert {owner["process"], spare["process"]} == {"one", "two"}
     for one in (owner, spare):

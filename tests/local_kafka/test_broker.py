@@ -87,8 +87,12 @@ def move_on(bootstrap: str, *, commit: bool) -> None:
     consumer.close()
 
 
-def test_data_and_transactions_outlast_a_restart_and_a_taken_port(tmp_path: Path) -> None:
-    with LocalKafka.start(tmp_path) as kafka:
+def test_data_and_transactions_outlast_a_restart_and_a_taken_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    folder = tmp_path / "Köln 北京 \\1"
+    with LocalKafka.start(folder) as kafka:
         first = kafka.bootstrap
         for topic in ("in", "out"):
             make_topic(first, topic)
@@ -101,13 +105,14 @@ def test_data_and_transactions_outlast_a_restart_and_a_taken_port(tmp_path: Path
         assert (committed(first, "out"), offset_of(first, "mover", "in")) == ([b"a"], 1)
     assert not kafka.alive()
 
-    with LocalKafka.start(tmp_path) as kafka:
+    with LocalKafka.start(folder) as kafka:
         assert kafka.bootstrap == first
         assert (committed(first, "out"), offset_of(first, "mover", "in")) == ([b"a"], 1)
 
-    with socket.create_server(("127.0.0.1", int(first.split(":")[1]))), LocalKafka.start(tmp_path) as kafka:
+    with socket.create_server(("127.0.0.1", int(first.split(":")[1]))), LocalKafka.start(folder) as kafka:
         assert kafka.bootstrap != first
         assert (committed(kafka.bootstrap, "out"), offset_of(kafka.bootstrap, "mover", "in")) == ([b"a"], 1)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_topic_that_nobody_made_is_an_error(bootstrap: str) -> None:

@@ -1,5 +1,6 @@
 """A store that goes away in mid-stream: the stage waits and says so, and no image is blamed."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def test_throttled_cut_off_and_gone_it_is_waited_for_and_everything_is_done_once
             proxy.refusals = 100_000
             announce(paths[10:15])
             reader.until(lambda _: said("503 SlowDown"))
+            began = len(told)
+            while proxy.refusals > 100_000 - 15:
+                # it tries again and again
+                time.sleep(0.1)
+            # and says that it goes on when it does
+            assert {state for state, _ in told[began:]} <= {State.WAITING}
             proxy.refusals = 0
             proxy.cut_after, proxy.cuts = 300, 100_000
             reader.until(lambda r: said("s3://") or len(r.seen["embeddings"]) >= 15)
