@@ -288,12 +288,10 @@ class Runner(Generic[R]):
                 self._pause(describe(self.kafka, exc.args[0]))
 
     def _report_state(self, *, member: bool) -> None:
-        if self._paused_until is not None:
-            return
-        if error := self._client_errors.current or self._producer.trouble:
+        if self._paused_until is None and (error := self._client_errors.current or self._producer.trouble):
             self._on_state(State.WAITING, error)
         elif self._waiting:
-            return  # what was waited for is tried again: nothing is known to go on yet
+            return  # while it is tried again, too: nothing is known to go on yet
         elif self._partitions.restoring:
             self._on_state(State.STARTING, self._partitions.progress)
         elif member:
