@@ -290,7 +290,7 @@ class Runner(Generic[R]):
     def _report_state(self, *, member: bool) -> None:
         if self._paused_until is None and (error := self._client_errors.current or self._producer.trouble):
             self._on_state(State.WAITING, error)
-        elif self._waiting:
+        elif self._waiting or self._paused_until is not None:
             return  # while it is tried again, too: nothing is known to go on yet
         elif self._partitions.restoring:
             self._on_state(State.STARTING, self._partitions.progress)
