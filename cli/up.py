@@ -16,7 +16,7 @@ from cli.supervising.stage_messages import StageMessages
 from cli.supervising.supervised_kafka import SupervisedKafka
 from cli.supervising.supervisor import Supervisor
 from http_bridge.ports import check
-from imagetools.errors import ConfigError, PrerequisiteMissing
+from imagetools.errors import ConfigError, ImageRootUnavailable, PrerequisiteMissing
 from imagetools.fingerprint.encoder import model_file
 from imagetools.image_root import ImageRoot
 from imagetools.scratch import sweep
@@ -108,7 +108,7 @@ def up(
         for stage, processes in (("matcher", matchers), ("grouping", 1), ("bridge", 1)):
             supervisor.start(stage, processes)
         _greet(console, kafka, config, bridge, data)
-        stack.enter_context(Pulse(kafka, say))
+        stack.enter_context(_lookouts(kafka, config, say))
         # the service works without them
         states = StateStream(kafka, on_error=lambda text: say(f"what the stages wait for cannot be read: {text}"))
         stack.callback(states.close)
@@ -153,6 +153,30 @@ def _greet(console: Console, kafka: KafkaConfig, config: Config, bridge: BridgeC
     words = f"Announce images with `{where}imagetools produce`, see alerts there or with `{where}imagetools watch`."
     console.print(Text(words), soft_wrap=True)
     console.print(Text("Ctrl-C stops it; started again, it goes on where it was."))
+
+
+@contextlib.contextmanager
+def _lookouts(kafka: KafkaConfig, config: Config, say: Callable[[str], None]) -> Iterator[None]:
+    """Say when Kafka stops answering, and where the store of images lets nobody in."""
+    _look_at_store(config, say)
+    with Pulse(kafka, say):
+        yield
+
+
+def _look_at_store(config: Config, say: Callable[[str], None]) -> None:
+    """Say where a store of images lets nobody in, before the first announcement shows it."""
+    place = config.images_dir
+    if isinstance(place, Path):
+        return
+
+    def look() -> None:
+        try:
+            ImageRoot(place, private=config.images_private).require()
+        except ImageRootUnavailable as exc:
+            say(f"{exc}. The service waits for it")
+
+    # a store that is away answers late
+    threading.Thread(target=look, name="store", daemon=True).start()
 
 
 def _check(config: Config) -> None:

@@ -120,9 +120,8 @@ async def _root(request: web.Request) -> web.StreamResponse:
 
 async def _connections(app: web.Application, config: BridgeConfig, traces: Traces) -> AsyncIterator[None]:
     """Connect what the handlers use when the application starts, and close it when it ends."""
-    # librdkafka's own log stays quiet: /readyz and the responses report errors
-    quiet = {"log_level": "2", "reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
-    kafka = replace(config.kafka, settings=quiet | dict(config.kafka.settings))
+    soon = {"reconnect.backoff.max.ms": str(MAX_BACKOFF_MS)}
+    kafka = replace(config.kafka, settings=soon | dict(config.kafka.settings))
     pool = ThreadPoolExecutor(min(MAX_THREADS, usable_cores()), "pictures")
     image_tables = ImageTables()
     group_tables = GroupTables(

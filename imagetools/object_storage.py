@@ -53,6 +53,14 @@ _STATUS: Final = re.compile(r"status code: (\d{3})([^:\n]*)")
 _SAID: Final = re.compile(r"<(Code|Message)>([^<]{1,300})<")
 _SYSTEM_SAID: Final = re.compile(r'message: "([^"]{1,300})"|(InvalidCertificate\(?\w*|InvalidContentType|TimedOut)')
 _TARGET: Final = re.compile(r"\b(https?://[^\s?]+)")
+METADATA_PATHS: Final = ("/latest/api/token", "/computeMetadata/", "/metadata/identity")
+"""Where machines in the three clouds get their own credentials."""
+
+NO_CREDENTIALS: Final = (
+    "; no credentials are in the environment, so those of this machine are asked for there (docs/deploy.md names the "
+    "variables)"
+)
+
 _PASSING: Final = frozenset({408, 425, 429})
 """Statuses of the 4xx that say nothing of the request."""
 
@@ -172,11 +180,13 @@ def reason_of(error: Exception) -> str:
     text = str(error)
     target = _TARGET.search(text)
     where = f"{target[1]}: " if target else ""
+    hint = NO_CREDENTIALS if any(path in where for path in METADATA_PATHS) else ""
     if status := _STATUS.search(text):
-        words = ": ".join(said for _, said in _SAID.findall(text)) or status[2].strip()
-        return f"{where}{status[1]} {words}"
+        # some errors hold the answer twice
+        words = ": ".join(dict.fromkeys(said for _, said in _SAID.findall(text))) or status[2].strip()
+        return f"{where}{status[1]} {words}{hint}"
     if system := _SYSTEM_SAID.search(text):
-        return f"{where}{system[1] or system[2]}"
+        return f"{where}{system[1] or system[2]}{hint}"
     return text.partition("\n\nDebug source:")[0].splitlines()[0]
 
 

@@ -21,6 +21,9 @@ from streams.traces.config import TracesConfig
 EMBEDDINGS_TOPIC: Final = table.EMBEDDINGS_TOPIC.default
 DEFAULT_BOOTSTRAP: Final = table.KAFKA_BOOTSTRAP_SERVERS.default
 
+QUIET: Final = {"log_level": "2"}
+"""For librdkafka's own log."""
+
 
 @dataclass(frozen=True)
 class KafkaConfig:
@@ -67,9 +70,13 @@ class KafkaConfig:
         )
 
     def client(self, **more: Any) -> dict[str, Any]:
-        """Settings for a librdkafka client; names in `more` have underscores for dots, and win."""
+        """Settings for a librdkafka client; names in `more` have underscores for dots, and win.
+
+        Its own log is silent unless the settings ask for it: a client that cannot connect writes twenty lines a second
+        that are no lines of our log, and its errors come to the callers.
+        """
         named = {name.replace("_", "."): value for name, value in more.items()}
-        return {"bootstrap.servers": self.bootstrap, **self.settings, **named}
+        return {"bootstrap.servers": self.bootstrap, **QUIET, **self.settings, **named}
 
     def topic(self, name: str) -> str:
         """The topic's name on the cluster."""

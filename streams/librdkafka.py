@@ -24,6 +24,9 @@ EXACTLY_ONCE: Final = {
 }  # fmt: skip
 """Settings that the user cannot change: exactly-once delivery, or the order of a path's records, depends on them."""
 
+UNDERSCORED: Final = {"log.level": "log_level"}
+"""Names of librdkafka that have an underscore."""
+
 UNKNOWN: Final = "No such configuration property"
 """What librdkafka's error says of a name that it does not know."""
 
@@ -38,6 +41,7 @@ def from_env(environ: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(PREFIX) or variable in READ_BY_NAME:
             continue
         name = variable.removeprefix(PREFIX).lower().replace("_", ".")
+        name = UNDERSCORED.get(name, name)
         if name in EXACTLY_ONCE:
             raise ConfigError(f"{variable}: {name} cannot be set, exactly-once delivery rests on it")
         if UNKNOWN in _refusal({name: text}):

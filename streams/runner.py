@@ -78,10 +78,10 @@ class Runner(Generic[R]):
         self._traces = traces
         self._request_server = request_server(self.stop) if request_server else nullcontext()
         self._codec = codec(kafka.registry)
-        self._consumer = clients.stage_consumer(kafka, stage.name, lambda _: self._producer.doubt())
-        self._partitions = Partitions(self._consumer, kafka, stage, self._on_rebalance)
         away = partial(on_state, State.WAITING)
         self._producer = TransactionalProducer(kafka, stage.name, self._codec, producer, away)
+        self._consumer = clients.stage_consumer(kafka, stage.name, self._producer.doubt)
+        self._partitions = Partitions(self._consumer, kafka, stage, self._on_rebalance)
         self._sender = OutcomeSender(self._producer, stage, self._codec)
         self._dead_letter_limit = DeadLetterLimit(kafka, stage, dead_letter_limit)
         self._client_errors = ErrorLog(stage.name)

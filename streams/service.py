@@ -12,10 +12,12 @@ import psutil
 from confluent_kafka import KafkaException
 from threadpoolctl import threadpool_limits
 
+from imagetools.errors import PrerequisiteMissing
 from imagetools.logs import configure
 from schemas.records import State
 from streams.config import Config, KafkaConfig
 from streams.exit_codes import ending
+from streams.kafka.admin import reach
 from streams.kafka.authorization import explained, require_rights
 from streams.kafka.errors import describe
 from streams.requests.server import RequestServer
@@ -89,7 +91,9 @@ def _run(stage: Stage[Any], config: Config, reporter: StateReporter, metrics: St
 def _check_rights(kafka: KafkaConfig, stage: str) -> None:
     """Raise PermissionMissing at once for a right that may be needed much later, as that to write a dead letter."""
     try:
-        require_rights(kafka, stage)
+        require_rights(reach(kafka), stage)
+    except PrerequisiteMissing as exc:
+        log.warning("%s: %s. It is waited for", stage, exc)
     except KafkaException as exc:
         log.warning("%s: rights are not known yet: %s", stage, describe(kafka, exc.args[0]))
 

@@ -13,6 +13,7 @@ from streams.config import KafkaConfig
 from streams.kafka.authorization import REFUSALS, refusal
 from streams.kafka.clients import admin_client, group_offsets_client
 from streams.kafka.errors import NOT_READY, with_remedy
+from streams.kafka.probe import ClusterProbe
 from streams.kafka.topic_facts import group_names
 from streams.permissions import Operation, Resource, Right
 from streams.sharding.marks import ShardGroup, ShardGroups
@@ -30,16 +31,18 @@ RETRY_S = 0.02
 
 
 def reach(kafka: KafkaConfig) -> KafkaConfig:
-    """Return the same cluster without librdkafka's own log, so that only exceptions report errors.
+    """Return a cluster that answers.
 
-    PrerequisiteMissing when the cluster does not answer within CONNECT_TIMEOUT_S.
+    PrerequisiteMissing, with what is wrong, when it does not within CONNECT_TIMEOUT_S.
     """
-    quiet = replace(kafka, settings={"log_level": "2", **kafka.settings})
+    probe = ClusterProbe(kafka, "reach")
     try:
-        admin_client(quiet).list_topics(timeout=CONNECT_TIMEOUT_S)
+        probe.ask(CONNECT_TIMEOUT_S)
     except KafkaException as exc:
-        raise with_remedy(kafka, exc) from exc
-    return quiet
+        raise with_remedy(kafka, exc, probe.reason()) from exc
+    finally:
+        probe.close()
+    return kafka
 
 
 def topic_exists(kafka: KafkaConfig, topic: Topic) -> bool:

@@ -128,11 +128,6 @@ def replies_consumer(kafka: KafkaConfig, on_error: OnError) -> Consumer:
     return Consumer(settings | {"error_cb": on_error})
 
 
-def probe_client(kafka: KafkaConfig, name: str) -> Consumer:
-    """Make a silent client that only asks whether the cluster answers."""
-    return Consumer(kafka.client(group_id=kafka.topic(name)) | {"log_level": 2})
-
-
 # producers
 
 

@@ -1,7 +1,9 @@
 """Kafka's errors: the exceptions made of them, which of them are temporary, and one wording for people."""
 
 import logging
+import re
 import time
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -21,6 +23,9 @@ class OffsetsLost(Exception):
 class BrokerAway(Exception):
     """Kafka does not answer or lacks the topic; that may change."""
 
+
+_CONNECTION: Final = re.compile(r"^\S+: ")
+_WHEN: Final = re.compile(r" \(after \d+ms in state \w+[^)]*\)")
 
 UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 """No broker answers."""
@@ -56,9 +61,9 @@ def of_unused_group(error: KafkaError) -> bool:
     return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
-def no_answer(kafka: KafkaConfig) -> str:
-    """Say that the cluster cannot be reached."""
-    return f"no Kafka answers at {kafka.bootstrap}"
+def no_answer(kafka: KafkaConfig, why: str = "") -> str:
+    """Say that the cluster cannot be reached and, where it is known, why."""
+    return f"no Kafka answers at {kafka.bootstrap}" + (f" ({why})" if why else "")
 
 
 def no_topic(name: str) -> str:
@@ -94,17 +99,29 @@ def describe(kafka: KafkaConfig, error: KafkaError) -> str:
     return f"Kafka: {error.str()}"
 
 
-def with_remedy(kafka: KafkaConfig, exc: KafkaException) -> Exception:
-    """Return a PrerequisiteMissing that says what to do about the error, or the error itself when nothing helps."""
+def with_remedy(kafka: KafkaConfig, exc: KafkaException, why: str = "") -> Exception:
+    """Return a PrerequisiteMissing that says what to do about the error, or the error itself when nothing helps.
+
+    why  what is known of a cluster that cannot be reached
+    """
     error: KafkaError = exc.args[0]
     if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return PrerequisiteMissing(describe(kafka, error))
+    if error.code() in UNREACHABLE and why:
+        return PrerequisiteMissing(
+            f"{no_answer(kafka, why)}: KAFKA_BOOTSTRAP_SERVERS and the other KAFKA_ variables say how it is reached"
+        )
     if error.code() in UNREACHABLE:
         return PrerequisiteMissing(
             f"{no_answer(kafka)}: `imagetools up` or `imagetools kafka start` starts one here, "
             "KAFKA_BOOTSTRAP_SERVERS names another"
         )
     return exc
+
+
+def told(error: KafkaError) -> str:
+    """Return what a client's error says, without the connection's name and the time that it took."""
+    return _WHEN.sub("", _CONNECTION.sub("", error.str()))
 
 
 def reason_of(exc: BaseException) -> str:
@@ -117,21 +134,29 @@ def reason_of(exc: BaseException) -> str:
 
 
 class ErrorLog:
-    """Logs errors that a client recovers from by itself, each once while it lasts."""
+    """Logs errors that a client recovers from by itself, each once while it lasts.
+
+    Several may last side by side, as those of several brokers.
+    """
 
     def __init__(self, name: str) -> None:
         """name: whose client it is, for the log."""
         self._name = name
-        self._text = ""
-        self._until = 0.0
+        self._lasting: dict[str, float] = {}
 
     @property
     def current(self) -> str:
         """The newest error, for ERROR_LASTS_S after it was last noted; then empty."""
-        return self._text if time.monotonic() < self._until else ""
+        self._forget()
+        return next(reversed(self._lasting), "")
 
     def note(self, text: str) -> None:
         """Note an error."""
-        if text != self._text or time.monotonic() > self._until:
+        self._forget()
+        if self._lasting.pop(text, None) is None:
             log.warning("%s: %s", self._name, text)
-        self._text, self._until = text, time.monotonic() + ERROR_LASTS_S
+        self._lasting[text] = time.monotonic() + ERROR_LASTS_S
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        self._lasting = {text: until for text, until in self._lasting.items() if until > now}

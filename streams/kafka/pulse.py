@@ -9,8 +9,7 @@ from types import TracebackType
 from confluent_kafka import KafkaException
 
 from streams.config import KafkaConfig
-from streams.kafka.clients import probe_client
-from streams.kafka.errors import no_answer
+from streams.kafka.probe import ClusterProbe
 from streams.topics import STAGE_STATES
 
 INTERVAL_S = 1.0
@@ -34,7 +33,7 @@ class Pulse(AbstractContextManager["Pulse"]):
         self._say = say
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="pulse")
-        self._client = probe_client(kafka, "pulse")
+        self._probe = ClusterProbe(kafka, "pulse")
 
     def __enter__(self) -> "Pulse":
         self._thread.start()
@@ -45,7 +44,7 @@ class Pulse(AbstractContextManager["Pulse"]):
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._client.close()
+        self._probe.close()
 
     def _ask(self) -> None:
         while not self._stop.wait(INTERVAL_S):
@@ -55,7 +54,7 @@ class Pulse(AbstractContextManager["Pulse"]):
             if answered and self.away:
                 self._say(f"Kafka at {self._kafka.bootstrap} answers again")
             elif not answered and not self.away:
-                self._say(f"{no_answer(self._kafka)}: waiting for it")
+                self._say(f"{self._probe.no_answer()}: waiting for it")
             self.away = not answered
 
     def _answered(self) -> bool:
@@ -63,7 +62,7 @@ class Pulse(AbstractContextManager["Pulse"]):
         deadline = time.monotonic() + AWAY_AFTER_S
         while not self._stop.is_set():
             try:
-                self._client.list_topics(self._topic, timeout=CALL_TIMEOUT_S)
+                self._probe.ask(CALL_TIMEOUT_S, self._topic)
             except KafkaException:
                 if time.monotonic() > deadline:
                     return False

@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 
 from streams.config import KafkaConfig
-from streams.kafka.clients import probe_client
-from streams.kafka.errors import no_answer
+from streams.kafka.probe import ClusterProbe
 from streams.topics import STAGE_STATES
 
 log = logging.getLogger(__name__)
@@ -104,11 +103,11 @@ class StuckCalls:
 
     def _ask(self) -> bool:
         """Ask after Kafka until there is no more reason to; return whether a call was stuck, and the process ends."""
-        client = probe_client(self._kafka, "stuck")
+        probe = ClusterProbe(self._kafka, "stuck")
         call, answers_since = self._since, time.monotonic()
         try:
             while True:
-                whole, trouble = _look_at(client, self._kafka)
+                whole, trouble = _look_at(probe, self._kafka)
                 self._note(trouble)
                 now = time.monotonic()
                 if not whole or self._since != call:
@@ -122,7 +121,7 @@ class StuckCalls:
                 if not (self.trouble or self._suspicious() or now < self._doubt_until) or self._closed.wait(LOOK_S):
                     return False
         finally:
-            client.close()
+            probe.close()
 
     def _note(self, trouble: str) -> None:
         before, self.trouble = self.trouble, trouble
@@ -133,17 +132,17 @@ class StuckCalls:
             log.info("Kafka at %s answers again", self._kafka.bootstrap)
 
 
-def _look_at(client: Consumer, kafka: KafkaConfig) -> tuple[bool, str]:
+def _look_at(probe: ClusterProbe, kafka: KafkaConfig) -> tuple[bool, str]:
     """Return whether all brokers that the cluster names answer, and why it takes nothing; empty when it does.
 
     One that was lost is named for some seconds, until others have taken over from it. A broker that is left alone goes
     on naming the others, since no controller tells it that they are gone. It cannot commit without a majority.
     """
     try:
-        brokers = client.list_topics(kafka.topic(STAGE_STATES.name), timeout=ANSWER_S).brokers.values()
+        brokers = probe.ask(ANSWER_S, kafka.topic(STAGE_STATES.name)).brokers.values()
     except KafkaException:
-        return False, no_answer(kafka)
-    away = sorted(f"{one.host}:{one.port}" for one in brokers if not _listens(one.host, one.port))
+        return False, probe.no_answer()
+    away = sorted(f"{one.host}:{one.port}" for one in brokers if not _listens(str(one.host), one.port or 0))
     if 2 * len(away) >= len(brokers):
         return False, f"{len(away)} of {len(brokers)} brokers of Kafka do not answer: {', '.join(away)}"
     return not away, ""

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas.codec import Codec
 from streams.config import KafkaConfig
 from streams.kafka import clients
+from streams.kafka.errors import ErrorLog, told
 from streams.kafka.stuck_calls import StuckCalls, ignore_trouble
 from streams.stage import Headers, Output
 
@@ -45,6 +46,7 @@ class TransactionalProducer:
         self._kafka = kafka
         self._codec = codec
         self._producer = clients.transactional_producer(kafka, stage, make)
+        self._broker_errors = ErrorLog(stage)
         self._watch: StuckCalls | nullcontext[None] = nullcontext()
 
     def start(self) -> None:
@@ -57,8 +59,9 @@ class TransactionalProducer:
         """Why Kafka takes nothing; empty when it does, as far as is known."""
         return self._watch.trouble if isinstance(self._watch, StuckCalls) else ""
 
-    def doubt(self) -> None:
-        """Look whether Kafka answers: another client of this process has lost a broker."""
+    def doubt(self, error: KafkaError) -> None:
+        """Look whether Kafka answers: another client of this process has an error about a broker."""
+        self._broker_errors.note(told(error))
         if isinstance(self._watch, StuckCalls):
             self._watch.doubt()
 

@@ -119,6 +119,29 @@ def test_a_service_over_a_store_alerts_and_serves_requests_and_pictures(kafka, b
     up.ends(0)
 
 
+def test_a_store_that_lets_nobody_in_is_named_before_anything_is_announced(kafka, bucket, tmp_path, request):
+    bucket.put_as("pre/a.png", b"some bytes")
+    environ = bucket.environ | {"AWS_SECRET_ACCESS_KEY": "wrong", "SERVER_PORT": str(free_ports(1)[0])}
+    words = ["--data", tmp_path / "data", "--images-dir", f"{bucket.address}/pre"]
+    on_kafka = ["--kafka-bootstrap-servers", kafka.bootstrap, "--topic-prefix", kafka.prefix]
+    up = start("up", *words, *on_kafka, log=tmp_path / "up", environ=environ)
+    request.addfinalizer(up.process.wait)
+    request.addfinalizer(lambda: up.process.send_signal(signal.SIGINT))
+    up.said("The service waits for it")
+    assert f"{bucket.address}/pre cannot be listed: " in up.text
+    assert up.text.count("SignatureDoesNotMatch") == 1
+
+
+def test_without_credentials_it_is_said_where_they_were_looked_for(bucket, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    # the address that a machine in a cloud asks for its own
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    found = CliRunner().invoke(main, ["find", f"{bucket.address}/pre"])
+    assert found.exit_code == REFUSED
+    assert "no credentials are in the environment" in found.output
+
+
 @pytest.mark.parametrize("address", ["ftp://a/b", "s3://", "s3://bucket/a?b"])
 def test_a_wrong_address_is_said_before_anything_starts(address):
     found = CliRunner().invoke(main, ["find", address])

@@ -16,8 +16,11 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.kafka.admin import end_offsets
+from imagetools.errors import PrerequisiteMissing
+from streams.config import KafkaConfig
+from streams.kafka.admin import end_offsets, reach
 from streams.kafka.clients import admin_client
+from streams.kafka.probe import HUNG_UP
 from streams.kafka.replay import read_letters
 from streams.kafka.topic_facts import group_names, log_id, retention_ms
 from streams.permissions import Operation
@@ -127,6 +130,23 @@ def write_silent(images: Path) -> None:
     (images / "silent").mkdir()
     scene(500).save(images / "silent" / "a.png")
     scene(500).resize((180, 135)).save(images / "silent" / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"sasl.password": "wrong"}, "(SASL authentication error: Authentication failed"),
+        ({"sasl.mechanism": "PLAIN"}, "Unsupported SASL mechanism"),
+        ({"security.protocol": "SASL_PLAINTEXT"}, f"({HUNG_UP})"),
+        ({"ssl.ca.location": ""}, "(SSL handshake failed: error"),
+    ],
+)
+def test_who_cannot_log_in_hears_why(topics, changed, said):
+    settings = {name: text for name, text in (topics.settings(ADMIN) | changed).items() if text}
+    with pytest.raises(PrerequisiteMissing) as refusal:
+        reach(KafkaConfig(topics.bootstrap, settings=settings))
+    assert said in str(refusal.value)
+    assert "the other KAFKA_ variables" in str(refusal.value)
 
 
 def test_clients_that_have_known_a_broker_ask_others_when_it_is_lost(topics):
