@@ -16,7 +16,7 @@ from rich.text import Text
 from cli.announcing.announce import announce
 from cli.decision_file import read_decisions
 from cli.find_results import FindResults
-from cli.output_checks import check_report
+from cli.output_checks import report_folder
 from cli.report.find_report import FindJob
 from cli.stop_signals import StopSignals
 from cli.supervising.stage_bars import StageBars
@@ -76,7 +76,7 @@ def find(
         if not paths:
             raise NothingToDo(f"{shown(images.name)}: no image in it" + (f"; {passed}" if passed.counts else ""))
         if report is not None:
-            check_report(report)
+            stack.enter_context(report_folder(report))
         job = FindJob(
             place, report, FindResults(len(paths)), passed, console,
             paths=paths, decisions=decided, matcher=config.matcher, keep_order=config.keep_order,

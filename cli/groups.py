@@ -78,6 +78,18 @@ def show_group(kafka: KafkaConfig, name: str, *, as_json: bool) -> None:
     _print_group(Console(), group, said)
 
 
+def show_decisions(kafka: KafkaConfig, *, as_json: bool) -> None:
+    """Print each decision that stands, by its time."""
+    console, said = Console(), sorted(read_groups(kafka).decisions.values(), key=lambda one: one.when)
+    for one in said:
+        if as_json:
+            sys.stdout.buffer.write(json_line(decision_fields(one)))
+        else:
+            console.print(Text(in_words(one)), soft_wrap=True)
+    if not said and not as_json:
+        console.print("no decisions")
+
+
 def fields(group: GroupRecord) -> dict[str, Any]:
     """Return a group as one line of JSON holds it."""
     return {

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
@@ -12,15 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.slow_progress import SlowProgress
 from cli.status import further_shards, silent_shards, standings
 from schemas.records import StageState
 from streams.config import KafkaConfig
 from streams.kafka.admin import shard_groups
 from streams.kafka.lag import StageLag
-from streams.watching.states import absent, in_words, read_states
+from streams.watching.states import BEAT_S, StateFollower, absent, in_words
 
 SEARCH: Final = "search"
 UNKNOWN: Final = "-"
+LOOK_S: Final = 0.2
 WIDE: Final = 130
 """Columns that a line for each process needs."""
 
@@ -69,9 +72,11 @@ class IndexOf(msgspec.Struct, omit_defaults=False):
 def show_index(kafka: KafkaConfig, *, as_lines: bool) -> None:
     """Print a table, or a line of JSON for each process."""
     lags = [lag for lag in standings(kafka) if lag.stage == SEARCH]
-    states = read_states(kafka)
+    groups = shard_groups(kafka)
+    busy = any(lag.lag for lag in lags)
+    states = _settled(kafka, {} if busy else {str(group.shard): group.offset for group in groups})
     searches = [state for state in states if state.stage == SEARCH]
-    found = indexes(searches, lags, shard_groups(kafka).answering or 1)
+    found = indexes(searches, lags, groups.answering or 1)
     if as_lines:
         for one in found:
             sys.stdout.buffer.write(msgspec.json.encode(one) + b"\n")
@@ -85,6 +90,27 @@ def show_index(kafka: KafkaConfig, *, as_lines: bool) -> None:
     missing += [f"{in_words(state)}; it says nothing of its index yet" for state in silent]
     for line in missing:
         console.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def _settled(kafka: KafkaConfig, committed: Mapping[str, int]) -> list[StageState]:
+    """Return the state of each process, with figures of what its shard has committed, as far as they come in time.
+
+    committed  offsets by shard; those of shards with nothing left to do, whose figures may be some seconds old
+    """
+    progress = SlowProgress(lambda text: print(text, file=sys.stderr))
+    deadline = time.monotonic() + BEAT_S + 1
+    with closing(StateFollower(kafka)) as follower:
+        while True:
+            states = follower.now(LOOK_S)
+            old = [state for state in states if _is_behind(state, committed)]
+            if not old or time.monotonic() > deadline:
+                return states
+            progress.show(f"waiting for the newest figures, which come every {BEAT_S:.0f} s")
+
+
+def _is_behind(state: StageState, committed: Mapping[str, int]) -> bool:
+    stands_at = state.figures.get("index_offset")
+    return stands_at is not None and stands_at < committed.get(state.labels.get("shard", ""), 0)
 
 
 def indexes(searches: Sequence[StageState], lags: Sequence[StageLag], count: int) -> list[IndexOf]:

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -67,6 +69,21 @@ def check_report(folder: Path) -> None:
         make_report_files(folder)
     except OSError as exc:
         raise CannotWrite(f"--report {shown(str(folder))}: cannot be written: {exc.strerror}") from exc
+
+
+@contextmanager
+def report_folder(folder: Path) -> Iterator[None]:
+    """As `check_report`; a folder that was made for a report, and that got none, goes again."""
+    made = not folder.exists()
+    check_report(folder)
+    try:
+        yield
+    finally:
+        files = folder / REPORT_FILES
+        if made and os.listdir(folder) == [REPORT_FILES] and os.listdir(files) == [REPORT_MARK]:
+            (files / REPORT_MARK).unlink()
+            files.rmdir()
+            folder.rmdir()
 
 
 def make_report_files(folder: Path) -> Path:

@@ -118,7 +118,8 @@ def _finish(kafka: KafkaConfig, count: int, say: Callable[[str], None]) -> None:
             write_mark(kafka, Mark(count))
             dismissed = True
         elif running:
-            progress.show(f"  not needed any more, stop it (`imagetools up` does so): search {_listed(running)}")
+            words = "`imagetools up` stops its own, stop others yourself"
+            progress.show(f"  not needed any more: search {_listed(running)}; {words}")
         else:
             remove(kafka, [group.shard for group in others])
             continue

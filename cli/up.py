@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.supervising.shard_processes import ShardProcesses
-from cli.supervising.stage_messages import StageMessages
+from cli.supervising.stage_messages import READY, StageMessages
 from cli.supervising.supervised_kafka import SupervisedKafka
 from cli.supervising.supervisor import Supervisor
 from http_bridge.ports import check
@@ -73,7 +73,7 @@ def up(
         signal.signal(number, asked_to_stop)
 
     def say(text: str) -> None:
-        console.print(Text(text, style="yellow"), soft_wrap=True)
+        console.print(Text(text, style="green" if text == READY else "yellow"), soft_wrap=True)
 
     def progress(text: str) -> None:
         console.print(Text(text + " …"))
@@ -112,7 +112,7 @@ def up(
         # the service works without them
         states = StateStream(kafka, on_error=lambda text: say(f"what the stages wait for cannot be read: {text}"))
         stack.callback(states.close)
-        messages = StageMessages()
+        messages = StageMessages({member.name for member in supervisor.members if member.stage != "bridge"})
         try:
             while not stop.wait(CHECK_EVERY_S):
                 if own is not None:

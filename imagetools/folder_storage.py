@@ -79,14 +79,17 @@ class FolderStorage(ImageStorage):
         """As `find_images`."""
         return find_images(self.folder, on_skipped=on_skipped)
 
-    def require(self) -> None:
-        """Refuse a root that is gone or empty, as that of an unmounted volume is."""
+    def is_empty(self) -> bool:
+        """Look for anything in the folder."""
         try:
             with os.scandir(self.folder) as entries:
-                empty = next(entries, None) is None
+                return next(entries, None) is None
         except OSError as exc:
             raise ImageRootUnavailable(f"the folder of images {self.folder}: {exc.strerror}") from exc
-        if empty:
+
+    def require(self) -> None:
+        """Refuse a root that is gone or empty, as that of an unmounted volume is."""
+        if self.is_empty():
             raise ImageRootUnavailable(f"the folder of images {self.folder} is empty")
 
     def _inside(self, name: str, path: str) -> tuple[str, Sequence[str]]:

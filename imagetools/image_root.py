@@ -71,6 +71,10 @@ class ImageRoot:
         """Yield every image below the root, as `find_images` does. ImageRootUnavailable where it cannot be listed."""
         return self._storage.images(on_skipped)
 
+    def is_empty(self) -> bool:
+        """Return whether nothing is there, as far as the place can tell. ImageRootUnavailable."""
+        return self._storage.is_empty()
+
     def require(self) -> None:
         """Check that the place is there and not empty. ImageRootUnavailable."""
         self._storage.require()

@@ -122,14 +122,18 @@ class ObjectStorage(ImageStorage):
             else:
                 yield path
 
-    def require(self) -> None:
-        """Refuse a prefix that cannot be listed, or is empty."""
+    def is_empty(self) -> bool:
+        """List the first page."""
         try:
-            if next(self._objects(), None) is None:
-                raise ImageRootUnavailable(f"{self.name} is empty")
+            return next(self._objects(), None) is None
         except BadKey:
             # something is there
-            return
+            return False
+
+    def require(self) -> None:
+        """Refuse a prefix that cannot be listed, or is empty."""
+        if self.is_empty():
+            raise ImageRootUnavailable(f"{self.name} is empty")
 
     def _objects(self) -> "Iterator[ObjectMeta]":
         """Yield every object but the marks of folders, which are empty. BadKey, ImageRootUnavailable."""

@@ -60,5 +60,9 @@ class ImageStorage(ABC):
         """Yield every image, as `find_images` does for a folder. ImageRootUnavailable where it cannot be listed."""
 
     @abstractmethod
+    def is_empty(self) -> bool:
+        """Return whether the place holds nothing; also where it cannot be listed at all. ImageRootUnavailable."""
+
+    @abstractmethod
     def require(self) -> None:
         """Check that the place is there and holds something. ImageRootUnavailable."""

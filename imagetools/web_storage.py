@@ -109,6 +109,10 @@ class WebStorage(ImageStorage):
         """Refuse: HTTP has no list of files. ConfigError."""
         raise ConfigError(f"{self.name}: a web server has no list of its files; announce them by a list of paths")
 
+    def is_empty(self) -> bool:
+        """Return True: nothing can be listed."""
+        return True
+
     def require(self) -> None:
         """Ask for the address itself; any answer but a failure of the server will do."""
         with self._answering(self.name), self._request("HEAD", f"{self.name}/") as answer:

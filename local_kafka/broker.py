@@ -1,6 +1,7 @@
 """A real Kafka: the pinned Apache Kafka jars on the Java runtime of a wheel, one node, on 127.0.0.1."""
 
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ STARTED = "Kafka Server started"
 TAKEN = "Address already in use"
 ATTEMPTS = 5
 HEAP = "512m"
+FULL_BYTES = 16 * 2**20
+"""A disk with less room is full: each partition of a topic begins with a file of 10 MB."""
 
 
 class LocalKafka:
@@ -161,7 +164,7 @@ class LocalKafka:
         if self.alive():
             return ""
         how = self._process.ending() if self._process is not None else exit_reason(self.data_dir / "kafka.log")
-        return f"Kafka died ({how}); its log: {log_path(self.data_dir, self._scratch)}"
+        return f"Kafka died ({how}); its log: {log_path(self.data_dir, self._scratch)}{_if_full(self.data_dir)}"
 
     def stop(self) -> None:
         """Stop it and wait until it has ended: SIGTERM, then SIGKILL after a deadline. Idempotent."""
@@ -179,6 +182,12 @@ class LocalKafka:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _if_full(folder: Path) -> str:
+    """Say that a folder's disk is full, which the last error of a log may not; empty where there is room."""
+    free = shutil.disk_usage(folder).free
+    return f"; the disk of {folder} is full: {free // 2**20} MiB are free" if free < FULL_BYTES else ""
 
 
 def _answers(process: JavaProcess, port: int) -> bool:

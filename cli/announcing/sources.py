@@ -138,6 +138,8 @@ class Sources:
             return (NamedImage(path, self.metadata) for path in self._folder(place, on_skipped))
         if os.path.splitext(source)[1].lower() in IMAGE_SUFFIXES and (place is not None or self.gone):
             return iter([NamedImage(self._relative(source, ("", self._top)), self.metadata)])
+        if place is None and self.store is not None and (address := self.store.address_of(source)):
+            return self._in_store(address, on_skipped)
         if place is None:
             looked = f", neither here nor in {self.root}" if self.root and not os.path.isabs(source) else ""
             raise NoSuchSource(f"{shown(source)}: no such file or folder{looked}")

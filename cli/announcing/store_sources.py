@@ -3,13 +3,20 @@
 import os
 from collections.abc import Callable, Iterator
 
-from imagetools.errors import OutsideRoot
+import click
+
+from cli.slow_progress import said_if_slow
+from imagetools.errors import ConfigError, OutsideRoot
 from imagetools.folder import Skipped
 from imagetools.formats import IMAGE_SUFFIXES
 from imagetools.image_root import ImageRoot
 from imagetools.object_keys import key_of
 from imagetools.paths import shown
 from imagetools.places import is_address
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 class StorePaths:
@@ -39,11 +46,21 @@ class StorePaths:
         images = ImageRoot(address, private=self._private).images(on_skipped)
         return (below + path for path in images)
 
+    def address_of(self, path: str) -> str | None:
+        """Return the address of what lies below a path in the store; None where nothing does. ImageRootUnavailable."""
+        address = f"{self._root}/{path.strip('/')}"
+        try:
+            images = ImageRoot(address, private=self._private)
+        except ConfigError:
+            return None
+        return None if os.path.isabs(path) or images.is_empty() else address
+
     def relative(self, text: str) -> str:
         """Return the path that a text means. OutsideRoot, ImageRootUnavailable, and as `ImageRoot.status`."""
         path = key_of(self._inside(text) if is_address(text) else text)
         if not self._gone:
-            self._images.status(path)
+            with said_if_slow(_say, f"{self._root} does not answer yet"):
+                self._images.status(path)
         return path
 
     def _inside(self, address: str) -> str:

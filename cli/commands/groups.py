@@ -49,6 +49,17 @@ def show(environ: dict[str, str], group: str, as_json: bool) -> None:
         show_group(kafka, group, as_json=as_json)
 
 
+@groups.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+@options.setting_options(*options.KAFKA)
+def decisions(environ: dict[str, str], as_json: bool) -> None:
+    """List all that people have decided, the newest last."""
+    from cli.groups import show_decisions
+
+    with connected(environ, "groups") as kafka:
+        show_decisions(kafka, as_json=as_json)
+
+
 @click.command()
 @click.argument("left", metavar="A", required=False)
 @click.argument("right", metavar="B", required=False)

@@ -37,8 +37,9 @@ def find(
     when every image has its verdict. The report folder then holds report.html (groups of duplicates, which of each to
     keep and why, pairs side by side; open it in a browser), and for programs groups.jsonl, groups.csv, extras.txt (the
     paths of all but the ones to keep, of groups without a doubtful edge), decisions.jsonl (for the next run's
-    --decisions), alerts.jsonl, similar.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json. In groups.csv,
-    a path that a spreadsheet would take for a formula, such as =1.jpg, begins with an apostrophe. No file is deleted.
+    --decisions), alerts.jsonl, similar.jsonl, dead-letters.jsonl, not-looked-at.jsonl and summary.json. groups.jsonl
+    also has images that are only linked to a group, each as a group of one. In groups.csv, a path that a spreadsheet
+    would take for a formula, such as =1.jpg, begins with an apostrophe. No file is deleted.
 
     Ctrl-C ends the job early: the report then holds the results so far and says that it is partial.
     """

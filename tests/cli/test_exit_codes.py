@@ -148,6 +148,7 @@ READ_BY = {
     "reshard 2": OF_STAGES | OF_KAFKA,
     "groups": OF_STAGES | OF_KAFKA,
     "groups show a.png": OF_STAGES | OF_KAFKA,
+    "groups decisions": OF_STAGES | OF_KAFKA,
     "decide a.png b.png not-duplicate": OF_STAGES | OF_KAFKA,
     "dead-letters list": OF_STAGES | OF_KAFKA,
     "dead-letters show 0": OF_STAGES | OF_KAFKA,

@@ -210,6 +210,15 @@ def test_a_file_says_who_decides_what_to_keep_and_when_and_what_is_taken_back(
     assert run(groups, "decide", "--from", str(file)).exit_code == 0
     assert decisions(groups)[2:] == [None]
     assert run(groups, "decide", "c.jpg", "c copy.jpg", "not_duplicate").exit_code == 0
+    # those between images of different groups, too; what was taken back is gone
+    listed = run(groups, "groups", "decisions").stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in listed[:1]] == ["Bob: not-duplicate: a.jpg, =1.jpg"]
+    assert "not-duplicate: c.jpg, c copy.jpg" in listed[1]
+    found = lines(run(groups, "groups", "decisions", "--json"))
+    assert [[image["path"] for image in one["images"]] for one in found] == [
+        ["a.jpg", "=1.jpg"],
+        ["c.jpg", "c copy.jpg"],
+    ]
 
 
 @pytest.mark.parametrize(

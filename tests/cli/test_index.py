@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from cli.index import Duty, indexes
 from cli.main import main
+from cli.status import standings
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
 from streams.kafka.lag import StageLag
@@ -70,9 +71,14 @@ def test_a_search_and_its_spare_say_how_large_the_index_is_and_where_it_stands(k
             stack.enter_context(search(kafka, tmp_path, name))
         owner, spare = eventually(said)
         table = index(kafka)
+        # what is newer than the last figures is waited for
+        send(kafka, EMBEDDINGS, [(f"later {n}.jpg", embedding(f"{n}.jpg", apart[n], 50 + n)) for n in range(1, 4)])
+        eventually(lambda: not [lag.lag for lag in standings(kafka) if lag.stage == "search" and lag.lag])
+        images = [json.loads(line)["images"] for line in index(kafka, "--json").splitlines()]
+        assert images == [10, 10]
         monkeypatch.setenv("COLUMNS", "60")
         narrow = index(kafka).split("\n")
-    assert [line.split() for line in narrow if "images" in line] == [["images", "7"]] * 2
+    assert [line.split() for line in narrow if "images" in line] == [["images", "10"]] * 2
     assert (owner["duty"], spare["duty"]) == ("answers", "stands by")
     assert {owner["process"], spare["process"]} == {"one", "two"}
     for one in (owner, spare):

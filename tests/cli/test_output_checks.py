@@ -1,12 +1,13 @@
 """Places for results are tried before the work, and other people's files are left alone."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.output_checks import check_file, check_folder, check_picture, check_report
+from cli.output_checks import check_file, check_folder, check_picture, check_report, report_folder
 from imagetools.errors import CannotWrite
 from imagetools.folder import REPORT_FILES, REPORT_MARK
 from imagetools.image_root import ImageRoot
@@ -101,3 +102,20 @@ def test_an_empty_path_is_refused_and_is_not_the_current_folder(words, tmp_path,
     assert result.exit_code == 2, result.output
     assert "an empty path names nothing" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_made_for_a_report_goes_again_without_one(tmp_path: Path) -> None:
+    for name, before, wrote, stays in (
+        ("made", False, False, False),
+        ("was there", True, False, True),
+        ("written", False, True, True),
+    ):
+        folder = tmp_path / name
+        if before:
+            folder.mkdir()
+        with suppress(KeyboardInterrupt), report_folder(folder):
+            assert folder.is_dir()
+            if wrote:
+                (folder / "report.html").write_text("a report")
+            raise KeyboardInterrupt
+        assert folder.exists() == stays, name

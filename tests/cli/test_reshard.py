@@ -77,7 +77,7 @@ def test_it_can_be_interrupted_undone_and_repeated_and_then_switches(kafka, tmp_
             announce(kafka, range(10, 20))
             again.said("Switched: from offset")
             announce(kafka, range(20, 40))
-            again.said("not needed any more, stop it (`imagetools up` does so): search 0/2, 1/2")
+            again.said("not needed any more: search 0/2, 1/2; `imagetools up` stops its own")
             reader.until(has_candidates(2 * 20 + 3 * 20))
             old.close()
             text = again.ends(0)

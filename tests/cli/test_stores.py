@@ -47,7 +47,10 @@ def test_a_store_is_announced_as_the_service_knows_it(kafka, bucket, tmp_path, m
         (tmp_path / "here").mkdir()
         assert "is a folder here, and the service's images are in s3://" in produce(kafka, "here", code=REFUSED).output
         produce(kafka, "--remove", f"{root}/gone.png")
-    assert announced(kafka, 10) == ["a.png"] * 3 + ["gone.png"] + ["x/b.png"] * 3 + ["x/y/c.png"] * 3
+        # below the root, as the paths of images are
+        assert "\n2 images announced\n" in "\n" + produce(kafka, "x").output
+        assert f"neither here nor in {root}" in produce(kafka, "none", code=REFUSED).output
+    assert announced(kafka, 12) == ["a.png"] * 3 + ["gone.png"] + ["x/b.png"] * 4 + ["x/y/c.png"] * 4
 
 
 def test_an_address_is_refused_where_the_service_has_a_folder(kafka, bucket, tmp_path):

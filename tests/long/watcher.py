@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 import psutil
 
@@ -15,6 +17,8 @@ from streams.kafka.follower import Follower
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
 
 MB = 2**20
+
+NO_CACHES: Final[Mapping[str, Callable[[], int]]] = MappingProxyType({})
 
 
 @dataclass
@@ -71,20 +75,34 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at one process. at: time.monotonic(); rss in bytes; cpu in seconds since the process's start."""
+    """One look at one process.
+
+    at     time.monotonic()
+    size   bytes of memory that is its own: pages of files are the system's to keep or drop
+    cache  bytes of it in a cache with a limit
+    cpu    seconds since the process's start
+    """
 
     at: float
     pid: int
-    rss: int
+    size: int
+    cache: int
     cpu: float
 
 
 class Usage:
     """Memory and processor time of named processes, which may be started again."""
 
-    def __init__(self, pids: Mapping[str, Callable[[], int | None]]) -> None:
-        """pids: of each name, the process that runs now."""
+    def __init__(
+        self, pids: Mapping[str, Callable[[], int | None]], caches: Mapping[str, Callable[[], int]] = NO_CACHES
+    ) -> None:
+        """Take no sample yet.
+
+        pids    of each name, the process that runs now
+        caches  of some names, the bytes that its cache holds now
+        """
         self._pids = pids
+        self._caches = caches
         self.samples: defaultdict[str, list[Sample]] = defaultdict(list)
 
     def look(self) -> None:
@@ -97,8 +115,11 @@ class Usage:
                 process = psutil.Process(pid)
                 with process.oneshot():
                     cpu = process.cpu_times()
-                    sample = Sample(time.monotonic(), pid, process.memory_info().rss, cpu.user + cpu.system)
-            except psutil.NoSuchProcess:
+                    memory = process.memory_info()
+                    own = memory.rss - memory.shared
+                cache = self._caches[name]() if name in self._caches else 0
+                sample = Sample(time.monotonic(), pid, own, cache, cpu.user + cpu.system)
+            except (psutil.NoSuchProcess, OSError):
                 continue
             self.samples[name].append(sample)
 
@@ -111,28 +132,39 @@ class Usage:
 
     def highest(self, name: str) -> float:
         """Return the most memory that a name was seen with, MB."""
-        return max((sample.rss for sample in self.samples[name]), default=0) / MB
+        return max((sample.size for sample in self.samples[name]), default=0) / MB
 
     def slope(self, name: str, since: float) -> "Slope | None":
-        """Return how memory grows from a time on, in the life that lasts to the end; None without such a life."""
+        """Return how memory grows from a time on, in the life that lasts to the end; None without such a life.
+
+        Without what a cache holds, which grows to its limit and no further.
+        """
         found = self.samples[name]
         if not found:
             return None
         taken = [one for one in found if one.pid == found[-1].pid and one.at >= since]
         if len(taken) < 3:
             return None
-        times, sizes = [one.at / 60 for one in taken], [one.rss / MB for one in taken]
+        times, sizes = [one.at / 60 for one in taken], [(one.size - one.cache) / MB for one in taken]
         mean_time, mean_size = sum(times) / len(times), sum(sizes) / len(sizes)
         spread = sum((t - mean_time) ** 2 for t in times)
         rise = sum((t - mean_time) * (s - mean_size) for t, s in zip(times, sizes, strict=True)) / spread
-        return Slope(times[-1] - times[0], sizes[0], sizes[-1], rise)
+        caches = taken[0].cache / MB, taken[-1].cache / MB
+        return Slope(times[-1] - times[0], sizes[0], sizes[-1], rise, caches)
 
 
 @dataclass(frozen=True)
 class Slope:
-    """The memory of one process over a time. minutes; begin and end in MB; rise in MB a minute, least squares."""
+    """The memory of one process over a time, without what a cache holds.
+
+    minutes     from the first sample to the last
+    begin, end  MB
+    rise        MB a minute, by least squares
+    caches      what the cache held in the beginning and in the end, MB
+    """
 
     minutes: float
     begin: float
     end: float
     rise: float
+    caches: tuple[float, float]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from cli.supervising.stage_messages import StageMessages
+from cli.supervising.stage_messages import READY, StageMessages
 from local_kafka.broker import LocalKafka
 from schemas.records import StageState, State
 from streams.config import KafkaConfig
@@ -139,6 +139,14 @@ def test_one_that_died_while_it_waited_goes_on_when_it_runs_again():
     assert told(waiting, (State.DIED, "SIGKILL"), (State.STARTING, ""), (State.RUNNING, ""))[1:] == [
         None, None, "search-0 goes on",
     ]  # fmt: skip
+
+
+def test_the_last_process_that_was_awaited_makes_the_service_ready():
+    news = StageMessages({"search-0", "matcher-0"})
+    states = [("search-0", State.STARTING), ("search-0", State.RUNNING), ("matcher-0", State.WAITING),
+              ("search-0", State.RUNNING), ("matcher-0", State.RUNNING), ("matcher-0", State.RUNNING)]  # fmt: skip
+    said = [news.take(StageState("any", name, "here", state, "why")) for name, state in states]
+    assert said == [None, None, "matcher-0 waits: why", None, READY, None]
 
 
 def test_a_long_replay_says_how_far_it_is_now_and_then(monkeypatch):

@@ -103,6 +103,11 @@ class Node:
         """Of the Java virtual machine, while it runs."""
         return self._process.identity.pid if self._process is not None and self._process.alive() else None
 
+    @property
+    def last_line(self) -> str:
+        """What it wrote last."""
+        return "" if self._process is None else self._process.tail().strip().rpartition("\n")[2]
+
     def configure(self, authority: Authority, keys: Path, voters: str) -> None:
         """Write server.properties."""
         addresses = zip(("CLIENT", "INTERNAL", "CONTROLLER"), self.ports, strict=True)
