@@ -340,9 +340,7 @@ def summarise(
     report.line(f"killed: {sum(one.kills for one in stages)} stages, {killer.broker_kills} brokers; "
                 f"ended by themselves: {ended} stages, {killer.broker_ends} brokers")  # fmt: skip
     report.line()
-    report.line(
-        "process        lives  CPU s  most MB   second half: minutes   MB from     to   MB a minute   MB cached"
-    )
+    report.line("process        lives  CPU s  most MB at the end: minutes   MB from     to   MB a minute   MB cached")
     for name in sorted(usage.samples):
         lives = len({sample.pid for sample in usage.samples[name]})
         slope = usage.slope(name, since)
