@@ -1,7 +1,9 @@
 """GET /metrics, /healthz and /readyz of one stage's process, on threads beside the stage."""
 
 import json
+import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from prometheus_client import make_wsgi_app
 from imagetools.errors import ConfigError
 from streams.watching.health import Probe
 from streams.watching.metrics import StageMetrics
+
+log = logging.getLogger(__name__)
 
 SILENCE_S = 10.0
 """How long a client may send nothing."""
@@ -32,6 +36,11 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log a fault as the rest of the process does. A client that hangs up is none."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("metrics: a request from %s failed", client_address)
 
 
 class _SixServer(MetricsServer):

@@ -34,6 +34,7 @@ def test_a_kafka_that_is_killed_is_started_again_and_no_alert_is_lost_or_doubled
     words = ["--images-dir", images, "--server-port", str(http)]
     up = start("up", "--data", tmp_path / "data", "--port", str(port), *words, log=tmp_path / "up")
     up.said("Ctrl-C stops it")
+    up.said("Ready: every stage runs")
     _second_services_are_refused(tmp_path, port, http)
 
     kafka = KafkaConfig(f"127.0.0.1:{port}")

@@ -1,6 +1,9 @@
 """Metrics and probes of the stages, over HTTP, while they work on a real Kafka."""
 
+import socket
+import struct
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -163,3 +166,18 @@ def test_a_port_in_use_is_a_config_error_that_names_the_setting():
         ):
             pass
         assert Watched(port).probe("/readyz") == (503, "starting")
+
+
+def test_a_client_that_hangs_up_leaves_no_trace_in_the_log(capfd):
+    metrics = StageMetrics(EncoderStage, StageHealth(60.0), prefix="")
+    with serving(metrics, "127.0.0.1", 0) as port:
+        before = threading.active_count()
+        for begun in (b"", b"GET /met"):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(begun)
+            # the connection is reset, not closed in good order
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert Watched(port).probe("/healthz")[1] == "alive"
+        eventually(lambda: threading.active_count() == before)
+    assert capfd.readouterr() == ("", "")
