@@ -1,5 +1,7 @@
 """Asks whether a cluster answers and, where it does not, why not."""
 
+import time
+from collections import deque
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError
@@ -11,6 +13,12 @@ from streams.kafka.errors import no_answer, told
 TELLING: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE)
 """Errors that say what is wrong with the settings, the most telling first."""
 
+REASON_S: Final = 0.5
+"""How long the first errors may take to come, after a connection has failed."""
+
+POLL_S: Final = 0.05
+MAX_ERRORS: Final = 100
+
 HUNG_UP: Final = "it ends the connection, as a broker does that expects another KAFKA_SECURITY_PROTOCOL"
 """librdkafka has no error of its own for that."""
 
@@ -21,7 +29,7 @@ class ClusterProbe:
     def __init__(self, kafka: KafkaConfig, name: str) -> None:
         """name: what it is for; it has no effect."""
         self._kafka = kafka
-        self._errors: dict[int, str] = {}
+        self._errors: deque[KafkaError] = deque(maxlen=MAX_ERRORS)
         self._client = Consumer(kafka.client(group_id=kafka.topic(name)) | {"error_cb": self._note})
 
     def ask(self, timeout_s: float, topic: str = "") -> ClusterMetadata:
@@ -37,19 +45,25 @@ class ClusterProbe:
 
     def reason(self) -> str:
         """Return what the settings have to do with it; empty where nothing is known."""
-        # calls _note for what has come since
-        self._client.poll(0)
-        for code in TELLING:
-            if text := self._errors.get(code):
-                return text
-        transport = self._errors.get(KafkaError._TRANSPORT, "")
-        if transport.startswith("SSL"):
-            return transport
-        return HUNG_UP if KafkaError._ALL_BROKERS_DOWN in self._errors and not transport else ""
+        deadline = time.monotonic() + REASON_S
+        while not (found := self._telling()) and time.monotonic() < deadline:
+            # calls _note for what has come since
+            self._client.poll(POLL_S)
+        codes = {error.code() for error in self._errors}
+        hung_up = KafkaError._ALL_BROKERS_DOWN in codes and KafkaError._TRANSPORT not in codes
+        return found or (HUNG_UP if hung_up else "")
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
+    def _telling(self) -> str:
+        said = [(error.code(), told(error)) for error in self._errors]
+        for code in TELLING:
+            if texts := [text for found, text in said if found == code]:
+                return texts[-1]
+        # what a handshake ends with may be an error of the transport, too
+        return next((text for _, text in said if text.startswith("SSL")), "")
+
     def _note(self, error: KafkaError) -> None:
-        self._errors[error.code()] = told(error)
+        self._errors.append(error)

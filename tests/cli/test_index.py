@@ -72,7 +72,7 @@ def test_a_search_and_its_spare_say_how_large_the_index_is_and_where_it_stands(k
         owner, spare = eventually(said)
         table = index(kafka)
         # what is newer than the last figures is waited for
-        send(kafka, EMBEDDINGS, [(f"later {n}.jpg", embedding(f"{n}.jpg", apart[n], 50 + n)) for n in range(1, 4)])
+        send(kafka, EMBEDDINGS, [(f"{n}.png", embedding(f"{n}.png", apart[n], 50 + n)) for n in range(1, 4)])
         eventually(lambda: not [lag.lag for lag in standings(kafka) if lag.stage == "search" and lag.lag])
         images = [json.loads(line)["images"] for line in index(kafka, "--json").splitlines()]
         assert images == [10, 10]

@@ -145,7 +145,11 @@ def test_settings_of_librdkafka_are_passed_by_its_own_names():
 def test_a_client_takes_them_and_what_the_stages_ask_for_wins():
     kafka = read(KAFKA_SASL_MECHANISM="PLAIN", KAFKA_LINGER_MS="3", KAFKA_BOOTSTRAP_SERVERS="h:1").kafka
     settings = kafka.client(linger_ms=5, group_id="g")
-    assert settings == {"bootstrap.servers": "h:1", "sasl.mechanism": "PLAIN", "linger.ms": 5, "group.id": "g"}
+    assert settings == {
+        "bootstrap.servers": "h:1", "sasl.mechanism": "PLAIN", "linger.ms": 5, "group.id": "g", "log_level": "2",
+    }  # fmt: skip
+    # the one name of librdkafka's that has an underscore
+    assert read(KAFKA_LOG_LEVEL="6").kafka.client()["log_level"] == "6"
     assert Producer(kafka.client()) is not None
     Consumer(kafka.client(group_id="g")).close()
 

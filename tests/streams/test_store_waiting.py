@@ -75,7 +75,8 @@ def test_throttled_cut_off_and_gone_it_is_waited_for_and_everything_is_done_once
             reader.until(lambda _: said("NoSuchBucket"))
             bucket.folder.mkdir()
             reader.until(lambda _: said("is empty"))
-            fill(bucket, tmp_path / "images")
+            # all at once: while some are there and others are not yet, those are missing
+            (tmp_path / "images").rename(bucket.folder / "pre")
             reader.until(lambda r: len(r.seen["embeddings"]) >= len(paths) and r.seen["dead-letters"]).settled()
     assert sorted(one.relative_path for one in reader.seen["embeddings"]) == sorted(paths)
     (letter,) = reader.messages["dead-letters"]
