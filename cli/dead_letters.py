@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from cli.json_lines import json_line
+from cli.standard_error import say
 from imagetools.errors import MessageError
 from imagetools.paths import printable, shown
 from schemas.codec import codec
@@ -125,19 +126,19 @@ def replay(kafka: KafkaConfig, letters: Sequence[DeadLetter], *, dry_run: bool, 
     reasons = [(letter, reason_to_refuse(kafka, letter)) for letter in letters]
     refused = [(letter, reason) for letter, reason in reasons if reason]
     for letter, reason in refused[:MAX_REFUSALS]:
-        _say(f"not replayed: {letter.name}: {printable(reason)}")
+        say(f"not replayed: {letter.name}: {printable(reason)}")
     if len(refused) > MAX_REFUSALS:
-        _say(f"not replayed: {len(refused) - MAX_REFUSALS:,} more")
+        say(f"not replayed: {len(refused) - MAX_REFUSALS:,} more")
     code = EXIT_REFUSED if refused else 0
     sendable = [letter for letter, reason in reasons if not reason]
     if not sendable:
-        _say("nothing to replay")
+        say("nothing to replay")
         return code
     if dry_run:
         left = _not_replayed(kafka, sendable)
         for letter in left:
             click.echo(in_words(letter))
-        _say(f"{_count(len(left))} would be replayed")
+        say(f"{_count(len(left))} would be replayed")
         return code
     # before the look at what was replayed: no other replay can then come between
     with closing(Replayer(kafka)) as replayer:
@@ -161,7 +162,7 @@ def in_words(letter: DeadLetter) -> str:
 def _not_replayed(kafka: KafkaConfig, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
     left = not_replayed(kafka, letters)
     if len(left) < len(letters):
-        _say(f"{_count(len(letters) - len(left))} not sent again: replayed before")
+        say(f"{_count(len(letters) - len(left))} not sent again: replayed before")
     return left
 
 
@@ -171,7 +172,7 @@ def _send(replayer: Replayer, letters: Sequence[DeadLetter]) -> None:
         for count in replayer.send(letters):
             sent = count
     finally:
-        _say(f"{_count(sent)} replayed" if sent == len(letters) else f"{sent:,} of {_count(len(letters))} replayed")
+        say(f"{_count(sent)} replayed" if sent == len(letters) else f"{sent:,} of {_count(len(letters))} replayed")
 
 
 def _agreed(question: str) -> bool:
@@ -181,7 +182,7 @@ def _agreed(question: str) -> bool:
         raise click.UsageError("nobody answered; --yes replays without asking")
     if answer.strip().lower() in ("y", "yes"):
         return True
-    _say("nothing was replayed")
+    say("nothing was replayed")
     return False
 
 
@@ -216,7 +217,3 @@ def _time(letter: DeadLetter) -> datetime:
 
 def _count(count: int) -> str:
     return f"{count:,} dead {'letter' if count == 1 else 'letters'}"
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

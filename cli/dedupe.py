@@ -6,11 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-import click
 from rich.console import Console
 
 from cli.job_progress import JobProgress
 from cli.slow_progress import SlowProgress
+from cli.standard_error import say
 from cli.troubles import Troubles
 from streams.config import KafkaConfig
 from streams.deduping.deduper import Deduper, DedupeWriter, neighbor_requests
@@ -53,7 +53,7 @@ def dedupe(kafka: KafkaConfig, options: DedupeOptions) -> int:
         with DedupeWriter(kafka) as writer:
             return _run(kafka, writer, read_silent_images(kafka, _reading()), options)
     except KeyboardInterrupt:
-        _say("interrupted: what was searched for stays so, and the same command goes on")
+        say("interrupted: what was searched for stays so, and the same command goes on")
         return EXIT_INTERRUPTED
 
 
@@ -63,7 +63,7 @@ def wait_for_followers(kafka: KafkaConfig, tell: Callable[[], None]) -> None:
     tell  called now and then meanwhile
     """
     end = end_offsets(admin_client(kafka), kafka.topic(EMBEDDINGS.name))[0]
-    progress = SlowProgress(_say)
+    progress = SlowProgress(say)
     sampler = LagSampler(kafka, {"search": EMBEDDINGS, "grouping": DECISIONS})
     try:
         with closing(GroupOffsets(kafka, "grouping", EMBEDDINGS)) as grouping:
@@ -94,7 +94,7 @@ def _run(kafka: KafkaConfig, writer: DedupeWriter, images: SilentImages, options
 
     def tell_wait(reason: str) -> None:
         if said[-1:] != [reason]:
-            _say(reason)
+            say(reason)
             said.append(reason)
 
     with (
@@ -106,7 +106,7 @@ def _run(kafka: KafkaConfig, writer: DedupeWriter, images: SilentImages, options
             said.clear()
             progress.show(deduper.searched + deduper.refused, total)
     left_out = f"; {deduper.refused:,} do not fit the index, as its log says" if deduper.refused else ""
-    _say(
+    say(
         f"{deduper.searched:,} searched for, {deduper.compared:,} sent to be compared{left_out}: alerts come as the "
         "matcher finds duplicates"
         if deduper.searched or deduper.refused
@@ -117,15 +117,11 @@ def _run(kafka: KafkaConfig, writer: DedupeWriter, images: SilentImages, options
 
 def _say_counts(images: SilentImages, prefix: str) -> None:
     silent, unknown = (images.count(came, prefix) for came in (Came.SILENT, Came.UNKNOWN))
-    _say(f"{silent:,} of {len(images):,} images were loaded silently and not searched for yet")
+    say(f"{silent:,} of {len(images):,} images were loaded silently and not searched for yet")
     if unknown:
-        _say(f"of {unknown:,} more, from before an upgrade, the log says so when it is read")
+        say(f"of {unknown:,} more, from before an upgrade, the log says so when it is read")
 
 
 def _reading() -> Callable[[int, int], None]:
-    progress = SlowProgress(_say)
+    progress = SlowProgress(say)
     return lambda offset, end: progress.show(f"reading the state of the grouping stage, {100 * offset // end} %")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

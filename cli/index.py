@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.slow_progress import SlowProgress
+from cli.standard_error import say
 from cli.status import further_shards, silent_shards, standings
 from schemas.records import StageState
 from streams.config import KafkaConfig
@@ -97,7 +98,7 @@ def _settled(kafka: KafkaConfig, committed: Mapping[str, int]) -> list[StageStat
 
     committed  offsets by shard; those of shards with nothing left to do, whose figures may be some seconds old
     """
-    progress = SlowProgress(lambda text: print(text, file=sys.stderr))
+    progress = SlowProgress(say)
     deadline = time.monotonic() + BEAT_S + 1
     with closing(StateFollower(kafka)) as follower:
         while True:

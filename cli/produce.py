@@ -16,6 +16,7 @@ from cli.announcing.follow_bucket import follow_bucket
 from cli.announcing.pending_verdicts import PendingVerdicts
 from cli.announcing.sources import IMAGES_READER, NamedImage, Sources, root_of
 from cli.job_progress import JobProgress
+from cli.standard_error import say
 from cli.troubles import Troubles
 from imagetools.errors import ConfigError, ImageToolsError
 from imagetools.folder import LEADS_OUT, UNLISTABLE, UNUSABLE_NAME, Skipped, Tally
@@ -81,7 +82,7 @@ def produce(kafka: KafkaConfig, options: ProduceOptions, traces: Traces = NO_TRA
         known = states.now() if options.given else _with_encoder(states)
         root = root_of(options.given, known)
         if root is None:
-            _say("the service's place of images is not known here: paths are taken as they are; --images-dir names it")
+            say("the service's place of images is not known here: paths are taken as they are; --images-dir names it")
         refused = RefusedPaths()
         sources = Sources(root, gone=options.remove, metadata=options.metadata, private=options.private)
         if options.source == "-":
@@ -91,7 +92,7 @@ def produce(kafka: KafkaConfig, options: ProduceOptions, traces: Traces = NO_TRA
                 options.source,
                 on_refused=refused.note,
                 on_skipped=refused.skip,
-                on_list=lambda: _say(f"{shown(options.source)} is read as a list: each line names an image"),
+                on_list=lambda: say(f"{shown(options.source)} is read as a list: each line names an image"),
             )
         if options.wait:
             with closing(PendingVerdicts(kafka)) as pending:
@@ -102,7 +103,7 @@ def produce(kafka: KafkaConfig, options: ProduceOptions, traces: Traces = NO_TRA
                 count = _announce(announcer, images, options, refused, progress=progress)
                 return _follow(progress, states, refused.code) if count else refused.code
         if _announce(announcer, images, options, refused) and not options.remove and IMAGES_READER in absent(known):
-            _say(NO_ENCODER)
+            say(NO_ENCODER)
         return refused.code
 
 
@@ -154,14 +155,14 @@ class RefusedPaths:
         """Add a refused path."""
         self.count += 1
         if self.count <= MAX_REFUSALS:
-            _say(f"not announced: {error}")
+            say(f"not announced: {error}")
 
     def close(self) -> None:
         """Print the number of those that were not named."""
         if self.count > MAX_REFUSALS:
-            _say(f"not announced: {self.count - MAX_REFUSALS:,} more")
+            say(f"not announced: {self.count - MAX_REFUSALS:,} more")
         if self.passed.counts:
-            _say(str(self.passed))
+            say(str(self.passed))
 
     @property
     def code(self) -> int:
@@ -191,11 +192,11 @@ def _announce(
     refused.close()
     if not count and not refused.count:
         empty = "no path came" if options.source == "-" else f"no image in {shown(options.source)}"
-        _say(f"nothing to announce: {empty}")
+        say(f"nothing to announce: {empty}")
     else:
         gone = " as gone; it is not checked whether the service knows " if options.remove else ""
         gone += ("it" if count == 1 else "them") if gone else ""
-        _say(f"{count:,} {'image' if count == 1 else 'images'} announced{gone}")
+        say(f"{count:,} {'image' if count == 1 else 'images'} announced{gone}")
     return count
 
 
@@ -212,10 +213,10 @@ def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOpti
                     click.echo(decided.in_words())
             said.tell(states.now())
     except KeyboardInterrupt:
-        _say(f"interrupted: {pending.open:,} of {pending.expected:,} have no verdict yet; they stay announced")
+        say(f"interrupted: {pending.open:,} of {pending.expected:,} have no verdict yet; they stay announced")
         return EXIT_INTERRUPTED
     if pending.dead:
-        _say(f"{pending.dead:,} of {pending.expected:,} could not be used")
+        say(f"{pending.dead:,} of {pending.expected:,} could not be used")
         return code or EXIT_DEAD_LETTERS
     return code
 
@@ -223,16 +224,16 @@ def _await(pending: PendingVerdicts, states: StateFollower, options: ProduceOpti
 def _follow(progress: EncoderProgress, states: StateFollower, code: int) -> int:
     """Return the exit code when the encoders have done everything, or at once where none runs."""
     if IMAGES_READER in absent(states.now()):
-        _say(NO_ENCODER)
+        say(NO_ENCODER)
         return code
     troubles = Troubles()
     try:
         progress.follow(lambda: troubles.tell(states.now(0.2)))
     except KeyboardInterrupt:
         left = progress.announced - progress.done
-        _say(f"interrupted: {left:,} of {progress.announced:,} are not encoded yet; they stay announced")
+        say(f"interrupted: {left:,} of {progress.announced:,} are not encoded yet; they stay announced")
         return EXIT_INTERRUPTED
-    _say(f"the encoders have done {'it' if progress.done == 1 else f'all {progress.done:,}'}")
+    say(f"the encoders have done {'it' if progress.done == 1 else f'all {progress.done:,}'}")
     return code
 
 
@@ -251,8 +252,4 @@ class WaitingMessages:
         self._troubles.tell(states)
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_S
-            _say(f"waiting for {self.pending.open:,} of {self.pending.expected:,} verdicts")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+            say(f"waiting for {self.pending.open:,} of {self.pending.expected:,} verdicts")

@@ -12,12 +12,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 
-import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from cli.announcing.announce import Announcer, NotDelivered
 from cli.announcing.bucket_events import BadEvent, BucketEvents, ObjectChange, PassedOver
 from cli.announcing.sources import NamedImage
+from cli.standard_error import say
 from cli.stop_signals import StopSignals
 from imagetools.errors import ImageError, ImageRootUnavailable, MissingImage
 from imagetools.image_root import ImageRoot
@@ -55,7 +55,7 @@ class FollowedEvents:
     def pass_over(self, event: PassedOver) -> None:
         """Count an event that concerns no image; name the first of each kind."""
         if event.kind not in self.passed:
-            _say(f"passed over: {event.what}, the first {event.kind}")
+            say(f"passed over: {event.what}, the first {event.kind}")
         self.passed[event.kind] += 1
 
     def say(self, *, now: bool = False) -> None:
@@ -63,7 +63,7 @@ class FollowedEvents:
         words = f"{self.announced:,} announced, {self.gone:,} gone, {self.letters:,} dead letters"
         words += "".join(f", {count:,} {kind}" for kind, count in sorted(self.passed.items()))
         if words != self._said and (now or time.monotonic() > self._due):
-            _say(words)
+            say(words)
             self._said, self._due = words, time.monotonic() + SAY_EVERY_S
 
 
@@ -89,7 +89,7 @@ def follow_bucket(
     letters = DeadLetters(kafka)
     with StopSignals() as signals, closing(events_consumer(kafka, topic)) as consumer:
         consumer.subscribe([topic])
-        _say(f"follows {topic} for images in {root}; Ctrl-C ends it")
+        say(f"follows {topic} for images in {root}; Ctrl-C ends it")
         signals.defer("finishing the events that were read")
         while not signals.requested:
             batch = _good(consumer.consume(BATCH, POLL_S), topic)
@@ -98,7 +98,7 @@ def follow_bucket(
                 try:
                     changes = _changes(outcomes, store)
                 except ImageRootUnavailable as exc:
-                    _say(f"waiting: {exc}")
+                    say(f"waiting: {exc}")
                     _rewind(consumer, batch)
                     time.sleep(RETRY_S)
                     continue
@@ -123,7 +123,7 @@ def _good(messages: Iterable[Message], topic: str) -> list[Message]:
         ):
             raise KafkaException(error)
         else:
-            _say(f"{topic}: {error.str()}")
+            say(f"{topic}: {error.str()}")
     return good
 
 
@@ -194,7 +194,7 @@ def _commit(consumer: Consumer, batch: Sequence[Message]) -> None:
         consumer.commit(offsets=[TopicPartition(*place, end) for place, end in ends.items()], asynchronous=False)
     except KafkaException as exc:
         # another process has the partitions now, and announces these again
-        _say(f"offsets are not committed, so these events come again: {exc.args[0].str()}")
+        say(f"offsets are not committed, so these events come again: {exc.args[0].str()}")
 
 
 def _rewind(consumer: Consumer, batch: Sequence[Message]) -> None:
@@ -212,7 +212,7 @@ class DeadLetters:
     def write(self, message: Message, reason: BadEvent) -> None:
         """Send one, and name it."""
         origin = (STAGE, message.topic(), message.partition(), message.offset(), type(reason).__name__, reason)
-        _say(f"dead letter: {message.topic()} partition {message.partition()} offset {message.offset()}: {reason}")
+        say(f"dead letter: {message.topic()} partition {message.partition()} offset {message.offset()}: {reason}")
         headers = [(name, str(value).encode()) for name, value in zip(ORIGIN, origin, strict=True)]
         value = message.value()
         self._producer.produce(
@@ -226,7 +226,3 @@ class DeadLetters:
         """Wait until the broker has them. NotDelivered."""
         if left := self._producer.flush(FLUSH_S):
             raise NotDelivered(f"{left} dead letters were not taken within {FLUSH_S:.0f} s")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

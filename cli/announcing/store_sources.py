@@ -3,9 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 
-import click
-
 from cli.slow_progress import said_if_slow
+from cli.standard_error import say
 from imagetools.errors import ConfigError, OutsideRoot
 from imagetools.folder import Skipped
 from imagetools.formats import IMAGE_SUFFIXES
@@ -13,10 +12,6 @@ from imagetools.image_root import ImageRoot
 from imagetools.object_keys import key_of
 from imagetools.paths import shown
 from imagetools.places import is_address
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
 
 
 class StorePaths:
@@ -59,7 +54,7 @@ class StorePaths:
         """Return the path that a text means. OutsideRoot, ImageRootUnavailable, and as `ImageRoot.status`."""
         path = key_of(self._inside(text) if is_address(text) else text)
         if not self._gone:
-            with said_if_slow(_say, f"{self._root} does not answer yet"):
+            with said_if_slow(say, f"{self._root} does not answer yet"):
                 self._images.status(path)
         return path
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.commands import options
+from cli.standard_error import say
 from streams import settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def connected(environ: "Mapping[str, str]", *names: str, **placeholders: str) ->
     kafka = reach(Config.from_env(environ).kafka)
     with explained(kafka, *names, **placeholders):
         require_rights(kafka, *names, **placeholders)
-        with Pulse(kafka, lambda text: click.echo(text, err=True)):
+        with Pulse(kafka, say):
             yield kafka
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.commands import options
+from cli.standard_error import say
 from streams import settings
 from streams.settings import Reader
 from streams.sharding.shards import MAX_SHARDS
@@ -169,7 +170,7 @@ def reencode(environ: dict[str, str], target: str, switch: bool) -> None:
     config = Config.from_env(environ)
     try:
         with (
-            Pulse(config.kafka, lambda text: click.echo(text, err=True)),
+            Pulse(config.kafka, say),
             explained(config.kafka, "reencode", target=target),
         ):
             run(config, target, switch=switch)
