@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -80,10 +80,12 @@ def report_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         files = folder / REPORT_FILES
-        if made and os.listdir(folder) == [REPORT_FILES] and os.listdir(files) == [REPORT_MARK]:
-            (files / REPORT_MARK).unlink()
-            files.rmdir()
-            folder.rmdir()
+        # what cannot be removed stays: how the work ended matters more
+        with suppress(OSError):
+            if made and os.listdir(folder) == [REPORT_FILES] and os.listdir(files) == [REPORT_MARK]:
+                (files / REPORT_MARK).unlink()
+                files.rmdir()
+                folder.rmdir()
 
 
 def make_report_files(folder: Path) -> Path:

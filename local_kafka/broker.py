@@ -186,7 +186,11 @@ class LocalKafka:
 
 def _if_full(folder: Path) -> str:
     """Say that a folder's disk is full, which the last error of a log may not; empty where there is room."""
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        # somebody has deleted the folder, which may be why Kafka died
+        return ""
     return f"; the disk of {folder} is full: {free // 2**20} MiB are free" if free < FULL_BYTES else ""
 
 

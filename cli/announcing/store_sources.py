@@ -43,12 +43,15 @@ class StorePaths:
 
     def address_of(self, path: str) -> str | None:
         """Return the address of what lies below a path in the store; None where nothing does. ImageRootUnavailable."""
-        address = f"{self._root}/{path.strip('/')}"
+        if os.path.isabs(path):
+            return None
+        address = f"{self._root}/{path.rstrip('/')}"
         try:
             images = ImageRoot(address, private=self._private)
         except ConfigError:
+            # such as one with '..' in it
             return None
-        return None if os.path.isabs(path) or images.is_empty() else address
+        return None if images.is_empty() else address
 
     def relative(self, text: str) -> str:
         """Return the path that a text means. OutsideRoot, ImageRootUnavailable, and as `ImageRoot.status`."""

@@ -1,5 +1,6 @@
 """Places for results are tried before the work, and other people's files are left alone."""
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -119,3 +120,13 @@ def test_a_folder_that_was_made_for_a_report_goes_again_without_one(tmp_path: Pa
                 (folder / "report.html").write_text("a report")
             raise KeyboardInterrupt
         assert folder.exists() == stays, name
+
+
+def test_a_report_folder_that_is_deleted_meanwhile_hides_no_error(tmp_path: Path) -> None:
+    def work() -> None:
+        with report_folder(tmp_path / "report"):
+            shutil.rmtree(tmp_path / "report")
+            raise RuntimeError("the work")
+
+    with pytest.raises(RuntimeError, match="the work"):
+        work()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -173,6 +175,16 @@ signal.pause()
     while java.alive() or Path(folder).exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_broker_whose_folder_is_deleted_still_says_how_it_died(tmp_path: Path) -> None:
+    with LocalKafka.start(tmp_path / "data") as broker:
+        os.kill(broker.pid, signal.SIGKILL)
+        shutil.rmtree(tmp_path / "data")
+        deadline = time.monotonic() + 10
+        while not (failure := broker.failure()):
+            assert time.monotonic() < deadline
+    assert failure.startswith("Kafka died (SIGKILL)")
 
 
 def test_a_detached_broker_is_found_by_its_folder(tmp_path: Path) -> None:

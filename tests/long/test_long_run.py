@@ -213,6 +213,7 @@ def test_a_long_run_with_kills_loses_nothing_doubles_nothing_and_stays_flat(tmp_
         stack.callback(seen.close)
         began, began_epoch = time.monotonic(), time.time()
         half = began + 30 * MINUTES
+        settled = half + SETTLES_S
         announcing = Announcing(cluster.config(PRODUCER), paths, 60 * MINUTES)
         stack.callback(announcing.close)
         killer = Killer(cluster, stages, SEED, KILL_EVERY_S, began, half, began + 20 * MINUTES, report.say)
@@ -248,7 +249,7 @@ def test_a_long_run_with_kills_loses_nothing_doubles_nothing_and_stays_flat(tmp_
         asked = ask_the_dashboard(prometheus, ports, members, began_epoch, report)
         codes = {one.name: one.stop() for one in members}
         seen.close()
-        summarise(report, announcing, seen, killer, stages, usage, half + SETTLES_S, taken, pairs)
+        summarise(report, announcing, seen, killer, stages, usage, settled, taken, pairs)
 
         assert not asked, asked
         assert set(codes.values()) == {0}, codes
@@ -267,7 +268,7 @@ def test_a_long_run_with_kills_loses_nothing_doubles_nothing_and_stays_flat(tmp_
         assert len(found & pairs) >= MIN_RECALL * len(pairs), sorted(map(sorted, pairs - found))[:10]
         assert len(found - pairs) <= MAX_FALSE * len(found), sorted(map(sorted, found - pairs))[:10]
         if MINUTES >= FLAT_FROM_MINUTES:
-            assert not (grown := growing(usage, half + SETTLES_S, len(paths))), grown
+            assert not (grown := growing(usage, settled, len(paths))), grown
 
 
 def progress(announcing: Announcing, seen: Seen, killer: Killer, stages: list[Member]) -> str:

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final
+from http.client import HTTPException
 
 import psutil
 
@@ -17,8 +16,6 @@ from streams.kafka.follower import Follower
 from streams.topics import DEAD_LETTERS, DUPLICATES, VERDICTS
 
 MB = 2**20
-
-NO_CACHES: Final[Mapping[str, Callable[[], int]]] = MappingProxyType({})
 
 
 @dataclass
@@ -93,9 +90,7 @@ class Sample:
 class Usage:
     """Memory and processor time of named processes, which may be started again."""
 
-    def __init__(
-        self, pids: Mapping[str, Callable[[], int | None]], caches: Mapping[str, Callable[[], int]] = NO_CACHES
-    ) -> None:
+    def __init__(self, pids: Mapping[str, Callable[[], int | None]], caches: Mapping[str, Callable[[], int]]) -> None:
         """Take no sample yet.
 
         pids    of each name, the process that runs now
@@ -119,7 +114,7 @@ class Usage:
                     own = memory.rss - memory.shared
                 cache = self._caches[name]() if name in self._caches else 0
                 sample = Sample(time.monotonic(), pid, own, cache, cpu.user + cpu.system)
-            except (psutil.NoSuchProcess, OSError):
+            except (psutil.NoSuchProcess, OSError, HTTPException):
                 continue
             self.samples[name].append(sample)
 
