@@ -30,6 +30,7 @@ from streams.kafka.admin import (
 from streams.kafka.authorization import require_rights
 from streams.kafka.clients import TRANSACTION_TIMEOUT_MS, admin_client
 from streams.kafka.lag import LagSampler, StageLag
+from streams.kafka.retries import until_ready
 from streams.reencoding import ReencoderStage, second_log, stage_name
 from streams.runner import Runner
 from streams.sharding.shards import Shard
@@ -49,7 +50,7 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     """
     kafka = reach(config.kafka)
     topic = _checked(kafka, target)
-    require_rights(kafka, "reencode", target=target)
+    until_ready(lambda: require_rights(kafka, "reencode", target=target))
     second = replace(kafka, embeddings=target)
     encoder = load_encoder(config)
     if encoder.model == log_model(kafka):

@@ -37,10 +37,11 @@ def connected(environ: "Mapping[str, str]", *names: str, **placeholders: str) ->
     from streams.kafka.admin import reach
     from streams.kafka.authorization import explained, require_rights
     from streams.kafka.pulse import Pulse
+    from streams.kafka.retries import until_ready
 
     kafka = reach(Config.from_env(environ).kafka)
     with explained(kafka, *names, **placeholders):
-        require_rights(kafka, *names, **placeholders)
+        until_ready(lambda: require_rights(kafka, *names, **placeholders))
         with Pulse(kafka, say):
             yield kafka
 

@@ -89,10 +89,11 @@ def create(environ: dict[str, str], replication: int, shards: int | None) -> Non
     from streams.config import Config
     from streams.kafka.admin import create_topics, reach, shard_groups
     from streams.kafka.authorization import explained, require_rights
+    from streams.kafka.retries import until_ready
     from streams.kafka.topic_limits import raise_limits
 
     kafka = reach(Config.from_env(environ).kafka)
-    require_rights(kafka, "topics create")
+    until_ready(lambda: require_rights(kafka, "topics create"))
     present = shard_groups(kafka).answering
     if shards is not None and present not in (None, shards):
         raise ConfigError(f"the index has {present} shards: `imagetools reshard {shards}` changes that")
@@ -138,6 +139,7 @@ def reshard(environ: dict[str, str], count: int | None, count_to: int | None) ->
     from streams.kafka.admin import reach
     from streams.kafka.authorization import explained, require_rights
     from streams.kafka.errors import with_remedy
+    from streams.kafka.retries import until_ready
 
     wanted = count or count_to
     if wanted is None:
@@ -146,7 +148,7 @@ def reshard(environ: dict[str, str], count: int | None, count_to: int | None) ->
     kafka = reach(Config.from_env(environ).kafka)
     try:
         with explained(kafka, "reshard"):
-            require_rights(kafka, "reshard")
+            until_ready(lambda: require_rights(kafka, "reshard"))
             run(kafka, wanted)
     except KafkaException as exc:
         raise with_remedy(kafka, exc) from exc

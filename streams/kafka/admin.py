@@ -1,10 +1,9 @@
 """Topics and groups on the cluster: whether they are there, their creation and removal, their offsets."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
@@ -12,22 +11,19 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from streams.config import KafkaConfig
 from streams.kafka.authorization import REFUSALS, refusal
 from streams.kafka.clients import admin_client, group_offsets_client
-from streams.kafka.errors import NOT_READY, with_remedy
+from streams.kafka.errors import with_remedy
 from streams.kafka.probe import ClusterProbe
+from streams.kafka.retries import until_ready
 from streams.kafka.topic_facts import group_names
 from streams.permissions import Operation, Resource, Right
 from streams.sharding.marks import ShardGroup, ShardGroups
 from streams.sharding.shards import Shard, shards_named
 from streams.topics import ALSO_READS, ANSWERS, EMBEDDINGS, GROUPING_STATE, READS, TOPICS, Topic, requests_group
 
-T = TypeVar("T")
-
 CONNECT_TIMEOUT_S = 4.0
 TIMEOUT_S = 30.0
 ANSWER_S = 3.0
 """For an answer of the brokers that lead a topic's partitions; then it is asked who does."""
-
-RETRY_S = 0.02
 
 
 def reach(kafka: KafkaConfig) -> KafkaConfig:
@@ -103,17 +99,17 @@ def create_topics(
 
 
 def shard_groups(kafka: KafkaConfig) -> ShardGroups:
-    """Return the groups that follow the log of embeddings as shards, those of all numbers."""
-    if not _retry(lambda: topic_exists(kafka, EMBEDDINGS)):
+    """Return the groups that follow the log of embeddings as shards, those of all numbers. KafkaException."""
+    if not until_ready(lambda: topic_exists(kafka, EMBEDDINGS)):
         # a group outlives a topic that was deleted, its offsets there do not
         return ShardGroups()
     whole = replace(kafka, shard=Shard())
-    names = group_names(kafka)
+    names = until_ready(lambda: group_names(kafka))
     found = []
     for shard in shards_named(whole.group("search"), names):
         group = GroupOffsets(replace(kafka, shard=shard), "search")
         try:
-            committed = _retry(group.read_noted).get(0)
+            committed = until_ready(group.read_noted).get(0)
         finally:
             group.close()
         if committed is not None:
@@ -123,7 +119,7 @@ def shard_groups(kafka: KafkaConfig) -> ShardGroups:
 
 def has_grouped(admin: AdminClient, kafka: KafkaConfig) -> bool:
     """Return whether the grouping stage has a state. KafkaException when its topic is missing."""
-    return any(_retry(lambda: end_offsets(admin, kafka.topic(GROUPING_STATE.name))).values())
+    return any(until_ready(lambda: end_offsets(admin, kafka.topic(GROUPING_STATE.name))).values())
 
 
 def switch_mark(kafka: KafkaConfig, stage: str) -> "GroupOffsets":
@@ -139,7 +135,7 @@ def _begin_in_second_log(admin: AdminClient, kafka: KafkaConfig, stage: str) -> 
     """Commit a stage's first offsets in the second log: where the switch says, or its beginning without a state."""
     mark = switch_mark(kafka, stage)
     try:
-        begin = _retry(mark.read)
+        begin = until_ready(mark.read)
     finally:
         mark.close()
     if begin or not has_grouped(admin, kafka):
@@ -185,13 +181,13 @@ def commit_first_offsets(
     """
     group = GroupOffsets(kafka, stage, topic)
     try:
-        known = _retry(group.read)
-        firsts = _retry(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
+        known = until_ready(group.read)
+        firsts = until_ready(lambda: end_offsets(admin, kafka.topic(topic.name), earliest=True))
         missing = {number: begin.get(number, first) for number, first in firsts.items() if number not in known}
-        if only_new and not known and firsts != _retry(lambda: end_offsets(admin, kafka.topic(topic.name))):
+        if only_new and not known and firsts != until_ready(lambda: end_offsets(admin, kafka.topic(topic.name))):
             return
         if missing:
-            _retry(lambda: group.set(missing))
+            until_ready(lambda: group.set(missing))
     finally:
         group.close()
 
@@ -206,7 +202,7 @@ def delete_topics(kafka: KafkaConfig) -> None:
     groups += [replace(kafka, shard=group.shard).group("search") for group in shard_groups(kafka)]
     groups += [requests_group(kafka, stage) for stage in ANSWERS]
     groups += [kafka.group(f"{stage}.{kafka.embeddings}") for stage in ALSO_READS]
-    _retry(lambda: delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
+    until_ready(lambda: delete_groups(admin, groups), {KafkaError.NON_EMPTY_GROUP})
     for topic in admin.delete_topics([kafka.topic(t.name) for t in TOPICS], request_timeout=TIMEOUT_S).values():
         _ignore(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
@@ -215,18 +211,6 @@ def delete_groups(admin: AdminClient, names: list[str]) -> None:
     """Remove groups; one that is not there is no error. KafkaException where one has members."""
     for future in admin.delete_consumer_groups(names, request_timeout=TIMEOUT_S).values():
         _ignore(future, KafkaError.GROUP_ID_NOT_FOUND)
-
-
-def _retry(call: Callable[[], T], codes: Collection[int] = NOT_READY) -> T:
-    """Repeat a call for up to TIMEOUT_S while it fails with one of these codes."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return call()
-        except KafkaException as exc:
-            if exc.args[0].code() not in codes or time.monotonic() > deadline:
-                raise
-        time.sleep(RETRY_S)
 
 
 def _ignore(future: object, code: int) -> None:

@@ -23,6 +23,11 @@ REFUSALS: Final = {
 }
 """Errors of a cluster that does not let this process do something."""
 
+NO_COORDINATOR: Final = (
+    "the cluster answers, but not yet about consumer groups. Where that lasts, its topic __consumer_offsets cannot be "
+    "made, as with offsets.topic.replication.factor above the number of brokers; the brokers' logs say why"
+)
+
 
 class PermissionMissing(ImageToolsError):
     """The cluster does not let this process do what it has to; the message names the user and each missing right."""
@@ -33,7 +38,8 @@ def require_rights(kafka: KafkaConfig, *names: str, **placeholders: str) -> None
 
     names, placeholders  as `rights_of` takes them
     Rights to create what is not there yet, and those on transactional ids, show when they are used. A cluster without
-    ACLs, or one that does not say what a user may do, grants all. KafkaException where it does not answer.
+    ACLs, or one that does not say what a user may do, grants all. KafkaException where it does not answer, as one that
+    has just started may not: whoever has time asks by `until_ready`.
     """
     if missing := missing_rights(kafka, rights_of(kafka, *names, **placeholders)):
         raise PermissionMissing(_sentence(kafka, missing))
@@ -92,7 +98,14 @@ def _on_groups(admin: AdminClient, rights: Iterable[Right]) -> dict[str, set[Ope
     if not names:
         return {}
     answers = admin.describe_consumer_groups(names, include_authorized_operations=True, request_timeout=TIMEOUT_S)
-    return {name: _granted(answer) for name, answer in answers.items()}
+    try:
+        return {name: _granted(answer) for name, answer in answers.items()}
+    except KafkaException as exc:
+        if exc.args[0].code() != KafkaError._TIMED_OUT:
+            raise
+        # a cluster makes the topic of groups when it is first asked about one
+        error = KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE, NO_COORDINATOR)
+        raise KafkaException(error) from exc
 
 
 def _granted(answer: Any) -> set[Operation] | None:

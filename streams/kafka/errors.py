@@ -25,6 +25,7 @@ class BrokerAway(Exception):
 
 
 _CONNECTION: Final = re.compile(r"^\S+: ")
+_TIMED_OUT: Final = KafkaError(KafkaError._TIMED_OUT).str()
 _WHEN: Final = re.compile(r" \(after \d+ms in state \w+[^)]*\)")
 
 UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
@@ -127,7 +128,8 @@ def told(error: KafkaError) -> str:
 def reason_of(exc: BaseException) -> str:
     """Describe an exception in one line for people."""
     if isinstance(exc, KafkaException):
-        return f"Kafka: {exc.args[0].str()}"
+        error: KafkaError = exc.args[0]
+        return "Kafka did not answer in time" if error.str() == _TIMED_OUT else f"Kafka: {error.str()}"
     if isinstance(exc, SystemExit) and exc.__cause__ is not None:
         return reason_of(exc.__cause__)
     return str(exc) or type(exc).__name__

@@ -7,7 +7,7 @@ each call either refreshes what the client knows, or has a client of its own.
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from streams.config import KafkaConfig
@@ -36,7 +36,13 @@ def retention_ms(admin: AdminClient, topics: Iterable[str]) -> int | None:
 
 
 def group_names(kafka: KafkaConfig) -> set[str]:
-    """Return the names of all consumer groups that this user may see."""
+    """Return the names of all consumer groups that this user may see.
+
+    KafkaException where one of the brokers does not answer: a part of the names would pass for all.
+    """
     # the answer comes only while the client is there
     admin = admin_client(kafka)
-    return {one.group_id for one in admin.list_consumer_groups(request_timeout=TIMEOUT_S).result().valid}
+    found = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result()
+    for error in found.errors:
+        raise KafkaException(error)
+    return {one.group_id for one in found.valid}

@@ -31,6 +31,10 @@ def test_an_error_without_a_remedy_stays_what_it_is() -> None:
     assert describe(KAFKA, exc.args[0]) == reason_of(exc) == "Kafka: stopped"
 
 
+def test_an_answer_that_did_not_come_is_said_in_words() -> None:
+    assert reason_of(KafkaException(KafkaError(KafkaError._TIMED_OUT))) == "Kafka did not answer in time"
+
+
 def test_a_group_without_offsets_says_where_to_go_on() -> None:
     assert "--from earliest" in no_offsets(KAFKA, "encoder", "images.new")
     second = KafkaConfig("broker:9092", embeddings="embeddings.2")
