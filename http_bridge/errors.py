@@ -13,7 +13,7 @@ from imagetools.errors import (
 )
 from schemas.records import ReplyOutcome
 from streams.config import KafkaConfig
-from streams.kafka.errors import BrokerAway, with_remedy
+from streams.kafka.errors import BrokerAway, reason_of, with_remedy
 from streams.requests.client import NotAnswered, RequestTooLarge
 
 MAX_PARSER_CHARS = 200
@@ -72,7 +72,7 @@ def as_http_error(exc: Exception) -> HttpError | None:
 
 def kafka_trouble(kafka: KafkaConfig, exc: Exception) -> str:
     """Say why Kafka or the registry cannot be used, and what to do."""
-    return str(with_remedy(kafka, exc) if isinstance(exc, KafkaException) else exc)
+    return reason_of(with_remedy(kafka, exc) if isinstance(exc, KafkaException) else exc)
 
 
 def first_line(message: str) -> str:

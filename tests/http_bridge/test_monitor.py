@@ -4,6 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from confluent_kafka import KafkaError, KafkaException
+
+from http_bridge.errors import kafka_trouble
 from schemas.records import State
 from streams.config import KafkaConfig
 from streams.watching.states import StateReporter, read_states
@@ -38,9 +41,23 @@ def test_what_each_process_does_is_in_status_and_metrics(kafka: KafkaConfig, tmp
         assert 'imagetools_stage_restarts{process="encoder-0",stage="encoder"} 2.0' in text
         reporter.report(State.RUNNING)
         eventually(lambda: reported("running", ""))
+
+        def counted() -> list[int]:
+            stages = asked.get("/v1/status").json["response"]["stages"]
+            return [stage["processes"] for stage in stages if stage["stage"] == "encoder"]
+
+        assert counted() == [1]
         assert (
             'imagetools_stage_waiting{process="encoder-0",stage="encoder"} 0.0' in asked.get("/metrics").body.decode()
         )
+        reporter.report(State.DIED, "the network broke")
+        eventually(lambda: reported("died", "the network broke"))
+        assert counted() == [0]
+
+
+def test_an_error_of_kafka_is_said_in_words() -> None:
+    said = kafka_trouble(KafkaConfig("broker:9092"), KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE)))
+    assert said == "Kafka: Broker: Leader high watermark is not caught up"
 
 
 def test_a_bridge_that_had_died_says_that_it_serves_again(kafka: KafkaConfig, tmp_path: Path) -> None:
