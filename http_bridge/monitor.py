@@ -1,9 +1,7 @@
 """The state of Kafka and the stages, sampled every two seconds on a thread; /v1/status, /healthz and /readyz."""
 
 import logging
-from collections import Counter
 from contextlib import closing
-from dataclasses import replace
 
 from aiohttp import web
 from confluent_kafka import KafkaException
@@ -89,7 +87,7 @@ class StatusAnswer(Struct):
 class Monitor:
     """The newest sample.
 
-    stages     the lag of each, its members by the states that processes send; empty while Kafka is away
+    stages     the lag of each; empty while Kafka is away
     processes  what each process of the stages does
     """
 
@@ -119,12 +117,9 @@ class Monitor:
             self._background.wait(SAMPLE_S)
 
     def _sample(self, kafka: KafkaConfig) -> None:
-        with closing(LagSampler(kafka, count_members=False)) as sampler, closing(StateFollower(kafka)) as states:
+        with closing(LagSampler(kafka)) as sampler, closing(StateFollower(kafka)) as states:
             while not self._background.closing:
-                lags, processes = sampler.sample(), states.now()
-                alive = Counter(one.stage for one in processes if one.state is not State.DIED)
-                self.stages = [replace(one, members=alive[one.stage]) for one in lags]
-                self.processes, self._trouble = processes, ""
+                self.stages, self.processes, self._trouble = sampler.sample(), states.now(), ""
                 self._background.working()
                 self._background.wait(SAMPLE_S)
 

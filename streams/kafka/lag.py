@@ -33,7 +33,7 @@ class StageLag:
     topic    that the stage reads, by its name on the cluster; several with commas
     lag      messages that wait
     rate     messages taken in a second, since the previous sample
-    members  processes in the stage's group; 0 where they are not counted
+    members  processes in the stage's group
     shards   of a search in shards: each of them; the search's own lag is that of the slowest
     """
 
@@ -48,17 +48,11 @@ class StageLag:
 class LagSampler:
     """Samples the lag of all stages; for one thread."""
 
-    def __init__(self, kafka: KafkaConfig, reads: Mapping[str, Topic] = READS, *, count_members: bool = True) -> None:
-        """Connect.
-
-        reads          the topic that each stage reads
-        count_members  ask for the members of each group. A process that must not end leaves that out: an answer about a
-                       group that comes after its broker was lost can abort the process (librdkafka, issue 4605)
-        """
+    def __init__(self, kafka: KafkaConfig, reads: Mapping[str, Topic] = READS) -> None:
+        """reads: the topic that each stage reads."""
         self._kafka = kafka
         self._reads = {stage: (topic, *ALSO_READS.get(stage, ())) for stage, topic in reads.items()}
         self._admin = clients.admin_client(kafka)
-        self._count_members = count_members
         self._groups: dict[tuple[str, str], GroupOffsets] = {}
         self._counter = clients.log_consumer(kafka, kafka.topic("lag"))
         self._previous: dict[str, tuple[float, int]] = {}
@@ -145,8 +139,6 @@ class LagSampler:
         return found
 
     def _members(self, name: str) -> int:
-        if not self._count_members:
-            return 0
         (described,) = self._admin.describe_consumer_groups([name], request_timeout=COUNT_TIMEOUT_S).values()
         try:
             return len(described.result().members)

@@ -339,7 +339,7 @@ def growing(usage: Usage, seen: Seen, since: float, images: int, report: Report)
     for stage in STAGES:
         slope = usage.slope(f"{stage}-0", since)
         assert slope is not None, f"{stage}-0 did not live through the second half"
-        most, grown = may_grow(stage, slope, judged, images), slope.rise * slope.minutes
+        most, grown = may_grow(stage, slope, judged, images), slope.end - slope.begin
         report.line(f"{stage}-0 grew by {grown:.0f} MB in {slope.minutes:.1f} minutes, in which {judged:,} images got "
                     f"their verdict; it may grow by {most:.0f}")  # fmt: skip
         if grown > most:
