@@ -56,6 +56,9 @@ def reencode(config: Config, target: str, *, switch: bool) -> None:
     if encoder.model == log_model(kafka):
         raise ModelError(f"MODELS_NAME gives {encoder.model}, which {kafka.topic(EMBEDDINGS.name)} has already")
     made = create_topics(kafka, topics=[topic])
+    if made:
+        # a cluster says nothing about rights on a topic that is not there
+        until_ready(lambda: require_rights(kafka, "reencode", target=target))
     if not made and (known := log_model(second)) not in (None, encoder.model):
         raise ModelError(
             f"MODELS_NAME gives {encoder.model}, and {second.topic(EMBEDDINGS.name)} holds those of {known}"

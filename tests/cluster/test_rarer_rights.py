@@ -13,6 +13,7 @@ from streams import encoder_consumer
 from streams.permissions import Operation, Resource, Right
 from streams.topics import DUPLICATES, IMAGES_NEW
 from tests.cli.announcing.test_bucket_events import event, record
+from tests.support.bridging import eventually
 from tests.support.cluster import ADMIN
 from tests.support.granted import (
     EVENTS,
@@ -56,7 +57,8 @@ def test_a_producer_and_a_consumer_of_another_team(topics):
 def test_a_bucket_is_followed(topics, object_server, tmp_path):
     grant(topics, "produce --from-topic", "produce", "produce --from-topic")
     admin = topics.config(ADMIN)
-    AdminClient(admin.client()).create_topics([NewTopic(EVENTS, 1)])[EVENTS].result()
+    client = AdminClient(admin.client())
+    client.create_topics([NewTopic(EVENTS, 1)])[EVENTS].result()
     bucket = object_server.bucket()
     bucket.put_as("a.jpg", b"some bytes")
     producer = Producer(admin.client())
@@ -78,6 +80,11 @@ def test_a_collection_moves_to_another_model_and_to_two_shards(topics, models, t
     grant(topics, "produce", "produce", "produce --wait")
     other: Any = {"IMAGES_DIR": str(tmp_path / "images"), "MODELS_DIR": str(models), "MODELS_NAME": "other.th"}
     words = ("reencode", "--to", SECOND_LOG)
+    # another test may have made it
+    admin, log = AdminClient(topics.config(ADMIN).client()), PREFIX + SECOND_LOG
+    if log in admin.list_topics(timeout=10).topics:
+        admin.delete_topics([log])[log].result()
+        eventually(lambda: log not in admin.list_topics(timeout=10).topics)
     with service(topics, tmp_path / "images", tmp_path, ports_in_a_row(1)):
         imagetools(topics, "produce", "produce", tmp_path / "images", "--wait", IMAGES_DIR=str(tmp_path / "images"))
         # what is not asked about beforehand
