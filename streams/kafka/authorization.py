@@ -38,8 +38,8 @@ def require_rights(kafka: KafkaConfig, *names: str, **placeholders: str) -> None
 
     names, placeholders  as `rights_of` takes them
     Rights to create what is not there yet, and those on transactional ids, show when they are used. A cluster without
-    ACLs, or one that does not say what a user may do, grants all. KafkaException where it does not answer, as one that
-    has just started may not: whoever has time asks by `until_ready`.
+    ACLs, or one that does not say what a user may do, grants all. KafkaException where it does not answer in time. A
+    cluster that has just started often does not, so commands repeat the question with `until_ready`.
     """
     if missing := missing_rights(kafka, rights_of(kafka, *names, **placeholders)):
         raise PermissionMissing(_sentence(kafka, missing))

@@ -43,6 +43,6 @@ def group_names(kafka: KafkaConfig) -> set[str]:
     # the answer comes only while the client is there
     admin = admin_client(kafka)
     found = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result()
-    for error in found.errors:
-        raise KafkaException(error)
+    if found.errors:
+        raise KafkaException(found.errors[0])
     return {one.group_id for one in found.valid}

@@ -57,6 +57,7 @@ def test_a_producer_and_a_consumer_of_another_team(topics):
 def test_a_bucket_is_followed(topics, object_server, tmp_path):
     grant(topics, "produce --from-topic", "produce", "produce --from-topic")
     admin = topics.config(ADMIN)
+    # the answer comes only while the client is there
     client = AdminClient(admin.client())
     client.create_topics([NewTopic(EVENTS, 1)])[EVENTS].result()
     bucket = object_server.bucket()
